@@ -1,0 +1,43 @@
+# Every target sets up what it needs, and does nothing where that is there already.
+# ARGS goes to the command: make test ARGS="-k cookie", make demo ARGS="--port 9000".
+# PYTHON chooses the interpreter of .venv: make test PYTHON=python3.13.
+
+ARGS =
+BIN = .venv/bin
+export PYTHON
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench mutants pins clean venv-demo venv-dev system
+
+help: ## print these lines
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' Makefile | expand -t 16
+
+demo: venv-demo ## run the demo site: register, log in, look at your session
+	$(BIN)/coatcheck demo $(ARGS)
+
+test: system ## run every test
+	$(BIN)/python -m pytest $(ARGS)
+
+check: venv-dev ## lint, check the formatting and the types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+bench: venv-dev ## measure coatcheck beside other session libraries
+	$(BIN)/python -m benchmarks $(ARGS)
+
+mutants: venv-dev ## break each law on purpose, see its test fail
+	$(BIN)/python -m tests.mutants $(ARGS)
+
+pins: ## write constraints.txt anew, with today's versions
+	@tools/pins
+
+clean: ## remove .venv, caches and artifacts
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist artifacts
+	find src tests benchmarks examples -name __pycache__ -prune -exec rm -rf {} +
+
+venv-demo venv-dev: venv-%:
+	@tools/venv $*
+
+system: venv-dev
+	@tools/system

@@ -1,0 +1,43 @@
+"""`current()`: this request's session, from anywhere below the middleware."""
+
+from collections.abc import Mapping
+from contextvars import ContextVar, Token
+
+from coatcheck.session import Session
+
+__all__ = ["bind", "current", "unbind"]
+
+Bound = Mapping[str | None, Session]
+
+_bound: ContextVar[Bound | None] = ContextVar("coatcheck", default=None)
+
+
+def current(name: str | None = None) -> Session:
+    """This request's session, or the one of that name from the middleware's `named=`.
+
+    Raises LookupError outside a request, in a request whose path is in `skip=`, and for a name
+    that the middleware was not given.
+    """
+    sessions = _bound.get()
+    if sessions is None:
+        raise LookupError(
+            "current(): expected a request with a session, got none; call it below "
+            "SessionMiddleware, on a path that is not in its skip="
+        )
+    try:
+        return sessions[name]
+    except KeyError:
+        known = sorted(key for key in sessions if key is not None)
+        raise LookupError(
+            f"current({name!r}): expected one of {known}, got {name!r}; "
+            "add it to the middleware's named="
+        ) from None
+
+
+def bind(sessions: Bound) -> Token[Bound | None]:
+    """Make these the current request's sessions, until `unbind`."""
+    return _bound.set(sessions)
+
+
+def unbind(token: Token[Bound | None]) -> None:
+    _bound.reset(token)

@@ -1,0 +1,168 @@
+"""The login gate: a rule over a session and a request's facts. It knows no framework.
+
+Closed by default: every path needs a login but the login page itself, what `public=` lists, and
+CORS preflights, which carry no cookie. A page that a person navigates to is sent to the login
+page (303) with a `next` that leads back; scripts get 401, which they can see. What a request is,
+browsers say in Fetch Metadata (`Sec-Fetch-Mode`); older clients are told apart by `Accept`.
+"""
+
+import re
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from coatcheck.errors import ConfigurationError
+from coatcheck.paths import Patterns
+from coatcheck.session import Session
+
+__all__ = ["Admitted", "LoginGate", "Refused", "Request", "Verdict", "safe_next"]
+
+Loader = Callable[[str], Any | Awaitable[Any]]
+
+_SAFE_NEXT = re.compile(r"/(?![/\\])[!-\[\]-~]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """The facts of a request that the gate looks at. Header names are lower-case."""
+
+    method: str
+    path: str
+    query: str
+    root: str  # what the app is mounted under; not part of `path`
+    header: Callable[[str], str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """The request may go on. `subject` is who it is, or None where no login was asked for."""
+
+    subject: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The answer to give instead of the app's."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...]
+
+
+Verdict = Admitted | Refused
+
+
+class LoginGate:
+    """Who may pass: `login` is the path of the login page, `public` lists paths open to all.
+
+    `user` loads the user of a subject, plain or async; where it returns None the session ends
+    and the request counts as anonymous. `fresh` is how many seconds ago the login may be at most;
+    an older one has to log in again, for views that need a step-up. Raises `ConfigurationError`.
+    """
+
+    def __init__(
+        self,
+        login: str = "/login",
+        public: Iterable[str] = (),
+        user: Loader | None = None,
+        fresh: float | None = None,
+    ) -> None:
+        if not isinstance(login, str) or safe_next(login, default="") != login:
+            raise ConfigurationError(
+                f"LoginGate: expected login to be a path of this site, got {login!r}; "
+                "write it as '/login'"
+            )
+        if fresh is not None and not (type(fresh) in (int, float) and fresh > 0):
+            raise ConfigurationError(
+                f"LoginGate: expected fresh to be seconds above 0 or None, got {fresh!r}; "
+                "pass 300, say"
+            )
+        self.login = login
+        self.user = user
+        self.fresh = fresh
+        self._public = Patterns("LoginGate(public=…)", public)
+
+    def check(self, request: Request, session: Session) -> Verdict:
+        """Whether the request may go on. A public path does not touch the session."""
+        return Admitted(None) if self.is_public(request) else self.judge(request, session)
+
+    def judge(self, request: Request, session: Session) -> Verdict:
+        """`check` for a request that is not public, whatever its path."""
+        subject = session.subject
+        if subject is None or not self._is_fresh(session):
+            return self.refuse(request)
+        return Admitted(subject)
+
+    def is_public(self, request: Request) -> bool:
+        """Whether everybody may see this path: the login page, `public=`, and preflights."""
+        if request.path == self.login or self._public.match(request.path):
+            return True
+        preflight = request.header("access-control-request-method") is not None
+        return request.method == "OPTIONS" and preflight and request.header("origin") is not None
+
+    def refuse(self, request: Request) -> Refused:
+        """The answer to a request that is not logged in: 303 for a page, 401 for a script."""
+        target = self._login_page(request)
+        if request.header("hx-request") == "true":
+            return _unauthorized(("HX-Redirect", target))
+        if not _is_navigation(request):
+            return _unauthorized()
+        return Refused(303, (("Location", target), _NO_STORE))
+
+    def _is_fresh(self, session: Session) -> bool:
+        if self.fresh is None or session.login_at is None:
+            return self.fresh is None
+        return (session.opened_at - session.login_at).total_seconds() <= self.fresh
+
+    def _login_page(self, request: Request) -> str:
+        """The login page, with the way back where the request can be repeated."""
+        login = quote(request.root) + self.login
+        back = safe_next(_page_of(request), default="")
+        return f"{login}?next={quote(back, safe='/')}" if back else login
+
+
+_NO_STORE = ("Cache-Control", "no-store")
+
+
+def safe_next(text: str | None, default: str = "/") -> str:
+    """The text where it is a path of this site, with or without a query; else the default.
+
+    For the `next` that a login page was given: "//evil.example" and "/\\evil.example", which
+    browsers read as another host, are refused, as is anything with a blank or a control character.
+    """
+    if text is not None and len(text) <= 2048 and _SAFE_NEXT.fullmatch(text):
+        return text
+    return default
+
+
+def _page_of(request: Request) -> str:
+    """The path to come back to: the page's own, which htmx names in a header; '' for none."""
+    if request.header("hx-request") == "true":
+        return _path_of(request.header("hx-current-url") or "")
+    if request.method != "GET":
+        return ""
+    path = quote(request.root + request.path, safe="/-._~!$&'()*+,;=:@")
+    return f"{path}?{request.query}" if request.query else path
+
+
+def _path_of(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return ""
+    return parts.path + (f"?{parts.query}" if parts.query else "")
+
+
+def _is_navigation(request: Request) -> bool:
+    """Whether a person is looking: a document that the browser was asked to show."""
+    mode = request.header("sec-fetch-mode")
+    if mode is not None:
+        return mode == "navigate"
+    if (request.header("x-requested-with") or "").lower() == "xmlhttprequest":
+        return False
+    return "text/html" in (request.header("accept") or "")
+
+
+def _unauthorized(*headers: tuple[str, str]) -> Refused:
+    # RFC 9110, section 11.6.1: a 401 must name a scheme; browsers show no dialog for this one.
+    return Refused(401, (("WWW-Authenticate", 'Session realm="login"'), _NO_STORE, *headers))

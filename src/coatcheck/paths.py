@@ -1,0 +1,54 @@
+"""Path patterns: an exact path, or a prefix that ends in "/*"."""
+
+from collections.abc import Iterable
+
+from coatcheck.errors import ConfigurationError
+
+__all__ = ["Patterns"]
+
+
+class Patterns:
+    """Which request paths an option means; raises `ConfigurationError` for a malformed pattern.
+
+    A prefix covers everything below it: "/static/*" covers "/static/" and "/static/a/b", and not
+    "/static". A path that a server or router could read in two ways ("..", "//", a backslash)
+    matches no prefix, so that "/static/../admin" is never taken for a static file.
+    """
+
+    __slots__ = ("_exact", "_prefixes")
+
+    def __init__(self, option: str, patterns: Iterable[str]) -> None:
+        if isinstance(patterns, str):
+            raise _wrong(option, patterns)
+        listed = list(patterns)
+        for pattern in listed:
+            if not isinstance(pattern, str) or not _is_pattern(pattern):
+                raise _wrong(option, pattern)
+        self._exact = frozenset(pattern for pattern in listed if not pattern.endswith("/*"))
+        self._prefixes = tuple(pattern[:-1] for pattern in listed if pattern.endswith("/*"))
+
+    def __bool__(self) -> bool:
+        return bool(self._exact or self._prefixes)
+
+    def match(self, path: str) -> bool:
+        """Whether one of the patterns covers the path."""
+        if path in self._exact:
+            return True
+        return path.startswith(self._prefixes) and _is_plain(path)
+
+
+def _is_pattern(pattern: str) -> bool:
+    exact = pattern.removesuffix("*") if pattern.endswith("/*") else pattern
+    return exact.startswith("/") and "*" not in exact and _is_plain(exact)
+
+
+def _is_plain(path: str) -> bool:
+    doubtful = "//" in path or "\\" in path or "\0" in path or "%" in path
+    return not doubtful and not {".", ".."} & set(path.split("/"))
+
+
+def _wrong(option: str, got: object) -> ConfigurationError:
+    return ConfigurationError(
+        f"{option}: expected a list of paths, each exact or ending in '/*', got {got!r}; "
+        "write them as in ['/', '/about', '/static/*']"
+    )

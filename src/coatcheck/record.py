@@ -1,0 +1,145 @@
+"""What a store keeps for an id, and the one versioned byte format of it.
+
+A store may look at `id`, `revision`, `subject`, `login_at`, `seen_at` and `expires_at`. The
+`payload` is ours: a version byte, then the `Head`, whose last field is the body: the session's
+values and flash messages, sealed under a key that only the cookie can derive.
+
+    payload = 0x01 + msgpack [seed digest, proof digest, …, body]
+    body    = seal(msgpack [{key: encoded value}, [[flash id, category, text], …]])
+
+All times are whole milliseconds since the epoch, UTC. A payload whose version is higher than
+ours was written by a newer release: it is left alone and handled as an outage. Fields are only
+ever added at the end, with a default, so that each release reads its predecessors' payloads.
+"""
+
+import os
+
+import msgspec
+
+from coatcheck.sealing import BadSeal, Sealer
+
+__all__ = [
+    "Body",
+    "Head",
+    "NewerFormat",
+    "Record",
+    "Unreadable",
+    "dump",
+    "encode_body",
+    "load",
+    "next_revision",
+    "open_body",
+    "read_payload",
+    "write_payload",
+]
+
+_VERSION = 1
+_PREFIX = bytes([_VERSION])
+
+
+class Unreadable(Exception):
+    """The bytes are no record of ours, or were changed since we wrote them."""
+
+
+class NewerFormat(Exception):
+    """The bytes were written by a newer release of coatcheck."""
+
+
+class Record(msgspec.Struct, frozen=True, array_like=True):
+    """One session in a store. `id` is 32 hexadecimal digits; `revision` changes at every save."""
+
+    id: str
+    revision: bytes
+    subject: str | None
+    login_at: int | None
+    seen_at: int
+    expires_at: int
+    payload: bytes
+
+
+class Head(msgspec.Struct, frozen=True, array_like=True):
+    """What the payload says beside the session's values; nothing in it opens anything."""
+
+    seed_digest: bytes
+    proof_digest: bytes
+    previous_proof: bytes | None  # the replaced proof's digest, where a renewal left it good
+    proof_at: int  # when the current proof was made
+    proof_seen_at: int  # when a request first used the session with it; 0 = not yet
+    seed_at: int  # when the current seed was made: creation, login or rotation
+    created_at: int
+    deadline: int  # the hard end
+    idle: int | None  # the idle timeout in milliseconds
+    remember: bool  # how the login was made
+    address: str | None
+    agent: str | None
+    body: bytes
+
+
+class Body(msgspec.Struct, frozen=True, array_like=True):
+    """The session's own content. Each value is encoded by itself, so reading one decodes one."""
+
+    values: dict[str, bytes]
+    flashes: list[tuple[str, str, str]]
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode_head = msgspec.msgpack.Decoder(Head).decode
+_decode_body = msgspec.msgpack.Decoder(Body).decode
+_decode_record = msgspec.msgpack.Decoder(Record).decode
+
+
+def next_revision(revision: bytes | None) -> bytes:
+    """The revision of the next save: a 4-byte counter, then 8 random bytes.
+
+    The random tag keeps two histories apart where a failover lost a save and counted it again.
+    """
+    number = 1 if revision is None else (int.from_bytes(revision[:4]) + 1) % 2**32
+    return number.to_bytes(4) + os.urandom(8)
+
+
+def write_payload(head: Head) -> bytes:
+    return _PREFIX + _encode(head)
+
+
+def read_payload(payload: bytes) -> Head:
+    """The head; raises `NewerFormat` or `Unreadable`."""
+    _check_version(payload)
+    try:
+        return _decode_head(memoryview(payload)[1:])
+    except msgspec.DecodeError:
+        raise Unreadable("a record's payload does not decode") from None
+
+
+def encode_body(body: Body) -> bytes:
+    return _encode(body)
+
+
+def open_body(sealed: bytes, sealer: Sealer, id: str) -> Body:
+    """The session's content; raises `Unreadable` where it was sealed for another id or changed."""
+    try:
+        return _decode_body(sealer.open(sealed, id.encode()))
+    except (BadSeal, msgspec.DecodeError):
+        raise Unreadable("a record's body does not open") from None
+
+
+def dump(record: Record) -> bytes:
+    """The whole record as bytes, for stores that keep one blob for an id."""
+    return _PREFIX + _encode(record)
+
+
+def load(data: bytes) -> Record:
+    """The inverse of `dump`; raises `NewerFormat` or `Unreadable`."""
+    _check_version(data)
+    try:
+        return _decode_record(memoryview(data)[1:])
+    except msgspec.DecodeError:
+        raise Unreadable("a stored record does not decode") from None
+
+
+def _check_version(data: bytes) -> None:
+    if not data:
+        raise Unreadable("a record is empty")
+    if data[0] > _VERSION:
+        raise NewerFormat(f"expected record format {_VERSION} or older, got {data[0]}")
+    if data[0] < _VERSION:
+        raise Unreadable(f"expected record format {_VERSION}, got {data[0]}")

@@ -1,0 +1,549 @@
+"""`Session`: a mapping that records what is meant to happen, and never does I/O.
+
+The mapping is kept as encoded values, key by key. Reading one decodes it and remembers the
+object; assigning one encodes it at once, so that what cannot be kept is refused on that line.
+What the request did to each key is remembered as an *operation*, so that it can be replayed on a
+newer record when another request of the session was faster:
+
+    set      the key was assigned: the last to commit wins
+    removed  the key was deleted
+    edits    pure functions of the stored value (`session.edit`): run again, so all of them count
+
+An object that could change in place is encoded again at the commit; where that differs from what
+was read, the key counts as assigned. `login`, `logout`, `rotate` are intents too: `lifecycle`
+turns all of them into one write.
+"""
+
+from collections.abc import Callable, Iterator, MutableMapping
+from datetime import UTC, datetime
+from typing import Any, Final, Literal, NamedTuple, TypeVar
+
+import msgspec
+
+from coatcheck import token as tokens
+from coatcheck import values
+from coatcheck.errors import SessionClosed, StoreUnavailable, UnsupportedValue
+from coatcheck.record import Body, Head, Record
+from coatcheck.sealing import Sealer
+from coatcheck.token import Token
+
+__all__ = ["Client", "Flash", "Origin", "Refusal", "Session"]
+
+T = TypeVar("T")
+Refusal = Literal["malformed", "unknown", "expired"]
+Edit = Callable[[Any], Any]
+
+
+class Client(NamedTuple):
+    """Who sent the request, for device lists. Both are shown, never used to decide anything."""
+
+    address: str | None = None
+    agent: str | None = None
+
+
+class Flash(NamedTuple):
+    """A message for the next page."""
+
+    text: str
+    category: str
+
+
+class Origin(msgspec.Struct, frozen=True):
+    """The stored session that this request's edits start from."""
+
+    token: Token
+    record: Record
+    head: Head
+    sealer: Sealer
+    proof: bytes  # the digest of the token's proof
+
+
+class Login(msgspec.Struct, frozen=True):
+    subject: str
+    remember: bool
+
+
+class _Replay(msgspec.Struct, frozen=True):
+    """One `edit`: the function, and the encoded default where the key is missing."""
+
+    function: Edit
+    default: bytes | None
+
+
+class _Assigned:
+    """The operations that are not replayed, only repeated."""
+
+
+_SET: Final = _Assigned()
+_REMOVED: Final = _Assigned()
+_Operation = _Assigned | list[_Replay]
+_MISSING: Final = object()
+_EMPTY: Final = Body({}, [])
+
+
+class Session(MutableMapping[str, Any]):
+    """What one browser has with us between requests. Made by `Sessions.open`, never by hand.
+
+    Every use, reading included, raises `StoreUnavailable` where the store could not be reached
+    when the request was opened; every change raises `SessionClosed` once the response has begun.
+    """
+
+    # Defaults live on the class: a request without a session costs one small object.
+    accessed = False
+    """Whether anything of the session was read or changed: it decides touch and `Vary`."""
+    degraded = False
+    """Whether the store is out of reach and `outage="anonymous"`: empty and read-only."""
+
+    _origin: Origin | None = None
+    _stored = _EMPTY
+    _fault: StoreUnavailable | None = None
+    _refused: Refusal | None = None
+    _muted = False  # a login replaced the token that came: edits are dropped, no cookie is set
+    _presented = False  # a cookie of our name came
+    _carried = False  # the cookie is the whole record: a new seed takes a new id too
+    _with_previous = False  # opened with the proof that a renewal replaced
+    _closed = False
+
+    _wiped = False
+    _login: Login | None = None
+    _rotate = False
+    _wanted = False  # csrf_token was read, so the session must exist
+    _ended: Origin | None = None  # what logout() ended, until the store knows
+    _said_goodbye = False  # logout() was called: the cookie goes unless a new one is set
+    _next: Token | None = None  # minted, not yet committed
+    _cookie: str | None = None  # the Set-Cookie value that this response owes the browser
+
+    def __init__(self, name: bytes, opened_at: int, client: "ClientSource" = None) -> None:
+        self._name = name
+        self._opened_at = opened_at
+        self._client = client
+        self._data: dict[str, bytes] = {}
+        self._live: dict[str, Any] = {}
+        self._operations: dict[str, _Operation] = {}
+        self._flashed: list[tuple[str, str, str]] = []
+        self._flashes_read: set[str] = set()
+
+    def __repr__(self) -> str:
+        return f"<Session {self._origin.record.id if self._origin else 'new'}>"
+
+    # The mapping.
+
+    def __getitem__(self, key: str) -> Any:
+        self._use()
+        live = self._live
+        if key in live:
+            return live[key]
+        value = live[key] = self._decode(key, self._data[key])
+        return value
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        self._change()
+        self._data[_checked(key)] = self._encode(key, value)
+        self._live[key] = value
+        self._operations[key] = _SET
+
+    def __delitem__(self, key: str) -> None:
+        self._change()
+        del self._data[key]
+        self._live.pop(key, None)
+        self._operations[key] = _REMOVED
+
+    def __iter__(self) -> Iterator[str]:
+        self._use()
+        return iter(list(self._data))
+
+    def __len__(self) -> int:
+        self._use()
+        return len(self._data)
+
+    def __contains__(self, key: object) -> bool:
+        self._use()
+        return key in self._data
+
+    def __bool__(self) -> bool:
+        return len(self) > 0
+
+    def clear(self) -> None:
+        """Empty the session. Of a logged-in session it is `logout()`."""
+        self._change()
+        if self.subject is not None:
+            self.logout()
+        else:
+            self._wipe()
+
+    def edit(self, key: str, function: Edit, *, default: Any = _MISSING) -> Any:
+        """Set `key` to `function(value)`, and do so again where another request got there first.
+
+        The function must be pure: it may run several times, each time on a copy of its own.
+        Without a default a missing key raises KeyError, and an edit whose key another request
+        removed meanwhile is dropped. Returns the new value.
+        """
+        self._change()
+        replay = _Replay(function, None if default is _MISSING else self._encode(key, default))
+        self._settle_in_place(_checked(key))
+        if key not in self._data and replay.default is None:
+            raise KeyError(key)
+        self._apply(key, replay)
+        before = self._operations.get(key)
+        if before is None:
+            self._operations[key] = [replay]
+        elif isinstance(before, list):
+            before.append(replay)
+        else:
+            self._operations[key] = _SET
+        return self[key]
+
+    def write(self, key: str, value: object) -> None:
+        """Keep a dataclass, a msgspec struct or a pydantic model, as plain values."""
+        self[key] = values.simplify(value)
+
+    def read(self, key: str, *, type: type[T]) -> T:
+        """What `write` kept, as `type`. KeyError where there is none; `UnsupportedValue` where it
+        does not fit the type."""
+        return values.restore(self[key], type)
+
+    # Who it is.
+
+    def login(self, subject: str, *, remember: bool = False) -> None:
+        """Make this session the subject's, under a fresh token; the old one dies with the commit.
+
+        The values are kept, unless they were another subject's. A subject is 1 to 255 bytes of
+        text without control characters, such as "user:42"; any other raises `UnsupportedValue`.
+        """
+        self._change()
+        _check_subject(subject)
+        if self.subject not in (None, subject):
+            self._wipe()
+        self._login = Login(subject, bool(remember))
+        self._next = None
+
+    def logout(self) -> None:
+        """End the session here and in the store. What is left is a new, empty, anonymous one."""
+        self._change()
+        if self._muted:
+            return
+        if self._origin is not None:
+            self._ended = self._origin
+        self._said_goodbye = True
+        self._cookie = None
+        self._become_new()
+
+    def rotate(self) -> None:
+        """Give the session a new seed and proof; the old token dies with the commit, no grace.
+
+        For every change of privilege that is not a login (ASVS 7.2.4).
+        """
+        self._change()
+        self._rotate = True
+        self._next = None
+
+    @property
+    def subject(self) -> str | None:
+        """Who the session is logged in as, or None."""
+        self._use()
+        if self._login is not None:
+            return self._login.subject
+        return self._origin.record.subject if self._origin is not None else None
+
+    @property
+    def id(self) -> str | None:
+        """The public id: it names the session in lists, events and logs, and opens nothing.
+
+        None while nothing is to be stored.
+        """
+        self._use()
+        if self._origin is not None and not (self._carried and self._is_reseeded()):
+            return self._origin.record.id
+        return self._token().id if self._origin is not None or self._exists() else None
+
+    @property
+    def is_new(self) -> bool:
+        """Whether the store does not hold this session yet."""
+        self._use()
+        return self._origin is None
+
+    @property
+    def refused(self) -> Refusal | None:
+        """Why the cookie that came was not good, or None where it was, or none came."""
+        self._use()
+        return self._refused
+
+    @property
+    def created_at(self) -> datetime | None:
+        """When the session was first stored; None for a new one."""
+        self._use()
+        return None if self._origin is None else _datetime(self._origin.head.created_at)
+
+    @property
+    def seen_at(self) -> datetime | None:
+        """When the session was last seen, to a twentieth of the idle time."""
+        self._use()
+        return None if self._origin is None else _datetime(self._origin.record.seen_at)
+
+    @property
+    def expires_at(self) -> datetime | None:
+        """When the session ends unless it is used again."""
+        self._use()
+        return None if self._origin is None else _datetime(self._origin.record.expires_at)
+
+    @property
+    def login_at(self) -> datetime | None:
+        """When the subject last logged in; None where it is not logged in."""
+        self._use()
+        if self._login is not None:
+            return self.opened_at
+        stored = self._origin.record.login_at if self._origin is not None else None
+        return None if stored is None else _datetime(stored)
+
+    @property
+    def opened_at(self) -> datetime:
+        """When this request was opened, by the clock of `Sessions`."""
+        return _datetime(self._opened_at)
+
+    # Messages for the next page, and forms.
+
+    def flash(self, text: str, category: str = "info") -> None:
+        """Leave a message for the next page that calls `flashes()`."""
+        self._change()
+        for part in (text, category):
+            _check_text(part, "flash()")
+        self._flashed.append((tokens.nonce(), category, text))
+
+    def flashes(self) -> list[Flash]:
+        """The messages left so far; reading them removes them, and no others."""
+        self._use()
+        unread = self._unread()
+        if unread or self._flashed:
+            self._change()
+            self._flashes_read.update(flash[0] for flash in unread)
+            unread += self._flashed
+            self._flashed = []
+        return [Flash(text, category) for _, category, text in unread]
+
+    @property
+    def csrf_token(self) -> str:
+        """A token for this session's forms, masked anew at each read; it counts as a write."""
+        self._use()
+        if self._origin is None:
+            self._change()
+            self._wanted = True
+        return tokens.mask_csrf(self._csrf_secret())
+
+    def check_csrf(self, text: str) -> bool:
+        """Whether the text is a `csrf_token` of this session, compared in constant time."""
+        self._use()
+        if self._origin is None and self._next is None:
+            return False
+        return tokens.check_csrf(text, self._csrf_secret())
+
+    def close(self) -> None:
+        """The response begins: from now on a change raises `SessionClosed`."""
+        self._closed = True
+
+    def check_closed(self) -> None:
+        """Raise `SessionClosed` where an object was changed in place after the last commit.
+
+        An adapter calls it when the response is over.
+        """
+        changed = sorted(key for key in self._live if self._changed_in_place(key))
+        if changed:
+            raise SessionClosed(
+                f"session[{changed[0]!r}]: expected no change after the response began, got one "
+                "in place, which is lost; change it before the response starts, or commit earlier"
+            )
+
+    # What the lifecycle reads and sets. Nothing below is for applications.
+
+    def _use(self) -> None:
+        self.accessed = True
+        if self._fault is not None:
+            raise StoreUnavailable(str(self._fault)) from self._fault
+
+    def _change(self) -> None:
+        self._use()
+        if self._closed:
+            raise SessionClosed(
+                "session: expected changes before the response begins, got one after; "
+                "change it earlier, or keep what streams in something of your own"
+            )
+        if self.degraded:
+            raise StoreUnavailable(
+                "session: expected a store that answers, got an outage, so the session is "
+                "read-only; check session.degraded before changing it"
+            )
+
+    def _exists(self) -> bool:
+        """Whether a new session has anything to be stored for."""
+        return bool(self._data or self._flashed or self._login or self._wanted)
+
+    def _is_changed(self) -> bool:
+        """Whether the stored session must be written again for the app's sake."""
+        return bool(
+            self._operations
+            or self._wiped
+            or self._login
+            or self._rotate
+            or self._flashed
+            or self._flashes_read
+        )
+
+    def _is_reseeded(self) -> bool:
+        return self._rotate or self._login is not None
+
+    def _token(self) -> Token:
+        """The token that the next commit sends, minted once."""
+        if self._next is None:
+            keep_id = self._origin is not None and not self._carried
+            self._next = tokens.mint(self._origin.token.id if self._origin and keep_id else None)
+        return self._next
+
+    def _csrf_secret(self) -> bytes:
+        stays = self._origin is not None and not self._is_reseeded()
+        token = self._origin.token if self._origin and stays else self._token()
+        return tokens.csrf_secret(token.seed, self._name)
+
+    def _body(self) -> Body:
+        """The content that a commit stores now."""
+        return Body(self._data, self._unread() + self._flashed)
+
+    def _unread(self) -> list[tuple[str, str, str]]:
+        return [flash for flash in self._stored.flashes if flash[0] not in self._flashes_read]
+
+    def _start_from(self, origin: Origin | None, stored: Body) -> None:
+        """Begin with what the store holds, and with nothing done to it."""
+        self._origin = origin
+        self._stored = stored
+        self._data = stored.values.copy()
+        self._live = {}
+
+    def _rebase(self, origin: Origin | None, stored: Body) -> None:
+        """Begin with what the store holds now, and do again to it what the request did."""
+        mine, live = self._data, self._live
+        self._start_from(origin, _EMPTY if self._wiped else stored)
+        for key, operation in self._operations.items():
+            self._repeat(key, operation, mine)
+        unchanged = (key for key in live if self._data.get(key) == mine[key])
+        self._live.update({key: live[key] for key in unchanged})
+
+    def _repeat(self, key: str, operation: _Operation, mine: dict[str, bytes]) -> None:
+        if isinstance(operation, list):
+            for replay in operation:
+                if key in self._data or replay.default is not None:
+                    self._apply(key, replay)
+        elif operation is _SET:
+            self._data[key] = mine[key]
+        else:
+            self._data.pop(key, None)
+
+    def _committed(self, origin: Origin | None, stored: Body) -> None:
+        """The store holds what the request did: nothing is left to do."""
+        self._origin = origin
+        self._stored = stored
+        self._data = stored.values.copy()
+        self._forget_intents()
+
+    def _drop(self) -> None:
+        """Undo what the request did since its last commit, except logout()."""
+        self._forget_intents()
+        self._start_from(self._origin, self._stored)
+
+    def _forget_intents(self) -> None:
+        self._operations = {}
+        self._flashed = []
+        self._flashes_read = set()
+        self._wiped = self._rotate = self._wanted = False
+        self._login = self._next = None
+
+    def _lose(self) -> None:
+        """Another request ended or re-seeded the session first.
+
+        A login goes on under a new id with this request's own edits; all else is dropped, and
+        the response sets no cookie, so it cannot overwrite the other's.
+        """
+        self._cookie = None
+        if self._login is None:
+            self._become_new()
+            self._muted = True
+        else:
+            self._rebase(None, _EMPTY)
+            self._next = self._token().moved()
+
+    def _become_new(self) -> None:
+        """Empty and anonymous, with nothing stored."""
+        self._refused = None
+        self._with_previous = False
+        self._forget_intents()
+        self._start_from(None, _EMPTY)
+
+    def _wipe(self) -> None:
+        self._operations, self._flashed = {}, []
+        self._start_from(self._origin, _EMPTY)
+        self._wiped = True
+
+    def _apply(self, key: str, replay: _Replay) -> None:
+        before = self._data.get(key, replay.default)
+        value = replay.function(self._decode(key, before) if before is not None else None)
+        self._data[key] = self._encode(key, value)
+        self._live[key] = value
+
+    def _settle_all_in_place(self) -> None:
+        for key in self._live:
+            self._settle_in_place(key)
+
+    def _settle_in_place(self, key: str) -> None:
+        """Where the object read at `key` was changed in place, count the key as assigned."""
+        if self._changed_in_place(key):
+            self._data[key] = self._encode(key, self._live[key])
+            self._operations[key] = _SET
+
+    def _changed_in_place(self, key: str) -> bool:
+        value = self._live.get(key)
+        return not values.is_fixed(value) and self._encode(key, value) != self._data[key]
+
+    def _encode(self, key: str, value: object) -> bytes:
+        try:
+            return values.encode(value)
+        except UnsupportedValue as error:
+            raise UnsupportedValue(f"session[{key!r}]: {error}") from None
+
+    def _decode(self, key: str, data: bytes) -> Any:
+        try:
+            return values.decode(data)
+        except ValueError as error:
+            raise UnsupportedValue(f"session[{key!r}]: {error}") from error
+
+
+ClientSource = Client | Callable[[], Client] | None
+
+
+def _checked(key: str) -> str:
+    if type(key) is not str:
+        raise UnsupportedValue(
+            f"session: expected a key of type str, got {type(key).__name__}; use a string"
+        )
+    _check_text(key, "session")
+    return key
+
+
+def _check_text(text: str, where: str) -> None:
+    try:
+        text.encode()
+    except (UnicodeEncodeError, AttributeError):
+        raise UnsupportedValue(
+            f"{where}: expected text that UTF-8 can write, got {type(text).__name__} that it "
+            "cannot; use str without lone surrogates"
+        ) from None
+
+
+def _check_subject(subject: str) -> None:
+    printable = type(subject) is str and subject.isprintable()
+    if printable and 1 <= len(subject.encode("utf-8", "surrogatepass")) <= 255:
+        return
+    raise UnsupportedValue(
+        "login(): expected a subject of 1 to 255 bytes of printable text, got "
+        f"{type(subject).__name__} that is not; use an identifier such as 'user:42'"
+    )
+
+
+def _datetime(milliseconds: int) -> datetime:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)

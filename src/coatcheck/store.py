@@ -1,0 +1,184 @@
+"""What a store is: five verbs, and what absence means to each.
+
+Every verb takes `now` (milliseconds since the epoch, UTC). A record with `expires_at <= now` is
+absent to all five, swept or not, whatever the backend's own clock thinks. A store that cannot be
+reached, or does not answer in time, raises `StoreUnavailable`; it never answers "absent" instead.
+A store never retries a write by itself: a retried write whose first answer was lost would refuse
+itself. No verb changes anything when it raises, as far as the backend can tell.
+
+Stores may be called from many threads at once (`Store`), or from many tasks of one event loop and
+from one event loop after another (`AsyncStore`); they are made without a running loop and connect
+on first use. What one store keeps is defined by its client and namespace, so two objects made
+alike are the same store.
+
+What a store can do beyond the five verbs is a protocol of its own here: `Listable`, `Sweepable`.
+`coatcheck.testing.StoreContract` tests all of this; a store of your own subclasses it.
+"""
+
+import enum
+from typing import Final, Literal, Protocol, runtime_checkable
+
+from coatcheck.record import Record
+from coatcheck.token import Token
+
+__all__ = [
+    "GONE",
+    "SAVED",
+    "AsyncCarrierStore",
+    "AsyncListable",
+    "AsyncStore",
+    "AsyncSweepable",
+    "Carrier",
+    "CarrierStore",
+    "Gone",
+    "Listable",
+    "Saved",
+    "Store",
+    "Sweepable",
+]
+
+
+class _Answer(enum.Enum):
+    SAVED = "saved"
+    GONE = "gone"
+
+
+SAVED: Final = _Answer.SAVED
+GONE: Final = _Answer.GONE
+Saved = Literal[_Answer.SAVED]
+Gone = Literal[_Answer.GONE]
+
+
+@runtime_checkable
+class Store(Protocol):
+    """Where sessions are kept; every edge case of every verb."""
+
+    def load(self, id: str, now: int) -> Record | None:
+        """The live record of that id, or None. Reading prolongs nothing."""
+        ...
+
+    def create(self, record: Record, now: int) -> None:
+        """Write where no live record is; what has expired there is replaced.
+
+        Raises `Collision` where a live record has that id, which stays as it was.
+        """
+        ...
+
+    def save(self, record: Record, expected: bytes, now: int) -> Saved | Gone | Record:
+        """Replace the live record of `record.id`, only if its revision is `expected`.
+
+        `SAVED` when replaced; the live record found instead, when its revision is another;
+        `GONE` when there is none. It never creates: that is how ended means ended. Comparing
+        and replacing are one step that nothing comes between.
+        """
+        ...
+
+    def touch(self, id: str, revision: bytes, seen_at: int, expires_at: int, now: int) -> bool:
+        """Prolong the live record, only if its revision is still that one, which stays.
+
+        Times move forwards only: an earlier one leaves the later one there, each by itself.
+        True where a live record had that revision, else False; it never creates.
+        """
+        ...
+
+    def delete(self, id: str, now: int) -> bool:
+        """Remove the record of that id, whatever its revision. Whether a live one was there.
+
+        Removing nothing is fine. When it returns, the end is as durable as the store can make it.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of what this object opened itself; closing twice is fine."""
+        ...
+
+
+@runtime_checkable
+class AsyncStore(Protocol):
+    """`Store`, awaited. A cancelled call leaves the record whole: written or not, never half."""
+
+    async def load(self, id: str, now: int) -> Record | None: ...
+    async def create(self, record: Record, now: int) -> None: ...
+    async def save(self, record: Record, expected: bytes, now: int) -> Saved | Gone | Record: ...
+    async def touch(
+        self,
+        id: str,
+        revision: bytes,
+        seen_at: int,
+        expires_at: int,
+        now: int,
+    ) -> bool: ...
+    async def delete(self, id: str, now: int) -> bool: ...
+    async def close(self) -> None: ...
+
+
+@runtime_checkable
+class Listable(Protocol):
+    """A store that finds records by subject, through an index that nobody above it knows of."""
+
+    def by_subject(self, subject: str, now: int) -> list[Record]:
+        """Every live record of that subject, in no order; empty where there is none."""
+        ...
+
+    def page(self, after: str, limit: int, now: int) -> list[Record]:
+        """At most `limit` live records whose id is greater than `after`, in order of id.
+
+        Start with the empty string, go on with the last id; an empty page is the end. A record
+        that lives through the whole walk is met exactly once.
+        """
+        ...
+
+
+@runtime_checkable
+class AsyncListable(Protocol):
+    """`Listable`, awaited."""
+
+    async def by_subject(self, subject: str, now: int) -> list[Record]: ...
+    async def page(self, after: str, limit: int, now: int) -> list[Record]: ...
+
+
+@runtime_checkable
+class Sweepable(Protocol):
+    """A store that does not drop what expired by itself."""
+
+    def sweep(self, limit: int, now: int) -> int:
+        """Remove at most `limit` expired records; how many it removed. 0 means none is left."""
+        ...
+
+
+@runtime_checkable
+class AsyncSweepable(Protocol):
+    """`Sweepable`, awaited."""
+
+    async def sweep(self, limit: int, now: int) -> int: ...
+
+
+class Carrier(Protocol):
+    """What keeps whole records in the cookie instead of on the server.
+
+    `name` is that of the `Sessions`: a value made for one name opens for no other.
+    """
+
+    def seal(self, token: Token, record: Record, name: bytes) -> str:
+        """The cookie value that carries the record; only the token's id and seed count."""
+        ...
+
+    def open(self, value: str, name: bytes) -> tuple[Token, Record] | None:
+        """What `seal` put in, or None for anything else. Never raises."""
+        ...
+
+
+@runtime_checkable
+class CarrierStore(Carrier, Protocol):
+    """A carrier beside the store where the ids that ended are kept, or None."""
+
+    @property
+    def revocations(self) -> Store | None: ...
+
+
+@runtime_checkable
+class AsyncCarrierStore(Carrier, Protocol):
+    """`CarrierStore` beside an `AsyncStore`."""
+
+    @property
+    def revocations(self) -> AsyncStore | None: ...

@@ -1,0 +1,114 @@
+"""The cookie store: no record on the server, the whole session sealed in its cookie.
+
+    value = base64url( 0x01 + id (16) + nonce (12) + AES-256-GCM(msgpack [seed, subject, …]) )
+
+The key of each session is derived from the ring's key, its id and the name of the `Sessions`, so
+no number of sessions wears a key out. Inside this is no store but a *carrier*, which `lifecycle`
+asks to seal and open cookie values.
+
+What it cannot promise: the answer that arrives last wins whole, so concurrent changes of different
+keys can be lost (law 2); and whoever holds a cookie can come back with an older state of it. It
+is sealed again only on a write, so `idle` counts from writes. With `revocations=` another store,
+logout and login end the old cookie for good (laws 1 and 5): the ids that ended are kept there until
+their hard end, at one read a request. Without, an ended session's cookie opens until it expires.
+"""
+
+import re
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+
+import msgspec
+
+from coatcheck.errors import ConfigurationError
+from coatcheck.record import Record
+from coatcheck.sealing import BadSeal, KeyRing
+from coatcheck.store import AsyncStore, Store
+from coatcheck.token import Token
+
+__all__ = ["AsyncCookieStore", "CookieStore"]
+
+_VERSION = b"\x01"
+_SHAPE = re.compile(r"[A-Za-z0-9_-]{80,4096}", re.ASCII)
+
+
+class _Content(msgspec.Struct, frozen=True, array_like=True):
+    seed: bytes
+    subject: str | None
+    login_at: int | None
+    seen_at: int
+    expires_at: int
+    payload: bytes
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(_Content).decode
+
+
+class _Carrier:
+    def __init__(self, keys: KeyRing) -> None:
+        if not isinstance(keys, KeyRing):
+            raise ConfigurationError(
+                f"CookieStore: expected a KeyRing, got {type(keys).__name__}; "
+                "pass KeyRing(key) with a key that `coatcheck key` made"
+            )
+        self._keys = keys
+
+    def seal(self, token: Token, record: Record, name: bytes) -> str:
+        content = _Content(
+            token.seed,
+            record.subject,
+            record.login_at,
+            record.seen_at,
+            record.expires_at,
+            record.payload,
+        )
+        raw_id = bytes.fromhex(record.id)
+        sealed = self._keys.newest(raw_id, name).seal(_encode(content), _VERSION)
+        return urlsafe_b64encode(_VERSION + raw_id + sealed).decode("ascii").rstrip("=")
+
+    def open(self, value: str, name: bytes) -> tuple[Token, Record] | None:
+        raw = _unwrapped(value)
+        if raw is None or raw[:1] != _VERSION:
+            return None
+        raw_id = raw[1:17]
+        try:
+            content = _decode(self._keys.open(raw[17:], raw_id, name, _VERSION))
+        except (BadSeal, msgspec.DecodeError):
+            return None
+        token = Token(raw_id.hex(), content.seed, b"")
+        return token, Record(
+            token.id,
+            b"",
+            content.subject,
+            content.login_at,
+            content.seen_at,
+            content.expires_at,
+            content.payload,
+        )
+
+
+class CookieStore(_Carrier):
+    """`CookieStore(keys, revocations=…)`: a store in which ended ids are kept, or None.
+
+    None is a deliberate choice: then logout deletes the cookie in this browser, and a copy of it
+    works until it expires.
+    """
+
+    def __init__(self, keys: KeyRing, *, revocations: Store | None) -> None:
+        super().__init__(keys)
+        self.revocations = revocations
+
+
+class AsyncCookieStore(_Carrier):
+    """`CookieStore` beside an asynchronous store."""
+
+    def __init__(self, keys: KeyRing, *, revocations: AsyncStore | None) -> None:
+        super().__init__(keys)
+        self.revocations = revocations
+
+
+def _unwrapped(value: str) -> bytes | None:
+    """The bytes that exactly this text spells; base64 has other spellings, which are refused."""
+    if _SHAPE.fullmatch(value) is None or len(value) % 4 == 1:
+        return None
+    raw = urlsafe_b64decode(value + "=" * (-len(value) % 4))
+    return raw if urlsafe_b64encode(raw).decode("ascii").rstrip("=") == value else None

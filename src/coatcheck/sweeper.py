@@ -1,0 +1,107 @@
+"""Sweeping in the background: now and then, what has expired is removed from the store.
+
+The first round comes at a random moment of the first interval and the later ones with jitter, so
+that the workers of one site do not sweep together. A round that fails is told as an event or a
+log line and the next one comes all the same.
+"""
+
+import asyncio
+import logging
+import os
+import random
+import threading
+from contextlib import suppress
+from types import TracebackType
+from typing import Self
+
+from coatcheck.errors import ConfigurationError, StoreUnavailable
+from coatcheck.sessions import AsyncSessions, Sessions
+
+__all__ = ["AsyncSweeper", "Sweeper"]
+
+_logger = logging.getLogger("coatcheck")
+
+
+class AsyncSweeper:
+    """A task that sweeps while the `async with` block runs. `every` is in seconds."""
+
+    def __init__(self, sessions: AsyncSessions, every: float = 600.0) -> None:
+        self._sessions = sessions
+        self._every = checked_interval(every)
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._run(), name="coatcheck sweeper")
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+
+    async def _run(self) -> None:
+        await asyncio.sleep(random.uniform(0, self._every))  # noqa: S311 - jitter
+        while True:
+            try:
+                await self._sessions.sweep()
+            except StoreUnavailable as error:
+                _logger.warning("sweeping: the store is unavailable: %s", error)
+            except Exception:
+                _logger.exception("sweeping failed; the next round comes all the same")
+            await asyncio.sleep(_with_jitter(self._every))
+
+
+class Sweeper:
+    """A daemon thread that sweeps from `start` on, in each process that calls it."""
+
+    def __init__(self, sessions: Sessions, every: float = 600.0) -> None:
+        self._sessions = sessions
+        self._every = checked_interval(every)
+        self._stopped = threading.Event()
+        self._process = 0
+
+    def start(self) -> None:
+        """Begin, unless this process has begun already: threads do not survive a fork."""
+        if self._process == os.getpid():
+            return
+        self._process = os.getpid()
+        self._stopped = threading.Event()
+        run = threading.Thread(
+            target=self._run, args=(self._stopped,), name="coatcheck sweeper", daemon=True
+        )
+        run.start()
+
+    def stop(self) -> None:
+        """Begin no further round."""
+        self._stopped.set()
+        self._process = 0
+
+    def _run(self, stopped: threading.Event) -> None:
+        wait = random.uniform(0, self._every)  # noqa: S311 - jitter
+        while not stopped.wait(wait):
+            try:
+                self._sessions.sweep()
+            except StoreUnavailable as error:
+                _logger.warning("sweeping: the store is unavailable: %s", error)
+            except Exception:
+                _logger.exception("sweeping failed; the next round comes all the same")
+            wait = _with_jitter(self._every)
+
+
+def checked_interval(every: float) -> float:
+    """The interval in seconds; `ConfigurationError` where it is not a positive number."""
+    if isinstance(every, bool) or not isinstance(every, int | float) or not every > 0:
+        raise ConfigurationError(
+            f"sweep: expected a positive number of seconds or None, got {every!r}; pass 600, say"
+        )
+    return float(every)
+
+
+def _with_jitter(every: float) -> float:
+    return every * random.uniform(0.75, 1.25)  # noqa: S311 - jitter

@@ -1,0 +1,521 @@
+"""For tests: a clock to move, a log-in for every test client, and the contract of stores.
+
+To test a store of your own, subclass the contract and override its one fixture; what the store
+cannot do is declared as a class attribute, and its documentation says so too:
+
+    class TestMyStore(StoreContract):
+        lists = False
+
+        @pytest.fixture
+        def store(self):
+            return MyStore(client)
+"""
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, ClassVar
+
+import pytest
+
+from coatcheck.errors import Collision, ConfigurationError
+from coatcheck.record import Record, next_revision
+from coatcheck.session import Session
+from coatcheck.sessions import AsyncSessions, Sessions
+from coatcheck.store import (
+    GONE,
+    SAVED,
+    AsyncListable,
+    AsyncStore,
+    AsyncSweepable,
+    Listable,
+    Store,
+    Sweepable,
+)
+
+__all__ = ["AsyncStoreContract", "Clock", "StoreContract", "login"]
+
+NOW = 1_800_000_000_000
+HOUR = 3_600_000
+
+
+class Clock:
+    """A clock that stands until it is moved; pass it as `clock=`. Seconds since the epoch."""
+
+    def __init__(self, now: float = NOW / 1000) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+    def move(self, seconds: float) -> None:
+        """Go forwards, or back."""
+        self.now += seconds
+
+
+def login(
+    client: Any,
+    sessions: Sessions | AsyncSessions,
+    subject: str,
+    *,
+    remember: bool = False,
+    values: Mapping[str, Any] | None = None,
+) -> str:
+    """Log a test client in without its site's login page; returns the session's id.
+
+    Works with the clients of Starlette, FastAPI, httpx and requests (`client.cookies.set`), Flask,
+    Quart and WebTest (`client.set_cookie`), Django (`client.cookies[name]`) and aiohttp
+    (`client.session.cookie_jar`). `values` are put into the session.
+    """
+    if isinstance(sessions, AsyncSessions):
+        session, header = _in_a_loop(lambda: _alogged_in(sessions, subject, remember, values))
+    else:
+        session = sessions.open(None)
+        _fill(session, subject, remember, values)
+        header = sessions.commit(session)[0]
+    _give(client, *header.split(";")[0].split("=", 1))
+    return str(session.id)
+
+
+async def _alogged_in(
+    sessions: AsyncSessions, subject: str, remember: bool, values: Mapping[str, Any] | None
+) -> tuple[Session, str]:
+    session = await sessions.open(None)
+    _fill(session, subject, remember, values)
+    return session, (await sessions.commit(session))[0]
+
+
+def _fill(session: Session, subject: str, remember: bool, values: Mapping[str, Any] | None) -> None:
+    session.login(subject, remember=remember)
+    session.update(values or {})
+
+
+def _in_a_loop(run: Callable[[], Any]) -> Any:
+    """The coroutine's result, from a thread of its own: the test may be inside a loop already."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(lambda: asyncio.run(run())).result()
+
+
+def _give(client: Any, name: str, value: str) -> None:
+    if hasattr(client, "set_cookie"):
+        client.set_cookie(name, value)
+    elif hasattr(getattr(client, "cookies", None), "set"):
+        client.cookies.set(name, value)
+    elif hasattr(client, "cookies"):
+        client.cookies[name] = value
+    elif hasattr(getattr(client, "session", None), "cookie_jar"):
+        client.session.cookie_jar.update_cookies({name: value})
+    else:
+        raise ConfigurationError(
+            f"login(): expected a test client that keeps cookies, got {type(client).__name__}; "
+            "set the cookie yourself, as sessions.commit gives it"
+        )
+
+
+def record(id: str = "0" * 31 + "1", **fields: Any) -> Record:
+    """A record to store, alive for an hour after `NOW`; any field can be given."""
+    given: dict[str, Any] = {
+        "revision": next_revision(None),
+        "subject": None,
+        "login_at": None,
+        "seen_at": NOW,
+        "expires_at": NOW + HOUR,
+        "payload": b"\x01payload",
+    }
+    return Record(id, **{**given, **fields})
+
+
+def ident(number: int) -> str:
+    """An id with that number, in the shape of ours."""
+    return f"{number:032x}"
+
+
+def changed(before: Record, **fields: Any) -> Record:
+    """The next revision of a record."""
+    names = ("subject", "login_at", "seen_at", "expires_at", "payload")
+    kept = {name: getattr(before, name) for name in names}
+    return Record(before.id, next_revision(before.revision), **{**kept, **fields})
+
+
+class StoreContract:
+    """What every `Store` promises. Subclass it as `Test…` and override the `store` fixture."""
+
+    lists: ClassVar[bool] = True
+    """Whether the store is `Listable`; a store that cannot says so here."""
+    sweeps: ClassVar[bool] = True
+    """Whether the store is `Sweepable`; one whose server drops what expired is not."""
+
+    @pytest.fixture
+    def store(self) -> Any:
+        """An empty store."""
+        pytest.fail("override the store fixture to give an empty store")
+
+    @pytest.fixture
+    def verbs(self, store: Any) -> Any:
+        """The store's verbs, called without await."""
+        assert isinstance(store, Store)
+        return store
+
+    def test_is_what_it_declares(self, verbs: Any, store: Any) -> None:
+        """Its capabilities are those that the class attributes say."""
+        listable, sweepable = self._capabilities(store)
+
+        assert (self.lists, self.sweeps) == (listable, sweepable)
+
+    def _capabilities(self, store: object) -> tuple[bool, bool]:
+        return isinstance(store, Listable), isinstance(store, Sweepable)
+
+    # load and create
+
+    def test_load_of_nothing_is_none(self, verbs: Any) -> None:
+        """An id that was never created is absent."""
+        assert verbs.load(ident(1), NOW) is None
+
+    @pytest.mark.parametrize(
+        "fields",
+        [
+            {},
+            {"subject": "user:42", "login_at": NOW - 5},
+            {"subject": "ü" * 127},
+            {"subject": "%_'\"\\ {}[]:*?"},
+            {"payload": bytes(range(256))},
+            {"payload": b""},
+            {"payload": b"\x00" * 70_000},
+            {"revision": b"\x00\x00\x00\x01" + b"\x00\xff\r\n \x1a'\""},
+        ],
+    )
+    def test_create_keeps_every_field(self, verbs: Any, fields: dict[str, Any]) -> None:
+        """What was created is what is loaded, to the byte."""
+        created = record(**fields)
+        verbs.create(created, NOW)
+
+        assert created == verbs.load(created.id, NOW)
+
+    def test_create_never_overwrites(self, verbs: Any) -> None:
+        """A live record is left as it was."""
+        first = record(payload=b"first")
+        verbs.create(first, NOW)
+        with pytest.raises(Collision):
+            verbs.create(record(payload=b"second"), NOW)
+
+        assert first == verbs.load(first.id, NOW)
+
+    def test_create_replaces_what_expired(self, verbs: Any) -> None:
+        """An expired record is absent to create too."""
+        verbs.create(record(expires_at=NOW + 1, subject="user:1"), NOW)
+        second = record(payload=b"second")
+        verbs.create(second, NOW + 1)
+
+        assert second == verbs.load(second.id, NOW + 1)
+
+    # save
+
+    def test_save_replaces_the_expected_revision(self, verbs: Any) -> None:
+        """A save of the revision that is there goes through, with every field."""
+        first = record()
+        verbs.create(first, NOW)
+        second = changed(
+            first, subject="user:1", login_at=NOW, expires_at=NOW + 2, payload=b"second"
+        )
+
+        assert SAVED is verbs.save(second, first.revision, NOW)
+        assert second == verbs.load(first.id, NOW)
+
+    def test_save_of_another_revision_finds_the_record(self, verbs: Any) -> None:
+        """A refused save answers with what is there, and changes nothing."""
+        first = record()
+        verbs.create(first, NOW)
+        second = changed(first, payload=b"second")
+        verbs.save(second, first.revision, NOW)
+
+        assert second == verbs.save(changed(first, payload=b"late"), first.revision, NOW)
+        assert second == verbs.load(first.id, NOW)
+
+    def test_save_compares_the_whole_revision(self, verbs: Any) -> None:
+        """The same count with another tag is another history."""
+        first = record(revision=b"\x00\x00\x00\x01" + b"A" * 8)
+        verbs.create(first, NOW)
+
+        assert first == verbs.save(changed(first), b"\x00\x00\x00\x01" + b"B" * 8, NOW)
+
+    def test_save_never_creates(self, verbs: Any) -> None:
+        """A save of nothing, or of what was deleted, is GONE and leaves nothing."""
+        first = record()
+        assert GONE is verbs.save(changed(first), first.revision, NOW)
+        verbs.create(first, NOW)
+        verbs.delete(first.id, NOW)
+
+        assert GONE is verbs.save(changed(first), first.revision, NOW)
+        assert verbs.load(first.id, NOW) is None
+
+    def test_save_never_revives_what_expired(self, verbs: Any) -> None:
+        """An expired record is absent to save, swept or not."""
+        first = record(expires_at=NOW + 1)
+        verbs.create(first, NOW)
+
+        assert GONE is verbs.save(changed(first, expires_at=NOW + HOUR), first.revision, NOW + 1)
+        assert verbs.load(first.id, NOW + 1) is None
+
+    # touch
+
+    def test_touch_prolongs(self, verbs: Any) -> None:
+        """Both times move, nothing else does, and the revision stays."""
+        first = record(subject="user:1")
+        verbs.create(first, NOW)
+
+        assert verbs.touch(first.id, first.revision, NOW + 5, NOW + HOUR + 5, NOW) is True
+        assert Record(
+            first.id, first.revision, "user:1", None, NOW + 5, NOW + HOUR + 5, first.payload
+        ) == verbs.load(first.id, NOW)
+
+    def test_touch_only_moves_forwards(self, verbs: Any) -> None:
+        """A touch that comes late leaves the later times there."""
+        first = record()
+        verbs.create(first, NOW)
+
+        assert verbs.touch(first.id, first.revision, NOW - 5, NOW + 5, NOW) is True
+        assert first == verbs.load(first.id, NOW)
+
+    def test_touch_of_another_revision_does_nothing(self, verbs: Any) -> None:
+        """A record that was saved since is left alone."""
+        first = record()
+        verbs.create(first, NOW)
+
+        assert verbs.touch(first.id, next_revision(None), NOW, NOW + 2 * HOUR, NOW) is False
+        assert first == verbs.load(first.id, NOW)
+
+    def test_touch_never_creates(self, verbs: Any) -> None:
+        """Neither what is absent nor what expired is prolonged."""
+        first = record(expires_at=NOW + 1)
+        assert verbs.touch(first.id, first.revision, NOW, NOW + HOUR, NOW) is False
+        verbs.create(first, NOW)
+
+        assert verbs.touch(first.id, first.revision, NOW + 1, NOW + HOUR, NOW + 1) is False
+        assert verbs.load(first.id, NOW + 1) is None
+
+    def test_touched_record_lives_until_its_new_end(self, verbs: Any) -> None:
+        """The prolonged time is the one that counts."""
+        first = record(expires_at=NOW + 10)
+        verbs.create(first, NOW)
+        verbs.touch(first.id, first.revision, NOW, NOW + 20, NOW)
+
+        assert verbs.load(first.id, NOW + 19) is not None
+        assert verbs.load(first.id, NOW + 20) is None
+
+    # delete and expiry
+
+    def test_delete_removes_whatever_the_revision(self, verbs: Any) -> None:
+        """A delete is not compared: it wins over every save."""
+        first = record()
+        verbs.create(first, NOW)
+        verbs.save(changed(first), first.revision, NOW)
+
+        assert verbs.delete(first.id, NOW) is True
+        assert verbs.load(first.id, NOW) is None
+
+    def test_delete_of_nothing_is_fine(self, verbs: Any) -> None:
+        """It says that nothing was there."""
+        assert verbs.delete(ident(7), NOW) is False
+
+    def test_delete_of_what_expired_says_absent(self, verbs: Any) -> None:
+        """An expired record is absent to delete too."""
+        verbs.create(record(expires_at=NOW + 1), NOW)
+
+        assert verbs.delete(record().id, NOW + 1) is False
+
+    def test_a_record_ends_at_its_own_time(self, verbs: Any) -> None:
+        """`now` decides, to the millisecond, whatever the server's own clock says."""
+        first = record(expires_at=NOW + 10)
+        verbs.create(first, NOW)
+
+        assert first == verbs.load(first.id, NOW + 9)
+        assert verbs.load(first.id, NOW + 10) is None
+
+    def test_records_do_not_meet(self, verbs: Any) -> None:
+        """A verb changes the record of its id and no other."""
+        one, other = record(ident(1), subject="user:1"), record(ident(2), subject="user:1")
+        verbs.create(one, NOW)
+        verbs.create(other, NOW)
+        verbs.save(changed(one, payload=b"x"), one.revision, NOW)
+        verbs.delete(one.id, NOW)
+
+        assert other == verbs.load(other.id, NOW)
+
+    # together
+
+    def test_of_many_saves_one_goes_through(self, verbs: Any) -> None:
+        """Comparing and replacing are one step, among threads or tasks."""
+        first = record()
+        verbs.create(first, NOW)
+        rivals = [changed(first, payload=b"%d" % n) for n in range(16)]
+        answers = self._at_once(verbs, [("save", r, first.revision, NOW) for r in rivals])
+        winners = [r for r, answer in zip(rivals, answers, strict=True) if answer is SAVED]
+
+        assert [verbs.load(first.id, NOW)] == winners
+
+    def test_of_many_creates_one_goes_through(self, verbs: Any) -> None:
+        """One creates; the others collide."""
+        rivals = [record(payload=b"%d" % n) for n in range(16)]
+        answers = self._at_once(verbs, [("create", rival, NOW) for rival in rivals])
+
+        assert sum(isinstance(answer, Collision) for answer in answers) == 15
+
+    def test_saves_that_cross_a_delete_revive_nothing(self, verbs: Any) -> None:
+        """However they fall, the record is gone at the end."""
+        first = record(subject="user:1")
+        verbs.create(first, NOW)
+        calls: list[tuple[Any, ...]] = [
+            ("save", changed(first), first.revision, NOW) for _ in range(8)
+        ]
+        calls.insert(4, ("delete", first.id, NOW))
+        self._at_once(verbs, calls)
+
+        assert verbs.load(first.id, NOW) is None
+
+    def _at_once(self, verbs: Any, calls: list[tuple[Any, ...]]) -> list[Any]:
+        """The answers of these calls made together; an error counts as an answer."""
+        start = threading.Barrier(len(calls))
+
+        def call(verb: str, *arguments: Any) -> Any:
+            start.wait()
+            try:
+                return getattr(verbs, verb)(*arguments)
+            except Collision as error:
+                return error
+
+        with ThreadPoolExecutor(len(calls)) as pool:
+            return [done.result() for done in [pool.submit(call, *each) for each in calls]]
+
+    # lists
+
+    def test_by_subject_finds_theirs(self, verbs: Any) -> None:
+        """The live records of one subject, and no others'."""
+        self._needs(self.lists)
+        for number, subject in enumerate(["user:1", "user:2", "user:1", None]):
+            verbs.create(record(ident(number), subject=subject), NOW)
+
+        assert {ident(0), ident(2)} == {r.id for r in verbs.by_subject("user:1", NOW)}
+        assert verbs.by_subject("user:3", NOW) == []
+
+    def test_by_subject_follows_saves_and_deletes(self, verbs: Any) -> None:
+        """A record whose subject changed is the new one's; a deleted one is nobody's."""
+        self._needs(self.lists)
+        first = record(subject="user:1")
+        verbs.create(first, NOW)
+        second = changed(first, subject="user:2")
+        verbs.save(second, first.revision, NOW)
+
+        assert verbs.by_subject("user:1", NOW) == []
+        assert [second] == verbs.by_subject("user:2", NOW)
+        verbs.delete(first.id, NOW)
+        assert verbs.by_subject("user:2", NOW) == []
+
+    def test_by_subject_passes_over_what_expired(self, verbs: Any) -> None:
+        """An expired record is absent from lists, swept or not."""
+        self._needs(self.lists)
+        verbs.create(record(subject="user:1", expires_at=NOW + 1), NOW)
+
+        assert verbs.by_subject("user:1", NOW + 1) == []
+
+    def test_by_subject_compares_exactly(self, verbs: Any) -> None:
+        """No pattern, no case folding, no trimming."""
+        self._needs(self.lists)
+        verbs.create(record(subject="user:A"), NOW)
+
+        for near in ("user:a", "user:%", "user:_", "user:*", "user:A ", "user:"):
+            assert verbs.by_subject(near, NOW) == []
+
+    def test_pages_meet_every_live_record_once(self, verbs: Any) -> None:
+        """Walking by the last id sees all, in order."""
+        self._needs(self.lists)
+        for number in range(7):
+            verbs.create(record(ident(number), expires_at=NOW + (1 if number == 3 else 9)), NOW)
+        met, after = [], ""
+        while page := verbs.page(after, 2, NOW + 1):
+            met += [each.id for each in page]
+            after = met[-1]
+
+        assert [ident(number) for number in (0, 1, 2, 4, 5, 6)] == met
+
+    # sweeps
+
+    def test_sweep_removes_what_expired_in_batches(self, verbs: Any) -> None:
+        """At most `limit` at a time, until none is left; the living stay."""
+        self._needs(self.sweeps)
+        for number in range(5):
+            verbs.create(record(ident(number), expires_at=NOW + 1, subject="user:1"), NOW)
+        verbs.create(record(ident(9)), NOW)
+
+        assert [verbs.sweep(2, NOW + 1) for _ in range(4)] == [2, 2, 1, 0]
+        assert verbs.load(ident(9), NOW + 1) is not None
+
+    def test_close_twice_is_fine(self, verbs: Any) -> None:
+        """Closing what is closed does nothing."""
+        verbs.close()
+        verbs.close()
+
+    def _needs(self, declared: bool) -> None:
+        if not declared:
+            pytest.skip("the store declares that it cannot")
+
+
+class AsyncStoreContract(StoreContract):
+    """What every `AsyncStore` promises: the same, awaited, from one event loop after another."""
+
+    @pytest.fixture
+    def verbs(self, store: Any) -> Iterator[Any]:
+        assert isinstance(store, AsyncStore)
+        with asyncio.Runner() as runner:
+            yield _Awaited(store, runner)
+            runner.run(store.close())
+
+    def _capabilities(self, store: object) -> tuple[bool, bool]:
+        return isinstance(store, AsyncListable), isinstance(store, AsyncSweepable)
+
+    def _at_once(self, verbs: Any, calls: list[tuple[Any, ...]]) -> list[Any]:
+        async def together() -> list[Any]:
+            made = [getattr(verbs.store, verb)(*arguments) for verb, *arguments in calls]
+            return await asyncio.gather(*made, return_exceptions=True)
+
+        return list(verbs.runner.run(together()))
+
+    def test_works_from_one_loop_after_another(self, store: Any) -> None:
+        """Made without a loop, it serves each loop that comes, as test clients have them."""
+        first = record()
+        asyncio.run(store.create(first, NOW))
+        second = changed(first)
+        assert SAVED is asyncio.run(store.save(second, first.revision, NOW))
+
+        assert second == asyncio.run(store.load(first.id, NOW))
+        asyncio.run(store.close())
+
+    def test_a_cancelled_call_leaves_the_record_whole(self, verbs: Any) -> None:
+        """Written or not, never half; and the others of the same turn are not disturbed."""
+        one, other = record(ident(1)), record(ident(2))
+        verbs.create(one, NOW)
+        verbs.create(other, NOW)
+        saved_one, saved_other = changed(one, payload=b"new"), changed(other, payload=b"new")
+
+        async def cancel_one() -> Any:
+            cancelled = asyncio.ensure_future(verbs.store.save(saved_one, one.revision, NOW))
+            going_on = asyncio.ensure_future(verbs.store.save(saved_other, other.revision, NOW))
+            await asyncio.sleep(0)
+            cancelled.cancel()
+            await asyncio.gather(cancelled, return_exceptions=True)
+            return await going_on
+
+        assert SAVED is verbs.runner.run(cancel_one())
+        assert verbs.load(ident(1), NOW) in (one, saved_one)
+        assert saved_other == verbs.load(ident(2), NOW)
+
+
+class _Awaited:
+    """An asynchronous store's verbs, each run to its end."""
+
+    def __init__(self, store: Any, runner: asyncio.Runner) -> None:
+        self.store = store
+        self.runner = runner
+
+    def __getattr__(self, verb: str) -> Callable[..., Any]:
+        return lambda *arguments: self.runner.run(getattr(self.store, verb)(*arguments))

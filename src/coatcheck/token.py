@@ -1,0 +1,123 @@
+"""The token: what the browser holds.
+
+48 random bytes, written as 64 characters of base64url: `id` (16 bytes) names the session and is
+no secret; `seed` (16) and `proof` (16) never leave the cookie. The record keeps a digest of each.
+
+    seed  ──▶ the key that seals the session's values    (changes at login and rotation)
+          ──▶ its digest, which the record keeps
+          ──▶ the CSRF secret
+    proof ──▶ its digest, which the record keeps         (changes at renewal too)
+
+All derivations are keyed BLAKE2b (RFC 7693) with `person` for domain separation and the id as
+`salt`, the scheme of libsodium's `crypto_kdf`; the message is the name of the `Sessions`, so two
+sites on one store never accept each other's tokens. A digest is as long as the secret it stands
+for: 128 bits, twice what NIST SP 800-63B-4 asks and what OWASP ASVS 7.2.3 asks of a token.
+"""
+
+import os
+import re
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from hashlib import blake2b
+from hmac import compare_digest
+
+import msgspec
+
+__all__ = [
+    "Token",
+    "check_csrf",
+    "csrf_secret",
+    "derive",
+    "mask_csrf",
+    "mint",
+    "nonce",
+    "parse",
+    "prove",
+]
+
+_SHAPE = re.compile(r"[A-Za-z0-9_-]{64}", re.ASCII)
+
+
+class Token(msgspec.Struct, frozen=True):
+    """`id` is 32 lower-case hexadecimal digits; `seed` and `proof` are 16 secret bytes each."""
+
+    id: str
+    seed: bytes
+    proof: bytes
+
+    def __repr__(self) -> str:
+        return f"Token(id={self.id!r}, seed=…, proof=…)"
+
+    def text(self) -> str:
+        """The 64 characters that the cookie carries."""
+        return urlsafe_b64encode(bytes.fromhex(self.id) + self.seed + self.proof).decode("ascii")
+
+    def renewed(self) -> "Token":
+        """The same id and seed with a new proof."""
+        return Token(self.id, self.seed, os.urandom(16))
+
+    def moved(self) -> "Token":
+        """The same seed and proof under a new id."""
+        return Token(os.urandom(16).hex(), self.seed, self.proof)
+
+
+def mint(id: str | None = None) -> Token:
+    """A new token; with an id, the next token of that session."""
+    raw = os.urandom(48)
+    return Token(raw[:16].hex() if id is None else id, raw[16:32], raw[32:])
+
+
+def nonce() -> str:
+    """A short random name for something inside a session, such as a flash message."""
+    return os.urandom(6).hex()
+
+
+def parse(text: str) -> Token | None:
+    """The token that a cookie value spells, or None where it has not a token's exact shape."""
+    if _SHAPE.fullmatch(text) is None:
+        return None
+    raw = urlsafe_b64decode(text)
+    return Token(raw[:16].hex(), raw[16:32], raw[32:])
+
+
+def derive(token: Token, name: bytes) -> tuple[bytes, bytes]:
+    """From the seed: the 32-byte sealing key, and the 16-byte digest that the record keeps.
+
+    They are two parts of one BLAKE2b output, so knowing the digest says nothing of the key.
+    """
+    salt = bytes.fromhex(token.id)
+    both = blake2b(
+        name, digest_size=48, key=token.seed, salt=salt, person=b"coatcheck seed"
+    ).digest()
+    return both[:32], both[32:]
+
+
+def prove(token: Token, name: bytes) -> bytes:
+    """The 16-byte digest of the proof."""
+    salt = bytes.fromhex(token.id)
+    return blake2b(
+        name, digest_size=16, key=token.proof, salt=salt, person=b"coatcheck proof"
+    ).digest()
+
+
+def csrf_secret(seed: bytes, name: bytes) -> bytes:
+    """The 16 bytes that a CSRF token masks; they change with the seed, at login and rotation."""
+    return blake2b(name, digest_size=16, key=seed, person=b"coatcheck csrf").digest()
+
+
+def mask_csrf(secret: bytes) -> str:
+    """The secret under a one-time mask, so that compressed pages do not leak it (BREACH)."""
+    mask = os.urandom(16)
+    return urlsafe_b64encode(mask + _xor(mask, secret)).decode("ascii")
+
+
+def check_csrf(text: str, secret: bytes) -> bool:
+    """Whether the text unmasks to the secret, compared in constant time; garbage is False."""
+    try:
+        raw = urlsafe_b64decode(text.encode("ascii"))
+    except ValueError:
+        return False
+    return len(raw) == 32 and compare_digest(_xor(raw[:16], raw[16:]), secret)
+
+
+def _xor(one: bytes, other: bytes) -> bytes:
+    return (int.from_bytes(one) ^ int.from_bytes(other)).to_bytes(16)

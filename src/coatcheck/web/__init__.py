@@ -1,0 +1,1 @@
+"""Integrations: thin adapters that carry a session between a framework and `Sessions`."""

@@ -1,0 +1,294 @@
+"""ASGI: Starlette, FastAPI, and any other app.
+
+The session is opened before the app runs, and committed when the app sends the start of its
+response, before that message goes on. A response that is a 5xx, and an exception that reaches the
+middleware, keep nothing of the request but a `logout()`. Where the store was out of reach and the
+app did not answer for that itself, the answer is 503.
+
+A WebSocket has its session on connect: it is committed with `websocket.accept`, whose headers
+carry the cookie. A handshake that is refused by a close can set no cookie, so it keeps only a
+`logout()`, like an error.
+"""
+
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, MutableMapping
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial, wraps
+from typing import Any
+
+from coatcheck import context, gate
+from coatcheck.errors import ConfigurationError, Contention, StoreUnavailable
+from coatcheck.gate import LoginGate, Refused, Verdict
+from coatcheck.paths import Patterns
+from coatcheck.session import Client, Session
+from coatcheck.sessions import AsyncSessions
+from coatcheck.sweeper import AsyncSweeper, checked_interval
+from coatcheck.web.headers import RETRY_AFTER, joined_cookie, merge_bytes
+
+__all__ = ["LoginMiddleware", "SessionMiddleware", "login_required"]
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+class SessionMiddleware:
+    """Puts the request's session into `scope["session"]`, and commits it in time.
+
+    `named` gives further sessions, in `scope["sessions"][name]` and `current(name)`. On paths
+    that `skip` lists nothing is opened. `client` makes a `Client` of the scope, for device lists;
+    by default the peer's address and its User-Agent. `sweep` is how often, in seconds, what
+    expired is removed while the app's lifespan lasts; None leaves that to you.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        sessions: AsyncSessions,
+        *,
+        named: Mapping[str, AsyncSessions] | None = None,
+        skip: Iterable[str] = (),
+        client: Callable[[Scope], Client] | None = None,
+        sweep: float | None = 600.0,
+    ) -> None:
+        self.app = app
+        self._sessions: dict[str | None, AsyncSessions] = {None: sessions}
+        self._sessions.update(named or {})
+        for each in self._sessions.values():
+            if not isinstance(each, AsyncSessions):
+                raise ConfigurationError(
+                    "SessionMiddleware (ASGI): expected AsyncSessions, "
+                    f"got {type(each).__name__}; make them with AsyncSessions(store)"
+                )
+        self._skip = Patterns("SessionMiddleware(skip=…)", skip)
+        self._client = client or _peer
+        self._sweep = None if sweep is None else checked_interval(sweep)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        kind = scope["type"]
+        if kind == "lifespan":
+            async with self._sweeping():
+                await self.app(scope, receive, send)
+        elif kind not in ("http", "websocket") or self._skip.match(scope["path"]):
+            await self.app(scope, receive, send)
+        else:
+            await self._serve(scope, receive, send)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        header = joined_cookie(scope["headers"])
+        client = partial(self._client, scope)
+        opened: dict[str | None, Session] = {}
+        for name, sessions in self._sessions.items():
+            opened[name] = await sessions.open(header, client)
+        scope["session"] = opened[None]
+        if len(opened) > 1:
+            scope["sessions"] = {name: opened[name] for name in opened if name is not None}
+        response = _Response(scope, send, [(s, opened[n]) for n, s in self._sessions.items()])
+        bound = context.bind(opened)
+        try:
+            await self.app(scope, receive, response.send)
+        except (StoreUnavailable, Contention):
+            if response.started:
+                raise
+            await response.unavailable()
+        except Exception:
+            await response.failed()
+            raise
+        finally:
+            context.unbind(bound)
+        for session in opened.values():
+            session.check_closed()
+
+    @asynccontextmanager
+    async def _sweeping(self) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            if self._sweep is not None:
+                for sessions in self._sessions.values():
+                    await stack.enter_async_context(AsyncSweeper(sessions, self._sweep))
+            yield
+
+
+class _Response:
+    """One request's answer on its way out; `send` is what the app gets."""
+
+    __slots__ = ("_pairs", "_replaced", "_scope", "_send", "started")
+
+    def __init__(
+        self, scope: Scope, send: Send, pairs: list[tuple[AsyncSessions, Session]]
+    ) -> None:
+        self._scope = scope
+        self._send = send
+        self._pairs = pairs
+        self._replaced = False  # by a 503: what the app still sends is dropped
+        self.started = False
+
+    def send(self, message: Message) -> Awaitable[None]:
+        # A plain function that returns the server's awaitable: a body part costs one call.
+        if self.started:
+            return _dropped() if self._replaced else self._send(message)
+        return self._first(message)
+
+    async def _first(self, message: Message) -> None:
+        kind = message["type"]
+        if kind in ("http.response.start", "websocket.http.response.start"):
+            await self._start(message, failed=message["status"] >= 500)
+        elif kind == "websocket.accept":
+            await self._start(message, failed=False)
+        elif kind == "websocket.close":
+            await self.failed()
+            self.started = True
+            await self._send(message)
+        else:
+            await self._send(message)
+
+    async def _start(self, message: Message, *, failed: bool) -> None:
+        if failed and any(session.accessed and session._fault for _, session in self._pairs):
+            await self.unavailable()
+            return
+        cookies: list[str] = []
+        try:
+            await self._commit(cookies, failed=failed)
+        except (StoreUnavailable, Contention):
+            await self.unavailable(cookies)
+            return
+        self._close()
+        if any(session.accessed for _, session in self._pairs):
+            headers = list(message.get("headers", ()))
+            message = {**message, "headers": merge_bytes(headers, cookies, vary=True)}
+        self.started = True
+        await self._send(message)
+
+    async def _commit(self, cookies: list[str], *, failed: bool) -> None:
+        for sessions, session in self._pairs:
+            if session.accessed and session._fault is None:
+                cookies += await sessions.commit(session, failed=failed)
+
+    async def failed(self) -> None:
+        """The app raised, or refused a handshake: only a logout() is kept."""
+        if self.started:
+            return
+        with suppress(StoreUnavailable, Contention):  # told as events; the app's error matters more
+            await self._commit([], failed=True)
+        self._close()
+
+    async def unavailable(self, cookies: Iterable[str] = ()) -> None:
+        """Answer 503 in the app's place; what else it sends is dropped."""
+        self.started = self._replaced = True
+        self._close()
+        refused = Refused(503, (("Retry-After", RETRY_AFTER), ("Cache-Control", "no-store")))
+        await _answer(refused, self._scope, self._send, list(cookies))
+
+    def _close(self) -> None:
+        for _, session in self._pairs:
+            session.close()
+
+
+class LoginMiddleware:
+    """Lets only logged-in users through, by a `LoginGate`. It belongs inside `SessionMiddleware`.
+
+    Where the gate has `user=`, what it loads is `scope["user"]`, so `request.user` in Starlette.
+    """
+
+    def __init__(self, app: App, gate: LoginGate) -> None:
+        self.app = app
+        self.gate = gate
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] in ("http", "websocket"):
+            verdict = await _judge(self.gate, scope)
+            if isinstance(verdict, Refused):
+                await _answer(verdict, scope, send)
+                return
+        await self.app(scope, receive, send)
+
+
+def login_required(
+    gate: LoginGate,
+) -> Callable[[Callable[..., Any]], Callable[..., Awaitable[Any]]]:
+    """For a single view of Starlette's kind, `(request, …) -> response`: it must pass the gate.
+
+    The gate's `public=` does not count here.
+    """
+
+    def decorate(view: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
+        @wraps(view)
+        async def guarded(request: Any, *args: Any, **options: Any) -> Any:
+            verdict = await _judge(gate, request.scope, everywhere=True)
+            if isinstance(verdict, Refused):
+                return partial(_respond, verdict)
+            answer = view(request, *args, **options)
+            return await answer if inspect.isawaitable(answer) else answer
+
+        return guarded
+
+    return decorate
+
+
+async def _respond(refused: Refused, scope: Scope, receive: Receive, send: Send) -> None:
+    await _answer(refused, scope, send)
+
+
+async def _judge(rule: LoginGate, scope: Scope, *, everywhere: bool = False) -> Verdict:
+    session = scope.get("session")
+    if not isinstance(session, Session):
+        raise ConfigurationError(
+            "LoginMiddleware: expected a session in the scope, got none; put it inside "
+            "SessionMiddleware, and do not list its paths in skip="
+        )
+    request = _facts(scope)
+    verdict = rule.judge(request, session) if everywhere else rule.check(request, session)
+    if isinstance(verdict, Refused) or verdict.subject is None or rule.user is None:
+        return verdict
+    user = rule.user(verdict.subject)
+    user = await user if inspect.isawaitable(user) else user
+    if user is None:
+        session.logout()
+        return rule.refuse(request)
+    scope["user"] = user
+    return verdict
+
+
+def _facts(scope: Scope) -> gate.Request:
+    root = scope.get("root_path", "")
+    path = scope["path"]
+    if root and path.startswith(root + "/"):
+        path = path[len(root) :]
+    query = scope.get("query_string", b"").decode("latin-1")
+    return gate.Request(scope.get("method", ""), path, query, root, partial(_header, scope))
+
+
+def _header(scope: Scope, name: str) -> str | None:
+    wanted = name.encode("latin-1")
+    found: bytes | None = next((v for k, v in scope["headers"] if k == wanted), None)
+    return None if found is None else found.decode("latin-1")
+
+
+def _peer(scope: Scope) -> Client:
+    client = scope.get("client")
+    return Client(client[0] if client else None, _header(scope, "user-agent"))
+
+
+async def _answer(
+    refused: Refused, scope: Scope, send: Send, cookies: list[str] | None = None
+) -> None:
+    """A whole response of our own; a WebSocket's handshake gets it too, where it can."""
+    kind = "http.response"
+    if scope["type"] == "websocket":
+        if "websocket.http.response" not in scope.get("extensions", {}):
+            await send({"type": "websocket.close", "code": 1008, "reason": ""})
+            return
+        kind = "websocket.http.response"
+    body = b"" if refused.status == 303 else f"{refused.status}\n".encode()
+    headers = [(k.lower().encode("latin-1"), v.encode("latin-1")) for k, v in refused.headers]
+    headers.append((b"content-type", b"text/plain; charset=utf-8"))
+    headers.append((b"content-length", str(len(body)).encode()))
+    headers = merge_bytes(headers, cookies or [], vary=True)
+    await send({"type": f"{kind}.start", "status": refused.status, "headers": headers})
+    body = b"" if scope.get("method") == "HEAD" else body
+    await send({"type": f"{kind}.body", "body": body})
+
+
+async def _dropped() -> None:
+    """A message that follows an answer which was not the app's."""

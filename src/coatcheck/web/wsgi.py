@@ -1,0 +1,317 @@
+"""WSGI: any app of PEP 3333.
+
+The session is opened before the app runs, and committed when the first byte of its body is
+there, or when the body turns out to be empty: not at `start_response`, after which a generator
+still computes. A response that is a 5xx, and an exception before the first byte, keep nothing of
+the request but a `logout()`. Where the store was out of reach and the app did not answer for that
+itself, the answer is 503.
+"""
+
+import inspect
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import partial, wraps
+from typing import TYPE_CHECKING, Any
+
+from coatcheck import context, gate
+from coatcheck.errors import ConfigurationError, Contention, StoreUnavailable
+from coatcheck.gate import LoginGate, Refused, Verdict
+from coatcheck.paths import Patterns
+from coatcheck.session import Client, Session
+from coatcheck.sessions import Sessions
+from coatcheck.sweeper import Sweeper
+from coatcheck.web.headers import RETRY_AFTER, merge_str
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+__all__ = ["LoginMiddleware", "SessionMiddleware", "login_required"]
+
+_REASONS = {303: "See Other", 401: "Unauthorized", 503: "Service Unavailable"}
+
+
+class SessionMiddleware:
+    """Puts the request's session into `environ["coatcheck.session"]`, and commits it in time.
+
+    `named` gives further sessions, in `environ["coatcheck.sessions"][name]` and `current(name)`.
+    On paths that `skip` lists nothing is opened. `client` makes a `Client` of the environ, for
+    device lists; by default the peer's address and its User-Agent. `sweep` is how often, in
+    seconds, a daemon thread removes what expired; None leaves that to you.
+    """
+
+    def __init__(
+        self,
+        app: "WSGIApplication",
+        sessions: Sessions,
+        *,
+        named: Mapping[str, Sessions] | None = None,
+        skip: Iterable[str] = (),
+        client: "Callable[[WSGIEnvironment], Client] | None" = None,
+        sweep: float | None = 600.0,
+    ) -> None:
+        self.app = app
+        self._sessions: dict[str | None, Sessions] = {None: sessions}
+        self._sessions.update(named or {})
+        for each in self._sessions.values():
+            if not isinstance(each, Sessions):
+                raise ConfigurationError(
+                    f"SessionMiddleware (WSGI): expected Sessions, got {type(each).__name__}; "
+                    "make them with Sessions(store)"
+                )
+        self._skip = Patterns("SessionMiddleware(skip=…)", skip)
+        self._client = client or _peer
+        every = self._sessions.values()
+        self._sweepers = [] if sweep is None else [Sweeper(each, sweep) for each in every]
+        self._warned = all(each.is_shared for each in every)
+
+    def __call__(
+        self, environ: "WSGIEnvironment", start_response: "StartResponse"
+    ) -> Iterable[bytes]:
+        if self._skip.match(environ.get("PATH_INFO", "")):
+            return self.app(environ, start_response)
+        self._begin(environ)
+        header, client = environ.get("HTTP_COOKIE"), partial(self._client, environ)
+        opened = {name: each.open(header, client) for name, each in self._sessions.items()}
+        environ["coatcheck.session"] = opened[None]
+        environ["coatcheck.sessions"] = {n: s for n, s in opened.items() if n is not None}
+        pairs = [(self._sessions[name], session) for name, session in opened.items()]
+        return _Response(self.app, environ, start_response, pairs, opened).begin()
+
+    def _begin(self, environ: "WSGIEnvironment") -> None:
+        for sweeper in self._sweepers:
+            sweeper.start()
+        if not self._warned and environ.get("wsgi.multiprocess"):
+            self._warned = True
+            warnings.warn(
+                "SessionMiddleware: expected one process, got several (wsgi.multiprocess), and "
+                "each keeps sessions of its own in memory, so users will seem to log out at "
+                "random; use SQLiteStore or another shared store",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+
+
+class _Response:
+    """One request's answer on its way out; an iterable whose headers go with its first byte."""
+
+    def __init__(
+        self,
+        app: "WSGIApplication",
+        environ: "WSGIEnvironment",
+        start_response: "StartResponse",
+        pairs: list[tuple[Sessions, Session]],
+        bound: context.Bound,
+    ) -> None:
+        self._app = app
+        self._environ = environ
+        self._start_response = start_response
+        self._pairs = pairs
+        self._bound = bound
+        self._body: Iterable[bytes] = ()
+        self._head: tuple[str, list[tuple[str, str]], Any] | None = None
+        self._write: Callable[[bytes], object] | None = None  # the server's, once it has the head
+
+    def begin(self) -> Iterable[bytes]:
+        """Run the app. A whole body is committed and handed on as it is, any other as it comes."""
+        try:
+            self._run(self._call)
+            if not self._is_whole():
+                return self
+            self._send_head()
+            return self._body
+        except _Replaced as answer:
+            return [answer.body]
+
+    def __iter__(self) -> Iterator[bytes]:
+        body = iter(self._body)
+        try:
+            while (chunk := self._run(partial(next, body, None))) is not None:
+                if chunk:  # PEP 3333: an empty one may come before the head is there
+                    self._send_head()
+                    yield chunk
+            self._send_head()
+        except _Replaced as answer:
+            yield answer.body
+
+    def close(self) -> None:
+        """The response is over: what was changed in place since it began is lost, so say so."""
+        close = getattr(self._body, "close", None)
+        if close is not None:
+            close()
+        for _, session in self._pairs:
+            session.check_closed()
+
+    def _call(self) -> None:
+        self._body = self._app(self._environ, self._take_head)
+
+    def _run(self, step: Callable[[], Any]) -> Any:
+        """A step of the app, with `current()` at hand; its errors end the request as law 9 says."""
+        token = context.bind(self._bound)
+        try:
+            return step()
+        except (StoreUnavailable, Contention):
+            if self._write is not None:
+                raise
+            raise self._unavailable() from None
+        except Exception:
+            self._failed()
+            raise
+        finally:
+            context.unbind(token)
+
+    def _take_head(
+        self, status: str, headers: list[tuple[str, str]], exc_info: Any = None
+    ) -> Callable[[bytes], object]:
+        """What the app gets for `start_response`: the head waits for the first byte."""
+        if self._write is not None:
+            return self._start_response(status, headers, exc_info)
+        self._head = (status, list(headers), exc_info)
+        return self._write_now
+
+    def _write_now(self, data: bytes) -> object:
+        self._send_head()
+        return self._write(data) if self._write is not None else None
+
+    def _send_head(self) -> None:
+        """Commit, and give the server the head; `_Replaced` where it is a 503 instead."""
+        if self._write is not None or self._head is None:
+            return
+        status, headers, exc_info = self._head
+        failed = status.startswith("5")
+        if failed and any(s.accessed and s._fault is not None for _, s in self._pairs):
+            raise self._unavailable()
+        cookies: list[str] = []
+        try:
+            self._commit(cookies, failed=failed)
+        except (StoreUnavailable, Contention):
+            raise self._unavailable(cookies) from None
+        if any(session.accessed for _, session in self._pairs):
+            headers = merge_str(headers, cookies, vary=True)
+        self._write = self._start_response(status, headers, exc_info)
+
+    def _commit(self, cookies: list[str], *, failed: bool) -> None:
+        for sessions, session in self._pairs:
+            if session.accessed and session._fault is None:
+                cookies += sessions.commit(session, failed=failed)
+        for _, session in self._pairs:
+            session.close()
+
+    def _failed(self) -> None:
+        """The app raised before its first byte: only a logout() is kept."""
+        if self._write is None:
+            with suppress(StoreUnavailable, Contention):  # told as events
+                self._commit([], failed=True)
+
+    def _unavailable(self, cookies: Sequence[str] = ()) -> "_Replaced":
+        """A 503 in the app's place."""
+        refused = Refused(503, (("Retry-After", RETRY_AFTER), ("Cache-Control", "no-store")))
+        for _, session in self._pairs:
+            session.close()
+        body, self._write = _answer(refused, self._environ, self._start_response, cookies)
+        return _Replaced(body)
+
+    def _is_whole(self) -> bool:
+        wrapper = self._environ.get("wsgi.file_wrapper")
+        is_file = inspect.isclass(wrapper) and isinstance(self._body, wrapper)
+        return is_file or type(self._body) in (list, tuple)
+
+
+class _Replaced(Exception):
+    """The answer is ours and not the app's; `body` is its whole body."""
+
+    def __init__(self, body: bytes) -> None:
+        super().__init__()
+        self.body = body
+
+
+class LoginMiddleware:
+    """Lets only logged-in users through, by a `LoginGate`. It belongs inside `SessionMiddleware`.
+
+    Where the gate has `user=`, what it loads is `environ["coatcheck.user"]`. A loader that is
+    asynchronous is refused.
+    """
+
+    def __init__(self, app: "WSGIApplication", gate: LoginGate) -> None:
+        self.app = app
+        self.gate = gate
+
+    def __call__(
+        self, environ: "WSGIEnvironment", start_response: "StartResponse"
+    ) -> Iterable[bytes]:
+        verdict = _judge(self.gate, environ)
+        if isinstance(verdict, Refused):
+            return [_answer(verdict, environ, start_response)[0]]
+        return self.app(environ, start_response)
+
+
+def login_required(gate: LoginGate) -> "Callable[[WSGIApplication], WSGIApplication]":
+    """For a single WSGI app, such as one view: it must pass the gate, whose `public=` does not
+    count here."""
+
+    def decorate(app: "WSGIApplication") -> "WSGIApplication":
+        @wraps(app)
+        def guarded(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+            verdict = _judge(gate, environ, everywhere=True)
+            if isinstance(verdict, Refused):
+                return [_answer(verdict, environ, start_response)[0]]
+            return app(environ, start_response)
+
+        return guarded
+
+    return decorate
+
+
+def _judge(rule: LoginGate, environ: "WSGIEnvironment", *, everywhere: bool = False) -> Verdict:
+    session = environ.get("coatcheck.session")
+    if not isinstance(session, Session):
+        raise ConfigurationError(
+            "LoginMiddleware: expected a session in the environ, got none; put it inside "
+            "SessionMiddleware, and do not list its paths in skip="
+        )
+    request = _facts(environ)
+    verdict = rule.judge(request, session) if everywhere else rule.check(request, session)
+    if isinstance(verdict, Refused) or verdict.subject is None or rule.user is None:
+        return verdict
+    user = rule.user(verdict.subject)
+    if inspect.isawaitable(user):
+        raise ConfigurationError(
+            "LoginGate: expected user= to be a plain function under WSGI, got an asynchronous "
+            "one; give it a plain one"
+        )
+    if user is None:
+        session.logout()
+        return rule.refuse(request)
+    environ["coatcheck.user"] = user
+    return verdict
+
+
+def _facts(environ: "WSGIEnvironment") -> gate.Request:
+    def header(name: str) -> str | None:
+        found: str | None = environ.get("HTTP_" + name.upper().replace("-", "_"))
+        return found
+
+    # PEP 3333 hands paths over as latin-1 decoded bytes; what they mean is UTF-8.
+    path = environ.get("PATH_INFO", "").encode("latin-1").decode("utf-8", "replace")
+    root = environ.get("SCRIPT_NAME", "").encode("latin-1").decode("utf-8", "replace")
+    query = environ.get("QUERY_STRING", "")
+    return gate.Request(environ.get("REQUEST_METHOD", ""), path or "/", query, root, header)
+
+
+def _peer(environ: "WSGIEnvironment") -> Client:
+    return Client(environ.get("REMOTE_ADDR"), environ.get("HTTP_USER_AGENT"))
+
+
+def _answer(
+    refused: Refused,
+    environ: "WSGIEnvironment",
+    start_response: "StartResponse",
+    cookies: Sequence[str] = (),
+) -> tuple[bytes, Callable[[bytes], object]]:
+    """A whole response of our own: its body, and the server's `write`."""
+    body = b"" if refused.status == 303 else f"{refused.status}\n".encode()
+    headers = [*refused.headers, ("Content-Type", "text/plain; charset=utf-8")]
+    headers.append(("Content-Length", str(len(body))))
+    status = f"{refused.status} {_REASONS[refused.status]}"
+    write = start_response(status, merge_str(headers, cookies, vary=True))
+    return b"" if environ.get("REQUEST_METHOD") == "HEAD" else body, write

@@ -1,0 +1,36 @@
+"""Fixtures that many tests share."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.sites import KINDS, SERVER_KINDS, Site
+
+
+@pytest.fixture
+def make_site(tmp_path: Path) -> Iterator[Callable[..., Site]]:
+    """Sites with options of the test's own, closed at its end."""
+    made: list[Site] = []
+
+    def make(kind: str = "memory", **options: Any) -> Site:
+        store = options.pop("store", None)
+        made.append(Site(kind, tmp_path, options, store))
+        return made[-1]
+
+    yield make
+    for site in made:
+        site.close()
+
+
+@pytest.fixture(params=KINDS)
+def site(request: pytest.FixtureRequest, make_site: Callable[..., Site]) -> Site:
+    """A site over each store, sync and async."""
+    return make_site(request.param)
+
+
+@pytest.fixture(params=SERVER_KINDS)
+def server(request: pytest.FixtureRequest, make_site: Callable[..., Site]) -> Site:
+    """A site over each store that keeps its records on the server."""
+    return make_site(request.param)

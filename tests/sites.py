@@ -1,0 +1,140 @@
+"""Sites for the law tests: `Sessions` or `AsyncSessions` over each store, driven without await.
+
+A law test is written once, against `Site` and `Browser`, and runs over all of `KINDS`. Requests
+overlap where a test opens several before it answers the first.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from coatcheck import AsyncSessions, KeyRing, Lifetime, Session, Sessions
+from coatcheck.events import Event
+from coatcheck.stores import async_from_url, from_url
+from coatcheck.stores.cookie import AsyncCookieStore, CookieStore
+from coatcheck.stores.memory import AsyncMemoryStore, MemoryStore
+from coatcheck.testing import Clock
+
+KEY = "k" * 32
+
+STORES: dict[str, Callable[[Path], Any]] = {
+    "memory": lambda folder: MemoryStore(),
+    "memory-async": lambda folder: AsyncMemoryStore(),
+    "sqlite": lambda folder: from_url(f"sqlite:///{folder}/sessions.sqlite3"),
+    "sqlite-async": lambda folder: async_from_url(f"sqlite:///{folder}/sessions.sqlite3"),
+    "cookie": lambda folder: CookieStore(KeyRing(KEY), revocations=MemoryStore()),
+    "cookie-async": lambda folder: AsyncCookieStore(KeyRing(KEY), revocations=AsyncMemoryStore()),
+}
+KINDS = list(STORES)
+import importlib.util as _u
+
+if _u.find_spec("coatcheck.stores.sqlite") is None:
+    KINDS = [k for k in KINDS if "sqlite" not in k]
+SERVER_KINDS = [kind for kind in KINDS if not kind.startswith("cookie")]
+"""The stores that keep records on the server. The cookie store declares that it cannot keep
+laws 2 (the answer that arrives last wins whole) and 7 beyond its revocations, nor list."""
+
+
+@dataclass
+class Site:
+    """One site over one store, with a clock to move and the events that it told."""
+
+    kind: str
+    folder: Path
+    options: dict[str, Any] = field(default_factory=dict)
+    store: Any = None
+
+    def __post_init__(self) -> None:
+        self.clock = Clock()
+        self.events: list[Event] = []
+        self._runner = asyncio.Runner()
+        self.store = self.store or STORES[self.kind](self.folder)
+        make: Any = AsyncSessions if self.kind.endswith("-async") else Sessions
+        options = {"lifetime": Lifetime(idle=3600, absolute=86_400), **self.options}
+        self.sessions = make(self.store, clock=self.clock, on_event=self.events.append, **options)
+
+    @property
+    def is_carried(self) -> bool:
+        return self.kind.startswith("cookie")
+
+    def open(self, header: str | bytes | None = None, client: Any = None) -> Session:
+        opened: Session = self._run(self.sessions.open(header, client))
+        return opened
+
+    def commit(self, session: Session, *, failed: bool = False) -> list[str]:
+        cookies: list[str] = self._run(self.sessions.commit(session, failed=failed))
+        return cookies
+
+    def call(self, verb: str, *arguments: Any, **options: Any) -> Any:
+        """A method of the sessions: list_for, revoke, revoke_all, sweep, ping."""
+        return self._run(getattr(self.sessions, verb)(*arguments, **options))
+
+    def browser(self, cookie: str | None = None) -> "Browser":
+        return Browser(self, cookie)
+
+    def records(self) -> list[Any]:
+        """Every record that the store holds and is alive."""
+        store = self.store.revocations if self.is_carried else self.store
+        found: list[Any] = self._run(store.page("", 10_000, int(self.clock() * 1000)))
+        return found
+
+    def dump(self) -> bytes:
+        """All that a thief of the store gets."""
+        if "sqlite" in self.kind:
+            self._run(self.sessions.close())
+            return b"".join(path.read_bytes() for path in sorted(self.folder.iterdir()))
+        return repr(self.records()).encode() + b"".join(
+            part for record in self.records() for part in (record.payload, record.revision)
+        )
+
+    def events_of(self, kind: type[Event]) -> list[Any]:
+        return [event for event in self.events if type(event) is kind]
+
+    def close(self) -> None:
+        self._run(self.sessions.close())
+        self._runner.close()
+
+    def _run(self, made: Any) -> Any:
+        return self._runner.run(made) if asyncio.iscoroutine(made) else made
+
+
+@dataclass
+class Browser:
+    """What keeps a cookie: one request after another, or several that overlap."""
+
+    site: Site
+    cookie: str | None = None
+    answers: list[str] = field(default_factory=list)
+
+    def begin(self) -> Session:
+        """A request is opened; end it with `end`."""
+        return self.site.open(self.cookie)
+
+    def end(self, session: Session, *, failed: bool = False) -> list[str]:
+        """The response arrives, and its cookies with it."""
+        set_cookies = self.site.commit(session, failed=failed)
+        for header in set_cookies:
+            pair, *attributes = header.split("; ")
+            self.cookie = None if "Max-Age=0" in attributes else pair
+            self.answers.append(header)
+        return set_cookies
+
+    def visit(self, act: Callable[[Session], object] = lambda session: None) -> Session:
+        """A whole request that does this to its session."""
+        session = self.begin()
+        act(session)
+        self.end(session)
+        return session
+
+    def login(self, subject: str = "user:42", **options: Any) -> Session:
+        return self.visit(lambda session: session.login(subject, **options))
+
+    def values(self) -> dict[str, Any]:
+        """What the session holds now, seen by a new request."""
+        return dict(self.begin())
+
+    def copy(self) -> "Browser":
+        """A second browser that holds a copy of the cookie."""
+        return Browser(self.site, self.cookie)
