@@ -862,7 +862,7 @@ class TestLaw10GarbageInAnonymousOut:
         owner.login()
         record = server.records()[0]
         head = read_payload(record.payload)
-        broken = write_payload(msgspec.structs.replace(head, body=head.body[:-1] + b"?"))
+        broken = write_payload(msgspec.structs.replace(head, body=head.body[:-1] + bytes([head.body[-1] ^ 1])))
         now = int(server.clock() * 1000)
         server._run(server.store.save(changed(record, payload=broken), record.revision, now))
 

@@ -70,6 +70,7 @@ class Cookie:
 
     full_name: str = field(init=False, repr=False, compare=False)
     _tail: str = field(init=False, repr=False, compare=False)
+    _begin: str = field(init=False, repr=False, compare=False)
     _find: Callable[[str], list[str]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -79,6 +80,7 @@ class Cookie:
         _check_partitioned(self.partitioned, self.secure)
         self._fix("full_name", _full_name(self))
         self._fix("_tail", _tail(self))
+        self._fix("_begin", self.full_name + "=")
         pattern = rf";[ \t]*+{re.escape(self.full_name)}[ \t]*+=([^;]*+)"
         self._fix("_find", re.compile(pattern).findall)
 
@@ -93,6 +95,12 @@ class Cookie:
             header = header.decode("latin-1")
         if self.full_name not in header:
             return []
+        # What browsers send nearly always: our name once, after "; " or first, and a plain value.
+        before, _, after = header.partition(self._begin)
+        value = after.partition(";")[0]
+        lone = self.full_name not in after and (not before or before.endswith("; "))
+        if lone and value and _is_value(value):
+            return [value]
         values = [value.strip(" \t") for value in self._find(";" + header)]
         return [_unquoted(value) for value in values] if '"' in header else values
 

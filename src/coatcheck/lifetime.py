@@ -58,7 +58,7 @@ def expiry(seen_at: int, idle: int | None, deadline: int) -> int:
 
 def touch_interval(idle: int | None) -> int:
     """How old last-seen may grow before it is written again: a twentieth of the idle time."""
-    return _TOUCH_WITHOUT_IDLE if idle is None else idle // _TOUCHES_PER_IDLE
+    return _TOUCH_WITHOUT_IDLE if idle is None else max(1, idle // _TOUCHES_PER_IDLE)
 
 
 def milliseconds(field: str, span: Span) -> int | None:

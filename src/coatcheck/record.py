@@ -12,13 +12,12 @@ ours was written by a newer release: it is left alone and handled as an outage. 
 ever added at the end, with a default, so that each release reads its predecessors' payloads.
 """
 
-import os
-
 import msgspec
 
-from coatcheck.sealing import BadSeal, Sealer
+from coatcheck.sealing import NONCE, BadSeal, Sealer
 
 __all__ = [
+    "NOISE",
     "Body",
     "Head",
     "NewerFormat",
@@ -35,6 +34,9 @@ __all__ = [
 
 _VERSION = 1
 _PREFIX = bytes([_VERSION])
+
+NOISE = NONCE + 8
+"""How many random bytes a save takes: a nonce, and the tag of its revision."""
 
 
 class Unreadable(Exception):
@@ -88,13 +90,13 @@ _decode_body = msgspec.msgpack.Decoder(Body).decode
 _decode_record = msgspec.msgpack.Decoder(Record).decode
 
 
-def next_revision(revision: bytes | None) -> bytes:
-    """The revision of the next save: a 4-byte counter, then 8 random bytes.
+def next_revision(revision: bytes, tag: bytes) -> bytes:
+    """The revision of the next save: a 4-byte counter, then a tag of 8 random bytes.
 
-    The random tag keeps two histories apart where a failover lost a save and counted it again.
+    The tag keeps two histories apart where a failover lost a save and counted it again. The
+    empty revision comes before the first.
     """
-    number = 1 if revision is None else (int.from_bytes(revision[:4]) + 1) % 2**32
-    return number.to_bytes(4) + os.urandom(8)
+    return ((int.from_bytes(revision[:4]) + 1) % 2**32).to_bytes(4) + tag
 
 
 def write_payload(head: Head) -> bytes:
@@ -103,7 +105,8 @@ def write_payload(head: Head) -> bytes:
 
 def read_payload(payload: bytes) -> Head:
     """The head; raises `NewerFormat` or `Unreadable`."""
-    _check_version(payload)
+    if payload[:1] != _PREFIX:
+        _check_version(payload)
     try:
         return _decode_head(memoryview(payload)[1:])
     except msgspec.DecodeError:

@@ -14,10 +14,12 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from coatcheck.errors import ConfigurationError
 
-__all__ = ["BadSeal", "KeyRing", "Plain", "Seal", "Sealer"]
+__all__ = ["NONCE", "BadSeal", "KeyRing", "Plain", "Seal", "Sealer"]
 
-_NONCE = 12
-_OVERHEAD = _NONCE + 16
+NONCE = 12
+"""How many random bytes a seal takes."""
+
+_OVERHEAD = NONCE + 16
 
 
 class BadSeal(Exception):
@@ -27,7 +29,7 @@ class BadSeal(Exception):
 class Sealer(Protocol):
     """What seals a session's values, and opens them."""
 
-    def seal(self, data: bytes, context: bytes) -> bytes: ...
+    def seal(self, data: bytes, context: bytes, nonce: bytes) -> bytes: ...
     def open(self, sealed: bytes, context: bytes) -> bytes: ...
 
 
@@ -39,8 +41,8 @@ class Seal:
     def __init__(self, key: bytes) -> None:
         self._aead = AESGCM(key)
 
-    def seal(self, data: bytes, context: bytes) -> bytes:
-        nonce = os.urandom(_NONCE)
+    def seal(self, data: bytes, context: bytes, nonce: bytes) -> bytes:
+        """`nonce` is `NONCE` random bytes, drawn for this call and never used again."""
         return nonce + self._aead.encrypt(nonce, data, context)
 
     def open(self, sealed: bytes, context: bytes) -> bytes:
@@ -48,7 +50,7 @@ class Seal:
         if len(sealed) < _OVERHEAD:
             raise BadSeal
         try:
-            return self._aead.decrypt(sealed[:_NONCE], sealed[_NONCE:], context)
+            return self._aead.decrypt(sealed[:NONCE], sealed[NONCE:], context)
         except InvalidTag:
             raise BadSeal from None
 
@@ -58,7 +60,7 @@ class Plain:
 
     __slots__ = ()
 
-    def seal(self, data: bytes, context: bytes) -> bytes:
+    def seal(self, data: bytes, context: bytes, nonce: bytes) -> bytes:
         return data
 
     def open(self, sealed: bytes, context: bytes) -> bytes:
@@ -72,7 +74,7 @@ class KeyRing:
     `ConfigurationError` for a shorter one, or one that is given twice.
     """
 
-    __slots__ = ("_keys",)
+    __slots__ = ("_keys", "_states")
 
     def __init__(self, newest: str | bytes, *older: str | bytes) -> None:
         keys = [_key_bytes(key) for key in (newest, *older)]
@@ -81,31 +83,45 @@ class KeyRing:
                 "KeyRing: expected every key once, got one of them twice; drop the repeated one"
             )
         # A ring key may be longer than BLAKE2b's 64 bytes; its digest serves instead.
-        self._keys = [
-            blake2b(key, digest_size=64, person=b"coatcheck ring").digest() for key in keys
-        ]
+        self._keys = [_digest(key) for key in keys]
+        self._states: dict[bytes, list[blake2b]] = {}
 
     def __repr__(self) -> str:
         return f"KeyRing({len(self._keys)} keys)"
 
-    def newest(self, id: bytes, name: bytes) -> Seal:
-        """The seal for one session under the newest key."""
-        return _session_seal(self._keys[0], id, name)
+    def seal(self, data: bytes, id: bytes, name: bytes, context: bytes) -> bytes:
+        """Seal one session's data under the newest key."""
+        return _session_seal(self._named(name)[0], id).seal(data, context, os.urandom(NONCE))
 
     def open(self, sealed: bytes, id: bytes, name: bytes, context: bytes) -> bytes:
         """The data, opened with whichever key sealed it, or `BadSeal`."""
-        for key in self._keys:
+        for state in self._named(name):
             try:
-                return _session_seal(key, id, name).open(sealed, context)
+                return _session_seal(state, id).open(sealed, context)
             except BadSeal:
                 continue
         raise BadSeal
 
+    def _named(self, name: bytes) -> list[blake2b]:
+        """For each key, a BLAKE2b state that has taken key and name in already."""
+        states = self._states.get(name)
+        if states is None:
+            states = [blake2b(name, digest_size=32, key=k, person=_PERSON) for k in self._keys]
+            self._states[name] = states
+        return states
 
-def _session_seal(key: bytes, id: bytes, name: bytes) -> Seal:
-    return Seal(
-        blake2b(name, digest_size=32, key=key, salt=id, person=b"coatcheck cookie").digest()
-    )
+
+_PERSON = b"coatcheck cookie"
+
+
+def _session_seal(state: blake2b, id: bytes) -> Seal:
+    state = state.copy()
+    state.update(id)
+    return Seal(state.digest())
+
+
+def _digest(key: bytes) -> bytes:
+    return blake2b(key, digest_size=64, person=b"coatcheck ring").digest()
 
 
 def _key_bytes(key: str | bytes) -> bytes:

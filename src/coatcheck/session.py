@@ -1,17 +1,8 @@
 """`Session`: a mapping that records what is meant to happen, and never does I/O.
 
-The mapping is kept as encoded values, key by key. Reading one decodes it and remembers the
-object; assigning one encodes it at once, so that what cannot be kept is refused on that line.
-What the request did to each key is remembered as an *operation*, so that it can be replayed on a
-newer record when another request of the session was faster:
-
-    set      the key was assigned: the last to commit wins
-    removed  the key was deleted
-    edits    pure functions of the stored value (`session.edit`): run again, so all of them count
-
-An object that could change in place is encoded again at the commit; where that differs from what
-was read, the key counts as assigned. `login`, `logout`, `rotate` are intents too: `lifecycle`
-turns all of them into one write.
+The values and what was done to them are an `Edits`; `login`, `logout`, `rotate` and messages are
+intents of the same kind. `lifecycle` turns all of them into one write, or does them again on a
+newer record when another request of the session was faster.
 """
 
 from collections.abc import Callable, Iterator, MutableMapping
@@ -22,16 +13,16 @@ import msgspec
 
 from coatcheck import token as tokens
 from coatcheck import values
+from coatcheck.edits import Edits, Replay, encode
 from coatcheck.errors import SessionClosed, StoreUnavailable, UnsupportedValue
 from coatcheck.record import Body, Head, Record
 from coatcheck.sealing import Sealer
-from coatcheck.token import Token
+from coatcheck.token import Domain, Token
 
-__all__ = ["Client", "Flash", "Origin", "Refusal", "Session"]
+__all__ = ["Client", "ClientSource", "Flash", "Login", "Origin", "Refusal", "Session"]
 
 T = TypeVar("T")
 Refusal = Literal["malformed", "unknown", "expired"]
-Edit = Callable[[Any], Any]
 
 
 class Client(NamedTuple):
@@ -39,6 +30,10 @@ class Client(NamedTuple):
 
     address: str | None = None
     agent: str | None = None
+
+
+ClientSource = Client | Callable[[], Client] | None
+"""A client, or what makes one when it is needed."""
 
 
 class Flash(NamedTuple):
@@ -59,24 +54,12 @@ class Origin(msgspec.Struct, frozen=True):
 
 
 class Login(msgspec.Struct, frozen=True):
+    """The intent to be somebody."""
+
     subject: str
     remember: bool
 
 
-class _Replay(msgspec.Struct, frozen=True):
-    """One `edit`: the function, and the encoded default where the key is missing."""
-
-    function: Edit
-    default: bytes | None
-
-
-class _Assigned:
-    """The operations that are not replayed, only repeated."""
-
-
-_SET: Final = _Assigned()
-_REMOVED: Final = _Assigned()
-_Operation = _Assigned | list[_Replay]
 _MISSING: Final = object()
 _EMPTY: Final = Body({}, [])
 
@@ -94,6 +77,7 @@ class Session(MutableMapping[str, Any]):
     degraded = False
     """Whether the store is out of reach and `outage="anonymous"`: empty and read-only."""
 
+    # What came.
     _origin: Origin | None = None
     _stored = _EMPTY
     _fault: StoreUnavailable | None = None
@@ -102,26 +86,27 @@ class Session(MutableMapping[str, Any]):
     _presented = False  # a cookie of our name came
     _carried = False  # the cookie is the whole record: a new seed takes a new id too
     _with_previous = False  # opened with the proof that a renewal replaced
-    _closed = False
 
-    _wiped = False
+    # What is meant to happen.
     _login: Login | None = None
     _rotate = False
     _wanted = False  # csrf_token was read, so the session must exist
+    _wiped = False  # the values and messages that were stored are not to be kept
+    _flashed: tuple[tuple[str, str, str], ...] = ()
+    _flashes_read: frozenset[str] = frozenset()
     _ended: Origin | None = None  # what logout() ended, until the store knows
     _said_goodbye = False  # logout() was called: the cookie goes unless a new one is set
     _next: Token | None = None  # minted, not yet committed
-    _cookie: str | None = None  # the Set-Cookie value that this response owes the browser
 
-    def __init__(self, name: bytes, opened_at: int, client: "ClientSource" = None) -> None:
-        self._name = name
+    # What was done.
+    _cookie: str | None = None  # the Set-Cookie value that this response owes the browser
+    _closed = False
+
+    def __init__(self, domain: Domain, opened_at: int, client: ClientSource = None) -> None:
+        self._domain = domain
         self._opened_at = opened_at
         self._client = client
-        self._data: dict[str, bytes] = {}
-        self._live: dict[str, Any] = {}
-        self._operations: dict[str, _Operation] = {}
-        self._flashed: list[tuple[str, str, str]] = []
-        self._flashes_read: set[str] = set()
+        self._edits = Edits()
 
     def __repr__(self) -> str:
         return f"<Session {self._origin.record.id if self._origin else 'new'}>"
@@ -130,35 +115,27 @@ class Session(MutableMapping[str, Any]):
 
     def __getitem__(self, key: str) -> Any:
         self._use()
-        live = self._live
-        if key in live:
-            return live[key]
-        value = live[key] = self._decode(key, self._data[key])
-        return value
+        return self._edits.read(key)
 
     def __setitem__(self, key: str, value: Any) -> None:
         self._change()
-        self._data[_checked(key)] = self._encode(key, value)
-        self._live[key] = value
-        self._operations[key] = _SET
+        self._edits.assign(_checked(key), value)
 
     def __delitem__(self, key: str) -> None:
         self._change()
-        del self._data[key]
-        self._live.pop(key, None)
-        self._operations[key] = _REMOVED
+        self._edits.remove(key)
 
     def __iter__(self) -> Iterator[str]:
         self._use()
-        return iter(list(self._data))
+        return iter(list(self._edits.data))
 
     def __len__(self) -> int:
         self._use()
-        return len(self._data)
+        return len(self._edits.data)
 
     def __contains__(self, key: object) -> bool:
         self._use()
-        return key in self._data
+        return key in self._edits.data
 
     def __bool__(self) -> bool:
         return len(self) > 0
@@ -171,7 +148,7 @@ class Session(MutableMapping[str, Any]):
         else:
             self._wipe()
 
-    def edit(self, key: str, function: Edit, *, default: Any = _MISSING) -> Any:
+    def edit(self, key: str, function: Callable[[Any], Any], *, default: Any = _MISSING) -> Any:
         """Set `key` to `function(value)`, and do so again where another request got there first.
 
         The function must be pure: it may run several times, each time on a copy of its own.
@@ -179,19 +156,9 @@ class Session(MutableMapping[str, Any]):
         removed meanwhile is dropped. Returns the new value.
         """
         self._change()
-        replay = _Replay(function, None if default is _MISSING else self._encode(key, default))
-        self._settle_in_place(_checked(key))
-        if key not in self._data and replay.default is None:
-            raise KeyError(key)
-        self._apply(key, replay)
-        before = self._operations.get(key)
-        if before is None:
-            self._operations[key] = [replay]
-        elif isinstance(before, list):
-            before.append(replay)
-        else:
-            self._operations[key] = _SET
-        return self[key]
+        begin_with = None if default is _MISSING else encode(key, default)
+        self._edits.edit(_checked(key), Replay(function, begin_with))
+        return self._edits.read(key)
 
     def write(self, key: str, value: object) -> None:
         """Keep a dataclass, a msgspec struct or a pydantic model, as plain values."""
@@ -307,7 +274,7 @@ class Session(MutableMapping[str, Any]):
         self._change()
         for part in (text, category):
             _check_text(part, "flash()")
-        self._flashed.append((tokens.nonce(), category, text))
+        self._flashed = (*self._flashed, (tokens.nonce(), category, text))
 
     def flashes(self) -> list[Flash]:
         """The messages left so far; reading them removes them, and no others."""
@@ -315,9 +282,9 @@ class Session(MutableMapping[str, Any]):
         unread = self._unread()
         if unread or self._flashed:
             self._change()
-            self._flashes_read.update(flash[0] for flash in unread)
+            self._flashes_read = self._flashes_read.union(flash[0] for flash in unread)
             unread += self._flashed
-            self._flashed = []
+            self._flashed = ()
         return [Flash(text, category) for _, category, text in unread]
 
     @property
@@ -339,13 +306,14 @@ class Session(MutableMapping[str, Any]):
     def close(self) -> None:
         """The response begins: from now on a change raises `SessionClosed`."""
         self._closed = True
+        self._client = None  # it may know the request, which knows us: a circle costs a collection
 
     def check_closed(self) -> None:
         """Raise `SessionClosed` where an object was changed in place after the last commit.
 
         An adapter calls it when the response is over.
         """
-        changed = sorted(key for key in self._live if self._changed_in_place(key))
+        changed = self._edits.changed_in_place()
         if changed:
             raise SessionClosed(
                 f"session[{changed[0]!r}]: expected no change after the response began, got one "
@@ -374,18 +342,13 @@ class Session(MutableMapping[str, Any]):
 
     def _exists(self) -> bool:
         """Whether a new session has anything to be stored for."""
-        return bool(self._data or self._flashed or self._login or self._wanted)
+        return bool(self._edits.data or self._flashed or self._login or self._wanted)
 
     def _is_changed(self) -> bool:
         """Whether the stored session must be written again for the app's sake."""
-        return bool(
-            self._operations
-            or self._wiped
-            or self._login
-            or self._rotate
-            or self._flashed
-            or self._flashes_read
-        )
+        messages = self._flashed or self._flashes_read
+        intents = self._wiped or self._login is not None or self._rotate
+        return bool(intents or messages or self._edits)
 
     def _is_reseeded(self) -> bool:
         return self._rotate or self._login is not None
@@ -400,59 +363,27 @@ class Session(MutableMapping[str, Any]):
     def _csrf_secret(self) -> bytes:
         stays = self._origin is not None and not self._is_reseeded()
         token = self._origin.token if self._origin and stays else self._token()
-        return tokens.csrf_secret(token.seed, self._name)
+        return self._domain.csrf_secret(token.seed)
 
     def _body(self) -> Body:
         """The content that a commit stores now."""
-        return Body(self._data, self._unread() + self._flashed)
+        return Body(self._edits.data, [*self._unread(), *self._flashed])
 
     def _unread(self) -> list[tuple[str, str, str]]:
-        return [flash for flash in self._stored.flashes if flash[0] not in self._flashes_read]
+        stored = () if self._wiped else self._stored.flashes
+        return [flash for flash in stored if flash[0] not in self._flashes_read]
 
     def _start_from(self, origin: Origin | None, stored: Body) -> None:
         """Begin with what the store holds, and with nothing done to it."""
         self._origin = origin
         self._stored = stored
-        self._data = stored.values.copy()
-        self._live = {}
+        self._edits.start(stored.values)
 
     def _rebase(self, origin: Origin | None, stored: Body) -> None:
         """Begin with what the store holds now, and do again to it what the request did."""
-        mine, live = self._data, self._live
-        self._start_from(origin, _EMPTY if self._wiped else stored)
-        for key, operation in self._operations.items():
-            self._repeat(key, operation, mine)
-        unchanged = (key for key in live if self._data.get(key) == mine[key])
-        self._live.update({key: live[key] for key in unchanged})
-
-    def _repeat(self, key: str, operation: _Operation, mine: dict[str, bytes]) -> None:
-        if isinstance(operation, list):
-            for replay in operation:
-                if key in self._data or replay.default is not None:
-                    self._apply(key, replay)
-        elif operation is _SET:
-            self._data[key] = mine[key]
-        else:
-            self._data.pop(key, None)
-
-    def _committed(self, origin: Origin | None, stored: Body) -> None:
-        """The store holds what the request did: nothing is left to do."""
         self._origin = origin
         self._stored = stored
-        self._data = stored.values.copy()
-        self._forget_intents()
-
-    def _drop(self) -> None:
-        """Undo what the request did since its last commit, except logout()."""
-        self._forget_intents()
-        self._start_from(self._origin, self._stored)
-
-    def _forget_intents(self) -> None:
-        self._operations = {}
-        self._flashed = []
-        self._flashes_read = set()
-        self._wiped = self._rotate = self._wanted = False
-        self._login = self._next = None
+        self._edits.rebase(stored.values)
 
     def _lose(self) -> None:
         """Another request ended or re-seeded the session first.
@@ -468,6 +399,17 @@ class Session(MutableMapping[str, Any]):
             self._rebase(None, _EMPTY)
             self._next = self._token().moved()
 
+    def _committed(self, origin: Origin, stored: Body) -> None:
+        """The store holds what the request did: nothing is left to do."""
+        self._origin = origin
+        self._stored = Body(stored.values.copy(), stored.flashes)
+        self._forget_intents()
+
+    def _drop(self) -> None:
+        """Undo what the request did since its last commit, except logout()."""
+        self._forget_intents()
+        self._edits.start(self._stored.values)
+
     def _become_new(self) -> None:
         """Empty and anonymous, with nothing stored."""
         self._refused = None
@@ -476,44 +418,16 @@ class Session(MutableMapping[str, Any]):
         self._start_from(None, _EMPTY)
 
     def _wipe(self) -> None:
-        self._operations, self._flashed = {}, []
-        self._start_from(self._origin, _EMPTY)
+        """Empty the session: its values, its messages, and those that are being added."""
+        self._edits.wipe()
         self._wiped = True
+        self._flashed = ()
 
-    def _apply(self, key: str, replay: _Replay) -> None:
-        before = self._data.get(key, replay.default)
-        value = replay.function(self._decode(key, before) if before is not None else None)
-        self._data[key] = self._encode(key, value)
-        self._live[key] = value
-
-    def _settle_all_in_place(self) -> None:
-        for key in self._live:
-            self._settle_in_place(key)
-
-    def _settle_in_place(self, key: str) -> None:
-        """Where the object read at `key` was changed in place, count the key as assigned."""
-        if self._changed_in_place(key):
-            self._data[key] = self._encode(key, self._live[key])
-            self._operations[key] = _SET
-
-    def _changed_in_place(self, key: str) -> bool:
-        value = self._live.get(key)
-        return not values.is_fixed(value) and self._encode(key, value) != self._data[key]
-
-    def _encode(self, key: str, value: object) -> bytes:
-        try:
-            return values.encode(value)
-        except UnsupportedValue as error:
-            raise UnsupportedValue(f"session[{key!r}]: {error}") from None
-
-    def _decode(self, key: str, data: bytes) -> Any:
-        try:
-            return values.decode(data)
-        except ValueError as error:
-            raise UnsupportedValue(f"session[{key!r}]: {error}") from error
-
-
-ClientSource = Client | Callable[[], Client] | None
+    def _forget_intents(self) -> None:
+        self._edits.forget()
+        self._flashed, self._flashes_read = (), frozenset()
+        self._wiped = self._rotate = self._wanted = False
+        self._login = self._next = None
 
 
 def _checked(key: str) -> str:

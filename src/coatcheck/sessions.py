@@ -8,20 +8,22 @@ before the response's first byte.
 import asyncio
 import random
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable
+from datetime import timedelta
 from types import TracebackType
 from typing import Literal, Self
 
 from coatcheck import events, lifecycle
+from coatcheck.backends import Answer, AsyncCarried, AsyncKept, Carried, Kept
 from coatcheck.cookie import Cookie
-from coatcheck.errors import Collision, ConfigurationError, Contention, StoreUnavailable
-from coatcheck.events import Event, Handler
-from coatcheck.lifecycle import Claim, Ending, Rules, Write
+from coatcheck.errors import Contention, StoreUnavailable
+from coatcheck.events import Handler
+from coatcheck.lifecycle import End, Ending, Plan, Write
 from coatcheck.lifetime import Lifetime
-from coatcheck.record import NewerFormat, Record, Unreadable, read_payload
-from coatcheck.session import Client, ClientSource, Session
+from coatcheck.listing import SessionInfo, describe, is_id
+from coatcheck.options import Configured, cannot
+from coatcheck.record import Record
+from coatcheck.session import ClientSource, Session
 from coatcheck.store import (
     GONE,
     SAVED,
@@ -29,11 +31,8 @@ from coatcheck.store import (
     AsyncListable,
     AsyncStore,
     AsyncSweepable,
-    Carrier,
     CarrierStore,
-    Gone,
     Listable,
-    Saved,
     Store,
     Sweepable,
 )
@@ -46,87 +45,7 @@ _LONGEST_PAUSE = 0.02
 _SWEEP_BATCH = 1000
 
 
-@dataclass(frozen=True, slots=True)
-class SessionInfo:
-    """One session as lists show it: nothing here opens it. Times are aware, in UTC."""
-
-    id: str
-    subject: str | None
-    created_at: datetime
-    seen_at: datetime
-    expires_at: datetime
-    login_at: datetime | None
-    client: Client
-
-
-class _Configured:
-    """The options that both drivers share, checked once."""
-
-    _store: object
-
-    def __init__(
-        self,
-        *,
-        carrier: Carrier | None,
-        name: str | None,
-        cookie: Cookie,
-        lifetime: Lifetime,
-        max_bytes: int,
-        outage: Literal["refuse", "anonymous"],
-        renew_after: float | timedelta | None,
-        on_event: Handler | None,
-        clock: Callable[[], float],
-    ) -> None:
-        _check_options(cookie, lifetime, max_bytes, outage)
-        self.name = cookie.name if name is None else name
-        self.cookie = cookie
-        self.lifetime = lifetime
-        self._carrier = carrier
-        self._outage = outage
-        self._on_event = on_event
-        self._clock = clock
-        self._rules = Rules(
-            name=_name_bytes(self.name),
-            cookie=cookie,
-            lifetime=lifetime,
-            max_bytes=max_bytes,
-            renew_after=_renewal_ms(renew_after, carrier),
-            carrier=carrier,
-        )
-
-    @property
-    def is_shared(self) -> bool:
-        """Whether other processes see the same sessions."""
-        return bool(getattr(self._store, "shared", True))
-
-    def _now(self) -> int:
-        return int(self._clock() * 1000)
-
-    def _tell(self, *told: Event) -> None:
-        for event in told:
-            events.send(self._on_event, event)
-
-    def _begin(self, client: ClientSource, now: int) -> Session:
-        session = Session(self._rules.name, now, client)
-        if self._carrier is not None:
-            session._carried = True
-        return session
-
-    def _without_store(self, session: Session, error: StoreUnavailable) -> Session:
-        self._tell(events.Outage(moment="open", error=str(error)))
-        if self._outage == "anonymous":
-            session.degraded = True
-        else:
-            session._fault = error
-        return session
-
-    def _contended(self, write: Write, tries: int) -> None:
-        if tries:
-            record = write.origin.record
-            self._tell(events.Contended(session_id=record.id, subject=record.subject, tries=tries))
-
-
-class Sessions(_Configured):
+class Sessions(Configured):
     """The sessions of one site, for synchronous code. Thread-safe; make one and keep it.
 
     `name` binds tokens to this site where several share a store; by default it is the cookie's.
@@ -150,8 +69,9 @@ class Sessions(_Configured):
         on_event: Handler | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        carrier = store if isinstance(store, CarrierStore) else None
         super().__init__(
-            carrier=store if isinstance(store, CarrierStore) else None,
+            carrier=carrier,
             name=name,
             cookie=cookie,
             lifetime=lifetime,
@@ -161,7 +81,12 @@ class Sessions(_Configured):
             on_event=on_event,
             clock=clock,
         )
-        self._store: Store | None = store.revocations if isinstance(store, CarrierStore) else store
+        self._store: Store | None
+        self._backend: Kept | Carried
+        if isinstance(store, CarrierStore):
+            self._store, self._backend = store.revocations, Carried(store.revocations)
+        else:
+            self._store, self._backend = store, Kept(store)
         self._turns = Turns()
         self._pause = time.sleep
 
@@ -188,9 +113,10 @@ class Sessions(_Configured):
         if not values:
             return session
         session._presented = True
-        claims = lifecycle.claims(self._rules, values)
+        found = []
         try:
-            found = [(claim, self._load(claim, now)) for claim in claims]
+            for claim in lifecycle.claims(self._rules, values):
+                found.append((claim, self._backend.load(claim.token.id, now)))  # noqa: PERF401
             endings, told = lifecycle.resume(self._rules, session, found, now)
         except StoreUnavailable as error:
             return self._without_store(session, error)
@@ -211,29 +137,21 @@ class Sessions(_Configured):
         if failed:
             lifecycle.abandon(session)
         plan = lifecycle.settle(self._rules, session, self._now())
-        if plan.end is not None:
-            if not self._end(plan.end, self._now()) and plan.end.replaced:
-                lifecycle.replay(session, GONE)
-                plan = lifecycle.settle(self._rules, session, self._now())
-            lifecycle.ended(session)
-        if plan.write is not None:
-            with self._turns.take(plan.write.origin.record.id):
-                self._carry_out(session, plan.write)
+        if plan is not None:
+            self._carry_out(session, plan)
         return lifecycle.cookies(self._rules, session)
 
     def list_for(self, subject: str) -> list[SessionInfo]:
         """The subject's live sessions, the last seen first."""
-        store = self._listable()
-        return _infos(store.by_subject(subject, self._now()))
+        return describe(self._listable().by_subject(subject, self._now()))
 
     def revoke(self, session_id: str, subject: str | None = None) -> bool:
         """End one session; with a subject, only if it is theirs. Whether it was there."""
         store, now = self._revocable(subject), self._now()
-        if not _is_id(session_id):
+        if not is_id(session_id):
             return False
         if self._carrier is not None:
-            self._end(lifecycle.revocation(session_id, now), now)
-            return True
+            return self._end(lifecycle.revocation(session_id, now))
         record = store.load(session_id, now)
         if record is None or (subject is not None and record.subject != subject):
             return False
@@ -253,11 +171,12 @@ class Sessions(_Configured):
 
     def sweep(self) -> int:
         """Remove what has expired, in batches; how many. 0 where the store does so by itself."""
-        swept = removed = self._sweep_batch()
-        while removed:
-            removed = self._sweep_batch()
-            swept += removed
-        if swept:
+        store: object = self._store
+        swept = 0
+        if isinstance(store, Sweepable):
+            while removed := store.sweep(_SWEEP_BATCH, self._now()):
+                swept += removed
+                self._pause(0)  # others go first
             self._tell(events.Swept(count=swept))
         return swept
 
@@ -271,121 +190,97 @@ class Sessions(_Configured):
         if self._store is not None:
             self._store.close()
 
-    # The store, asked.
+    # A plan, carried out.
 
-    def _load(self, claim: Claim, now: int) -> Record | None:
-        return None if self._store is None else self._store.load(claim.token.id, now)
+    def _carry_out(self, session: Session, plan: Plan) -> None:
+        write = plan.write
+        if plan.end is not None:
+            if not self._end(plan.end) and plan.end.replaced:
+                lifecycle.replay(session, GONE)
+                write = self._settled_again(session)
+            lifecycle.ended(session)
+        if write is None:
+            return
+        answer = self._answer(session, write)
+        if answer is not SAVED:
+            with self._turns.take(write.origin.record.id):
+                self._insist(session, answer)
 
-    def _carry_out(self, session: Session, write: Write) -> None:
-        """Write; where another request was faster, begin again with what it left."""
-        for tries in range(_TRIES):
-            answer = self._answer(write, self._now())
-            if answer is SAVED:
-                lifecycle.finish(session, write)
-                self._contended(write, tries)
-                self._tell(*filter(None, [write.event]))
-                return
-            if answer is None:
-                return
+    def _insist(self, session: Session, answer: Answer) -> None:
+        """Another request was faster: do again on what it left what this one did."""
+        for tries in range(1, _TRIES):
             lifecycle.replay(session, answer)
-            plan = lifecycle.settle(self._rules, session, self._now())
-            if plan.write is None:
+            write = self._settled_again(session)
+            if write is None:
                 return
-            write = plan.write
-            if tries:
-                self._pause(random.uniform(0, _LONGEST_PAUSE))  # noqa: S311 - jitter
-        self._contended(write, _TRIES)
+            answer = self._answer(session, write)
+            if answer is SAVED:
+                self._tell(events.Contended(session_id=write.origin.record.id, tries=tries))
+                return
+            self._pause(random.uniform(0, _LONGEST_PAUSE))  # noqa: S311 - jitter
+        self._tell(events.Contended(session_id=session.id, tries=_TRIES))
         raise Contention(
             f"session: expected a save to go through in {_TRIES} tries, got refused each time by "
             "other requests of the same session; answer 503 and let the client try again"
         )
 
-    def _answer(self, write: Write, now: int) -> Saved | Gone | Record | None:
-        """The store's answer to the write; None where it is unknown and the request goes on."""
-        try:
-            return self._write(write, now)
-        except Collision:
-            return GONE
-        except StoreUnavailable as error:
-            record = write.origin.record
-            if not write.essential:
-                self._tell(
-                    events.Skipped(session_id=record.id, subject=record.subject, error=str(error))
-                )
-                return None
-            self._tell(events.Outage(moment="commit", error=str(error)))
-            if write.minted and self._was_written(record, now):
-                return SAVED
-            raise
+    def _settled_again(self, session: Session) -> Write | None:
+        plan = lifecycle.settle(self._rules, session, self._now())
+        return None if plan is None else plan.write
 
-    def _write(self, write: Write, now: int) -> Saved | Gone | Record:
-        record, store = write.origin.record, self._store
-        if store is None:
-            return SAVED
-        if self._carrier is not None:
-            return SAVED if store.load(record.id, now) is None else GONE
-        if write.verb == "touch":
-            store.touch(record.id, record.revision, record.seen_at, record.expires_at, now)
-            return SAVED
-        if write.expected is None:
-            store.create(record, now)
-            return SAVED
-        answer = store.save(record, write.expected, now)
-        if isinstance(answer, Record) and answer.revision == record.revision:
-            return SAVED  # it was saved before, and only the answer was lost
+    def _answer(self, session: Session, write: Write) -> Answer:
+        """The store's answer to the write. One that the request does not need counts as saved."""
+        try:
+            answer = self._backend.write(write, self._now())
+        except StoreUnavailable as error:
+            if not write.essential:
+                self._tell(events.Skipped(session_id=write.origin.record.id, error=str(error)))
+                return SAVED
+            self._tell(events.Outage(moment="commit", error=str(error)))
+            if not write.minted or not self._was_written(write.origin.record):
+                raise
+            answer = SAVED
+        if answer is SAVED:
+            lifecycle.finish(session, write)
+            if write.event is not None:
+                self._tell(write.event)
         return answer
 
-    def _was_written(self, record: Record, now: int) -> bool:
+    def _was_written(self, record: Record) -> bool:
         """Whether a write whose answer was lost went through after all."""
         try:
-            found = None if self._store is None else self._store.load(record.id, now)
+            found = self._backend.load(record.id, self._now())
         except StoreUnavailable:
             return False
         return found is not None and found.revision == record.revision
 
-    def _end(self, end: lifecycle.End, now: int) -> bool:
-        """End a session for good; False where a carried one was ended by somebody before."""
-        first = True
-        if self._store is not None and self._carrier is None:
-            self._store.delete(end.id, now)
-        elif self._store is not None:
-            first = self._deny(self._store, end, now)
-        self._tell(*filter(None, [end.event]))
+    def _end(self, end: End) -> bool:
+        first = self._backend.end(end, self._now())
+        if end.event is not None:
+            self._tell(end.event)
         return first
-
-    def _deny(self, store: Store, end: lifecycle.End, now: int) -> bool:
-        try:
-            store.create(lifecycle.denial(end, now), now)
-        except Collision:
-            return False
-        return True
 
     def _end_found(self, ending: Ending, now: int) -> None:
         """End a copied or unreadable session; in an outage it stays refused and is met again."""
         try:
-            if self._store is not None and self._carrier is None:
-                self._store.delete(ending.id, now)
+            self._backend.drop(ending.id, now)
         except StoreUnavailable as error:
             self._tell(events.Outage(moment="end", error=str(error)))
         self._tell(ending.event)
-
-    def _sweep_batch(self) -> int:
-        store = self._store
-        return store.sweep(_SWEEP_BATCH, self._now()) if isinstance(store, Sweepable) else 0
 
     def _listable(self) -> Listable:
         store: object = self._store
         if self._carrier is None and isinstance(store, Listable):
             return store
-        raise _cannot("list sessions by subject")
+        raise cannot("list sessions by subject")
 
     def _revocable(self, subject: str | None) -> Store:
         if self._store is None or (self._carrier is not None and subject is not None):
-            raise _cannot("end a session of another browser" + (" by subject" if subject else ""))
+            raise cannot("end a session of another browser" + (" by subject" if subject else ""))
         return self._store
 
 
-class AsyncSessions(_Configured):
+class AsyncSessions(Configured):
     """`Sessions` for asynchronous code: the same options, the same promises."""
 
     def __init__(
@@ -401,8 +296,9 @@ class AsyncSessions(_Configured):
         on_event: Handler | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        carrier = store if isinstance(store, AsyncCarrierStore) else None
         super().__init__(
-            carrier=store if isinstance(store, AsyncCarrierStore) else None,
+            carrier=carrier,
             name=name,
             cookie=cookie,
             lifetime=lifetime,
@@ -412,9 +308,12 @@ class AsyncSessions(_Configured):
             on_event=on_event,
             clock=clock,
         )
-        self._store: AsyncStore | None = (
-            store.revocations if isinstance(store, AsyncCarrierStore) else store
-        )
+        self._store: AsyncStore | None
+        self._backend: AsyncKept | AsyncCarried
+        if isinstance(store, AsyncCarrierStore):
+            self._store, self._backend = store.revocations, AsyncCarried(store.revocations)
+        else:
+            self._store, self._backend = store, AsyncKept(store)
         self._turns = AsyncTurns()
         self._pause = asyncio.sleep
 
@@ -441,9 +340,10 @@ class AsyncSessions(_Configured):
         if not values:
             return session
         session._presented = True
-        claims = lifecycle.claims(self._rules, values)
+        found = []
         try:
-            found = [(claim, await self._load(claim, now)) for claim in claims]
+            for claim in lifecycle.claims(self._rules, values):
+                found.append((claim, await self._backend.load(claim.token.id, now)))  # noqa: PERF401
             endings, told = lifecycle.resume(self._rules, session, found, now)
         except StoreUnavailable as error:
             return self._without_store(session, error)
@@ -464,29 +364,21 @@ class AsyncSessions(_Configured):
         if failed:
             lifecycle.abandon(session)
         plan = lifecycle.settle(self._rules, session, self._now())
-        if plan.end is not None:
-            if not await self._end(plan.end, self._now()) and plan.end.replaced:
-                lifecycle.replay(session, GONE)
-                plan = lifecycle.settle(self._rules, session, self._now())
-            lifecycle.ended(session)
-        if plan.write is not None:
-            async with self._turns.take(plan.write.origin.record.id):
-                await self._carry_out(session, plan.write)
+        if plan is not None:
+            await self._carry_out(session, plan)
         return lifecycle.cookies(self._rules, session)
 
     async def list_for(self, subject: str) -> list[SessionInfo]:
         """The subject's live sessions, the last seen first."""
-        store = self._listable()
-        return _infos(await store.by_subject(subject, self._now()))
+        return describe(await self._listable().by_subject(subject, self._now()))
 
     async def revoke(self, session_id: str, subject: str | None = None) -> bool:
         """End one session; with a subject, only if it is theirs. Whether it was there."""
         store, now = self._revocable(subject), self._now()
-        if not _is_id(session_id):
+        if not is_id(session_id):
             return False
         if self._carrier is not None:
-            await self._end(lifecycle.revocation(session_id, now), now)
-            return True
+            return await self._end(lifecycle.revocation(session_id, now))
         record = await store.load(session_id, now)
         if record is None or (subject is not None and record.subject != subject):
             return False
@@ -506,11 +398,12 @@ class AsyncSessions(_Configured):
 
     async def sweep(self) -> int:
         """Remove what has expired, in batches; how many. 0 where the store does so by itself."""
-        swept = removed = await self._sweep_batch()
-        while removed:
-            removed = await self._sweep_batch()
-            swept += removed
-        if swept:
+        store: object = self._store
+        swept = 0
+        if isinstance(store, AsyncSweepable):
+            while removed := await store.sweep(_SWEEP_BATCH, self._now()):
+                swept += removed
+                await self._pause(0)  # others go first
             self._tell(events.Swept(count=swept))
         return swept
 
@@ -524,188 +417,91 @@ class AsyncSessions(_Configured):
         if self._store is not None:
             await self._store.close()
 
-    # The store, asked.
+    # A plan, carried out.
 
-    async def _load(self, claim: Claim, now: int) -> Record | None:
-        return None if self._store is None else await self._store.load(claim.token.id, now)
+    async def _carry_out(self, session: Session, plan: Plan) -> None:
+        write = plan.write
+        if plan.end is not None:
+            if not await self._end(plan.end) and plan.end.replaced:
+                lifecycle.replay(session, GONE)
+                write = self._settled_again(session)
+            lifecycle.ended(session)
+        if write is None:
+            return
+        answer = await self._answer(session, write)
+        if answer is not SAVED:
+            async with self._turns.take(write.origin.record.id):
+                await self._insist(session, answer)
 
-    async def _carry_out(self, session: Session, write: Write) -> None:
-        """Write; where another request was faster, begin again with what it left."""
-        for tries in range(_TRIES):
-            answer = await self._answer(write, self._now())
-            if answer is SAVED:
-                lifecycle.finish(session, write)
-                self._contended(write, tries)
-                self._tell(*filter(None, [write.event]))
-                return
-            if answer is None:
-                return
+    async def _insist(self, session: Session, answer: Answer) -> None:
+        """Another request was faster: do again on what it left what this one did."""
+        for tries in range(1, _TRIES):
             lifecycle.replay(session, answer)
-            plan = lifecycle.settle(self._rules, session, self._now())
-            if plan.write is None:
+            write = self._settled_again(session)
+            if write is None:
                 return
-            write = plan.write
-            if tries:
-                await self._pause(random.uniform(0, _LONGEST_PAUSE))  # noqa: S311 - jitter
-        self._contended(write, _TRIES)
+            answer = await self._answer(session, write)
+            if answer is SAVED:
+                self._tell(events.Contended(session_id=write.origin.record.id, tries=tries))
+                return
+            await self._pause(random.uniform(0, _LONGEST_PAUSE))  # noqa: S311 - jitter
+        self._tell(events.Contended(session_id=session.id, tries=_TRIES))
         raise Contention(
             f"session: expected a save to go through in {_TRIES} tries, got refused each time by "
             "other requests of the same session; answer 503 and let the client try again"
         )
 
-    async def _answer(self, write: Write, now: int) -> Saved | Gone | Record | None:
-        """The store's answer to the write; None where it is unknown and the request goes on."""
-        try:
-            return await self._write(write, now)
-        except Collision:
-            return GONE
-        except StoreUnavailable as error:
-            record = write.origin.record
-            if not write.essential:
-                self._tell(
-                    events.Skipped(session_id=record.id, subject=record.subject, error=str(error))
-                )
-                return None
-            self._tell(events.Outage(moment="commit", error=str(error)))
-            if write.minted and await self._was_written(record, now):
-                return SAVED
-            raise
+    def _settled_again(self, session: Session) -> Write | None:
+        plan = lifecycle.settle(self._rules, session, self._now())
+        return None if plan is None else plan.write
 
-    async def _write(self, write: Write, now: int) -> Saved | Gone | Record:
-        record, store = write.origin.record, self._store
-        if store is None:
-            return SAVED
-        if self._carrier is not None:
-            return SAVED if await store.load(record.id, now) is None else GONE
-        if write.verb == "touch":
-            await store.touch(record.id, record.revision, record.seen_at, record.expires_at, now)
-            return SAVED
-        if write.expected is None:
-            await store.create(record, now)
-            return SAVED
-        answer = await store.save(record, write.expected, now)
-        if isinstance(answer, Record) and answer.revision == record.revision:
-            return SAVED  # it was saved before, and only the answer was lost
+    async def _answer(self, session: Session, write: Write) -> Answer:
+        """The store's answer to the write. One that the request does not need counts as saved."""
+        try:
+            answer = await self._backend.write(write, self._now())
+        except StoreUnavailable as error:
+            if not write.essential:
+                self._tell(events.Skipped(session_id=write.origin.record.id, error=str(error)))
+                return SAVED
+            self._tell(events.Outage(moment="commit", error=str(error)))
+            if not write.minted or not await self._was_written(write.origin.record):
+                raise
+            answer = SAVED
+        if answer is SAVED:
+            lifecycle.finish(session, write)
+            if write.event is not None:
+                self._tell(write.event)
         return answer
 
-    async def _was_written(self, record: Record, now: int) -> bool:
+    async def _was_written(self, record: Record) -> bool:
         """Whether a write whose answer was lost went through after all."""
         try:
-            found = None if self._store is None else await self._store.load(record.id, now)
+            found = await self._backend.load(record.id, self._now())
         except StoreUnavailable:
             return False
         return found is not None and found.revision == record.revision
 
-    async def _end(self, end: lifecycle.End, now: int) -> bool:
-        """End a session for good; False where a carried one was ended by somebody before."""
-        first = True
-        if self._store is not None and self._carrier is None:
-            await self._store.delete(end.id, now)
-        elif self._store is not None:
-            first = await self._deny(self._store, end, now)
-        self._tell(*filter(None, [end.event]))
+    async def _end(self, end: End) -> bool:
+        first = await self._backend.end(end, self._now())
+        if end.event is not None:
+            self._tell(end.event)
         return first
-
-    async def _deny(self, store: AsyncStore, end: lifecycle.End, now: int) -> bool:
-        try:
-            await store.create(lifecycle.denial(end, now), now)
-        except Collision:
-            return False
-        return True
 
     async def _end_found(self, ending: Ending, now: int) -> None:
         """End a copied or unreadable session; in an outage it stays refused and is met again."""
         try:
-            if self._store is not None and self._carrier is None:
-                await self._store.delete(ending.id, now)
+            await self._backend.drop(ending.id, now)
         except StoreUnavailable as error:
             self._tell(events.Outage(moment="end", error=str(error)))
         self._tell(ending.event)
-
-    async def _sweep_batch(self) -> int:
-        store = self._store
-        return (
-            await store.sweep(_SWEEP_BATCH, self._now()) if isinstance(store, AsyncSweepable) else 0
-        )
 
     def _listable(self) -> AsyncListable:
         store: object = self._store
         if self._carrier is None and isinstance(store, AsyncListable):
             return store
-        raise _cannot("list sessions by subject")
+        raise cannot("list sessions by subject")
 
     def _revocable(self, subject: str | None) -> AsyncStore:
         if self._store is None or (self._carrier is not None and subject is not None):
-            raise _cannot("end a session of another browser" + (" by subject" if subject else ""))
+            raise cannot("end a session of another browser" + (" by subject" if subject else ""))
         return self._store
-
-
-def _infos(found: Sequence[Record]) -> list[SessionInfo]:
-    infos = [info for info in map(_info, found) if info is not None]
-    return sorted(infos, key=lambda info: info.seen_at, reverse=True)
-
-
-def _info(record: Record) -> SessionInfo | None:
-    try:
-        head = read_payload(record.payload)
-    except (NewerFormat, Unreadable):
-        return None
-    return SessionInfo(
-        record.id,
-        record.subject,
-        _datetime(head.created_at),
-        _datetime(record.seen_at),
-        _datetime(record.expires_at),
-        None if record.login_at is None else _datetime(record.login_at),
-        Client(head.address, head.agent),
-    )
-
-
-def _datetime(milliseconds: int) -> datetime:
-    return datetime.fromtimestamp(milliseconds / 1000, UTC)
-
-
-def _is_id(text: object) -> bool:
-    return isinstance(text, str) and len(text) == 32 and not text.strip("0123456789abcdef")
-
-
-def _cannot(what: str) -> ConfigurationError:
-    return ConfigurationError(
-        f"Sessions: expected a store that can {what}, got one that cannot; "
-        "use a server-side store, or give the cookie store revocations="
-    )
-
-
-def _check_options(cookie: object, lifetime: object, max_bytes: object, outage: object) -> None:
-    if not isinstance(cookie, Cookie):
-        raise _wrong("cookie", "a coatcheck.Cookie", cookie, 'pass Cookie("name")')
-    if not isinstance(lifetime, Lifetime):
-        raise _wrong("lifetime", "a coatcheck.Lifetime", lifetime, "pass Lifetime(idle=3600)")
-    if type(max_bytes) is not int or max_bytes < 1:
-        raise _wrong("max_bytes", "a positive int", max_bytes, "pass bytes, such as 65536")
-    if outage not in ("refuse", "anonymous"):
-        raise _wrong("outage", '"refuse" or "anonymous"', outage, "choose one of the two")
-
-
-def _wrong(option: str, expected: str, got: object, remedy: str) -> ConfigurationError:
-    return ConfigurationError(
-        f"Sessions: expected {option} to be {expected}, got {got!r}; {remedy}"
-    )
-
-
-def _name_bytes(name: object) -> bytes:
-    if not isinstance(name, str) or not 1 <= len(name.encode("utf-8", "replace")) <= 255:
-        raise _wrong("name", "1 to 255 bytes of text", name, "pass a short name of the site")
-    return name.encode()
-
-
-def _renewal_ms(renew_after: float | timedelta | None, carrier: Carrier | None) -> int | None:
-    """Renewals must lie further apart than the grace that the previous proof enjoys."""
-    if renew_after is None:
-        return None
-    seconds = renew_after.total_seconds() if isinstance(renew_after, timedelta) else renew_after
-    if carrier is not None:
-        raise _wrong("renew_after", "None", seconds, "a cookie that is the record has no proof")
-    if not isinstance(seconds, int | float) or not seconds * 1000 > 2 * lifecycle.GRACE:
-        raise _wrong("renew_after", "more than 120 seconds", seconds, "pass 900, say")
-    return round(seconds * 1000)

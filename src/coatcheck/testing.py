@@ -12,6 +12,7 @@ cannot do is declared as a class attribute, and its documentation says so too:
 """
 
 import asyncio
+import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -116,7 +117,7 @@ def _give(client: Any, name: str, value: str) -> None:
 def record(id: str = "0" * 31 + "1", **fields: Any) -> Record:
     """A record to store, alive for an hour after `NOW`; any field can be given."""
     given: dict[str, Any] = {
-        "revision": next_revision(None),
+        "revision": revision(),
         "subject": None,
         "login_at": None,
         "seen_at": NOW,
@@ -124,6 +125,11 @@ def record(id: str = "0" * 31 + "1", **fields: Any) -> Record:
         "payload": b"\x01payload",
     }
     return Record(id, **{**given, **fields})
+
+
+def revision(before: bytes = b"") -> bytes:
+    """The revision that follows."""
+    return next_revision(before, os.urandom(8))
 
 
 def ident(number: int) -> str:
@@ -135,7 +141,7 @@ def changed(before: Record, **fields: Any) -> Record:
     """The next revision of a record."""
     names = ("subject", "login_at", "seen_at", "expires_at", "payload")
     kept = {name: getattr(before, name) for name in names}
-    return Record(before.id, next_revision(before.revision), **{**kept, **fields})
+    return Record(before.id, revision(before.revision), **{**kept, **fields})
 
 
 class StoreContract:
@@ -282,7 +288,7 @@ class StoreContract:
         first = record()
         verbs.create(first, NOW)
 
-        assert verbs.touch(first.id, next_revision(None), NOW, NOW + 2 * HOUR, NOW) is False
+        assert verbs.touch(first.id, revision(), NOW, NOW + 2 * HOUR, NOW) is False
         assert first == verbs.load(first.id, NOW)
 
     def test_touch_never_creates(self, verbs: Any) -> None:

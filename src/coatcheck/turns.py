@@ -1,8 +1,8 @@
-"""Commits of one session take turns within a process.
+"""Requests of one session whose save was refused take turns within a process.
 
 Without turns, fifty requests of one session that end together refuse each other's saves in fifty
-rounds; with them each save is refused at most once by this process, and only other processes
-compete. An id that nobody waits for costs nothing to keep: its lock goes with its last holder.
+rounds; with them only other processes, and requests that were opened since, compete with the one
+whose turn it is. A session that nobody waits for keeps no lock.
 """
 
 import asyncio

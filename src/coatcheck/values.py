@@ -1,12 +1,13 @@
 """Session values to bytes and back, exactly: what you read is what you wrote, type and value.
 
 The format is MessagePack, one value per message. What it has natively (None, bool, int, float,
-str, bytes, list, dict) is written natively, by msgspec, at the speed of C; all else is one of
-its extension types, whose codes are listed below and never change their meaning. A container
-whose members are all native is handed over as it stands; only other containers are walked.
+str, bytes, list, dict) is written natively, by msgspec, at the speed of C. For the rest (tuple,
+set, frozenset, datetime, date, time, timedelta, UUID, Decimal) there are extension types, whose
+codes are listed below and never change their meaning. A container whose members are all native
+scalars is handed over as it stands; only other containers are walked.
 
-A type is supported when it is exactly one of these: subclasses would come back as their base, so
-they are refused, unless a codec for that very class is registered.
+A value is supported when its type is exactly one of these: subclasses would come
+back as their base, so they are refused, unless a codec for that very class is registered.
 
 Native does not quite mean safe: MessagePack ends at 64 bits, and UTF-8 has no lone surrogates.
 Such values are rare and msgspec refuses them, so we try without a look first, and only then
@@ -126,7 +127,7 @@ def decode(data: bytes) -> Any:
 
 def is_fixed(value: object) -> bool:
     """Whether `value` cannot change in place. May say False of what cannot, never the reverse."""
-    return _is_fixed(value, _DEPTH)
+    return type(value) in _PLAIN or _is_fixed(value, _DEPTH)
 
 
 def _is_fixed(value: object, room: int) -> bool:

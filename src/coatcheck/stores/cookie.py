@@ -62,7 +62,7 @@ class _Carrier:
             record.payload,
         )
         raw_id = bytes.fromhex(record.id)
-        sealed = self._keys.newest(raw_id, name).seal(_encode(content), _VERSION)
+        sealed = self._keys.seal(_encode(content), raw_id, name, _VERSION)
         return urlsafe_b64encode(_VERSION + raw_id + sealed).decode("ascii").rstrip("=")
 
     def open(self, value: str, name: bytes) -> tuple[Token, Record] | None:

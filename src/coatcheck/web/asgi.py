@@ -32,6 +32,10 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
+_Pairs = tuple[tuple[AsyncSessions, Session], ...]
+
+_SERVED = frozenset({"http", "websocket"})
+_STARTS = frozenset({"http.response.start", "websocket.accept", "websocket.http.response.start"})
 
 
 class SessionMiddleware:
@@ -54,9 +58,9 @@ class SessionMiddleware:
         sweep: float | None = 600.0,
     ) -> None:
         self.app = app
-        self._sessions: dict[str | None, AsyncSessions] = {None: sessions}
-        self._sessions.update(named or {})
-        for each in self._sessions.values():
+        self._sessions = sessions
+        self._named = tuple((named or {}).items())
+        for each in self._every():
             if not isinstance(each, AsyncSessions):
                 raise ConfigurationError(
                     "SessionMiddleware (ASGI): expected AsyncSessions, "
@@ -71,41 +75,42 @@ class SessionMiddleware:
         if kind == "lifespan":
             async with self._sweeping():
                 await self.app(scope, receive, send)
-        elif kind not in ("http", "websocket") or self._skip.match(scope["path"]):
+            return
+        if kind not in _SERVED or (self._skip and self._skip.match(scope["path"])):
             await self.app(scope, receive, send)
-        else:
-            await self._serve(scope, receive, send)
-
-    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+            return
         header = joined_cookie(scope["headers"])
         client = partial(self._client, scope)
-        opened: dict[str | None, Session] = {}
-        for name, sessions in self._sessions.items():
-            opened[name] = await sessions.open(header, client)
-        scope["session"] = opened[None]
-        if len(opened) > 1:
-            scope["sessions"] = {name: opened[name] for name in opened if name is not None}
-        response = _Response(scope, send, [(s, opened[n]) for n, s in self._sessions.items()])
+        if self._named:
+            scope["sessions"] = {}
+        session = scope["session"] = await self._sessions.open(header, client)
+        opened: dict[str | None, Session] = {None: session}
+        pairs: _Pairs = ((self._sessions, session),)
+        for name, sessions in self._named:
+            each = scope["sessions"][name] = opened[name] = await sessions.open(header, client)
+            pairs += ((sessions, each),)
+        response = _Response(scope, send, pairs)
         bound = context.bind(opened)
         try:
             await self.app(scope, receive, response.send)
-        except (StoreUnavailable, Contention):
-            if response.started:
+        except Exception as error:
+            if response.started or not response.is_outage(error):
+                await response.failed()
                 raise
-            await response.unavailable()
-        except Exception:
-            await response.failed()
-            raise
+            await response.unavailable(await response.failed())
         finally:
             context.unbind(bound)
-        for session in opened.values():
-            session.check_closed()
+        for _, each in pairs:
+            each.check_closed()
+
+    def _every(self) -> list[AsyncSessions]:
+        return [self._sessions, *(sessions for _, sessions in self._named)]
 
     @asynccontextmanager
     async def _sweeping(self) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
             if self._sweep is not None:
-                for sessions in self._sessions.values():
+                for sessions in self._every():
                     await stack.enter_async_context(AsyncSweeper(sessions, self._sweep))
             yield
 
@@ -115,9 +120,7 @@ class _Response:
 
     __slots__ = ("_pairs", "_replaced", "_scope", "_send", "started")
 
-    def __init__(
-        self, scope: Scope, send: Send, pairs: list[tuple[AsyncSessions, Session]]
-    ) -> None:
+    def __init__(self, scope: Scope, send: Send, pairs: _Pairs) -> None:
         self._scope = scope
         self._send = send
         self._pairs = pairs
@@ -128,50 +131,60 @@ class _Response:
         # A plain function that returns the server's awaitable: a body part costs one call.
         if self.started:
             return _dropped() if self._replaced else self._send(message)
-        return self._first(message)
+        if len(self._pairs) > 1 or message["type"] not in _STARTS:
+            return self._first(message)
+        # Most responses have nothing to commit: they need no coroutine of ours.
+        sessions, session = self._pairs[0]
+        if session.accessed:
+            if session._fault is not None or not sessions.is_idle(session):
+                return self._first(message)
+            message = _with_headers(message, [])
+        session.close()
+        self.started = True
+        return self._send(message)
 
     async def _first(self, message: Message) -> None:
         kind = message["type"]
-        if kind in ("http.response.start", "websocket.http.response.start"):
-            await self._start(message, failed=message["status"] >= 500)
-        elif kind == "websocket.accept":
-            await self._start(message, failed=False)
-        elif kind == "websocket.close":
+        if kind == "websocket.close":
             await self.failed()
             self.started = True
-            await self._send(message)
-        else:
-            await self._send(message)
-
-    async def _start(self, message: Message, *, failed: bool) -> None:
-        if failed and any(session.accessed and session._fault for _, session in self._pairs):
-            await self.unavailable()
-            return
-        cookies: list[str] = []
-        try:
-            await self._commit(cookies, failed=failed)
-        except (StoreUnavailable, Contention):
-            await self.unavailable(cookies)
-            return
-        self._close()
-        if any(session.accessed for _, session in self._pairs):
-            headers = list(message.get("headers", ()))
-            message = {**message, "headers": merge_bytes(headers, cookies, vary=True)}
-        self.started = True
+        elif kind in _STARTS:
+            failed = message.get("status", 101) >= 500
+            cookies: list[str] = []
+            try:
+                await self._commit(cookies, failed=failed)
+            except (StoreUnavailable, Contention):
+                await self.unavailable(cookies)
+                return
+            self._close()
+            self.started = True
+            if any(session.accessed for _, session in self._pairs):
+                message = _with_headers(message, cookies)
         await self._send(message)
 
     async def _commit(self, cookies: list[str], *, failed: bool) -> None:
         for sessions, session in self._pairs:
-            if session.accessed and session._fault is None:
+            if not session.accessed:
+                continue
+            if session._fault is None:
                 cookies += await sessions.commit(session, failed=failed)
+            elif failed:
+                raise session._fault
 
-    async def failed(self) -> None:
-        """The app raised, or refused a handshake: only a logout() is kept."""
+    def is_outage(self, error: Exception) -> bool:
+        """Whether the store is to blame for the app's error, whatever the app made of it."""
+        met = any(session.accessed and session._fault is not None for _, session in self._pairs)
+        return met or isinstance(error, StoreUnavailable | Contention)
+
+    async def failed(self) -> list[str]:
+        """The app raised, or refused a handshake: only a logout() is kept; its cookies."""
+        cookies: list[str] = []
         if self.started:
-            return
+            return cookies
         with suppress(StoreUnavailable, Contention):  # told as events; the app's error matters more
-            await self._commit([], failed=True)
+            await self._commit(cookies, failed=True)
         self._close()
+        return cookies
 
     async def unavailable(self, cookies: Iterable[str] = ()) -> None:
         """Answer 503 in the app's place; what else it sends is dropped."""
@@ -268,6 +281,11 @@ def _header(scope: Scope, name: str) -> str | None:
 def _peer(scope: Scope) -> Client:
     client = scope.get("client")
     return Client(client[0] if client else None, _header(scope, "user-agent"))
+
+
+def _with_headers(message: Message, cookies: list[str]) -> Message:
+    headers = merge_bytes(list(message.get("headers", ())), cookies, vary=True)
+    return {**message, "headers": headers}
 
 
 async def _answer(

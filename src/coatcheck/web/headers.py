@@ -63,7 +63,11 @@ _STR = _Words(
 
 def joined_cookie(headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:
     """The Cookie headers of an ASGI scope as one, or `None`."""
-    return join([value for name, value in headers if name == b"cookie"])
+    found = None
+    for name, value in headers:
+        if name == b"cookie":
+            found = value if found is None else join((found, value))
+    return found
 
 
 def merge_bytes(

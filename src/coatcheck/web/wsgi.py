@@ -118,7 +118,7 @@ class _Response:
             self._run(self._call)
             if not self._is_whole():
                 return self
-            self._send_head()
+            self._run(self._send_head)
             return self._body
         except _Replaced as answer:
             return [answer.body]
@@ -128,9 +128,9 @@ class _Response:
         try:
             while (chunk := self._run(partial(next, body, None))) is not None:
                 if chunk:  # PEP 3333: an empty one may come before the head is there
-                    self._send_head()
+                    self._run(self._send_head)
                     yield chunk
-            self._send_head()
+            self._run(self._send_head)
         except _Replaced as answer:
             yield answer.body
 
@@ -150,13 +150,13 @@ class _Response:
         token = context.bind(self._bound)
         try:
             return step()
-        except (StoreUnavailable, Contention):
-            if self._write is not None:
-                raise
-            raise self._unavailable() from None
-        except Exception:
-            self._failed()
+        except _Replaced:
             raise
+        except Exception as error:
+            if self._write is not None or not self._is_outage(error):
+                self._failed()
+                raise
+            raise self._unavailable(self._failed()) from None
         finally:
             context.unbind(token)
 
@@ -197,11 +197,18 @@ class _Response:
         for _, session in self._pairs:
             session.close()
 
-    def _failed(self) -> None:
-        """The app raised before its first byte: only a logout() is kept."""
+    def _is_outage(self, error: Exception) -> bool:
+        """Whether the store is to blame for the app's error, whatever the app made of it."""
+        met = any(session.accessed and session._fault is not None for _, session in self._pairs)
+        return met or isinstance(error, StoreUnavailable | Contention)
+
+    def _failed(self) -> list[str]:
+        """The app raised before its first byte: only a logout() is kept; its cookies."""
+        cookies: list[str] = []
         if self._write is None:
             with suppress(StoreUnavailable, Contention):  # told as events
-                self._commit([], failed=True)
+                self._commit(cookies, failed=True)
+        return cookies
 
     def _unavailable(self, cookies: Sequence[str] = ()) -> "_Replaced":
         """A 503 in the app's place."""

@@ -1,0 +1,82 @@
+"""Headers that every answer carries, and a page in the site's own design for an outage."""
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from coatcheck.demo.pages import render_bare
+
+__all__ = ["OutagePage", "SecurityHeaders"]
+
+_POLICY = "; ".join(
+    [
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self'",
+        "connect-src 'self'",
+        "form-action 'self'",
+        "base-uri 'none'",
+        "frame-ancestors 'none'",
+    ]
+)
+_HEADERS = {
+    "Content-Security-Policy": _POLICY,
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Referrer-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+class SecurityHeaders:
+    """Adds the headers above; what is not a static file is kept in no cache at all.
+
+    That is why the back button shows nothing after a logout.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers.update(_HEADERS)
+                is_static = scope["path"].startswith("/static/")
+                headers["Cache-Control"] = "no-cache" if is_static else "no-store"
+            await send(message)
+
+        await self.app(scope, receive, send_with_headers)
+
+
+class OutagePage:
+    """Shows people a page where `SessionMiddleware` answers 503, whose own answer is one word."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and "text/html" in Headers(scope=scope).get("accept", ""):
+            await self._watch(scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
+
+    async def _watch(self, scope: Scope, receive: Receive, send: Send) -> None:
+        replaced = False
+
+        async def send_page(message: Message) -> None:
+            nonlocal replaced
+            if message["type"] == "http.response.start" and message["status"] == 503:
+                replaced = True
+                await _answer(message, scope, receive, send)
+            elif not replaced:
+                await send(message)
+
+        await self.app(scope, receive, send_page)
+
+
+async def _answer(message: Message, scope: Scope, receive: Receive, send: Send) -> None:
+    page = render_bare("error.html", status=503, code=503, detail="")
+    retry = Headers(raw=message["headers"]).get("retry-after")
+    if retry is not None:
+        page.headers["Retry-After"] = retry
+    await page(scope, receive, send)

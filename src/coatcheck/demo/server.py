@@ -1,0 +1,146 @@
+"""Serving the demo: where sessions and users are kept, the sockets, and the way out."""
+
+import asyncio
+import errno
+import os
+import socket
+import sqlite3
+import sys
+from contextlib import ExitStack, closing, suppress
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import uvicorn
+
+from coatcheck import AsyncSessions, ConfigurationError
+from coatcheck.demo.app import create_app
+from coatcheck.demo.users import DEMO_USERS, Users
+from coatcheck.store import AsyncStore
+from coatcheck.stores import async_from_url
+from coatcheck.stores.sqlite import AsyncSQLiteStore
+
+__all__ = ["run"]
+
+_SECONDS_TO_FINISH = 2
+
+
+def run(*, host: str = "localhost", port: int = 8000, store_url: str | None = None) -> None:
+    """Serve the demo until Ctrl-C. Without a `store_url`, SQLite in the user's data folder.
+
+    Raises `ConfigurationError` where that cannot begin, as where the port is taken.
+    """
+    with ExitStack() as stack:
+        try:
+            store, users, where = _kept(store_url)
+            stack.enter_context(closing(users))
+            sockets = _listen(host, port, stack)
+        except (OSError, sqlite3.Error) as error:
+            raise ConfigurationError(f"demo: {error}") from error
+        _welcome(host, sockets[0].getsockname()[1], where)
+        _serve(store, users, sockets)
+
+
+def _serve(store: AsyncStore, users: Users, sockets: list[socket.socket]) -> None:
+    sessions = AsyncSessions(store)
+    config = uvicorn.Config(
+        create_app(sessions, store, users),
+        log_level="warning",
+        access_log=False,
+        proxy_headers=False,
+        lifespan="on",
+        timeout_graceful_shutdown=_SECONDS_TO_FINISH,
+    )
+    with asyncio.Runner() as runner:
+        with suppress(KeyboardInterrupt):
+            runner.run(uvicorn.Server(config).serve(sockets))
+        runner.run(sessions.close())
+
+
+def _kept(store_url: str | None) -> tuple[AsyncStore, Users, str]:
+    """The sessions' store, the users beside it, and where that is, in words."""
+    if store_url is None:
+        folder = _data_folder()
+        store = AsyncSQLiteStore(folder / "sessions.sqlite3")
+        return store, Users(folder / "users.sqlite3"), f"{folder} (remove it to begin afresh)"
+    return async_from_url(store_url), Users(_users_path(store_url)), store_url
+
+
+def _users_path(store_url: str) -> Path | str:
+    """Users live where the sessions do: in memory, beside their file; else in the data folder."""
+    parts = urlsplit(store_url)
+    if parts.scheme == "memory":
+        return ":memory:"
+    if parts.scheme == "sqlite":
+        return Path(unquote(parts.path[1:])).with_suffix(".users.sqlite3")
+    return _data_folder() / "users.sqlite3"
+
+
+def _data_folder() -> Path:
+    """The folder where this user's programs keep their data."""
+    home = Path.home()
+    if sys.platform == "darwin":
+        base = home / "Library" / "Application Support"
+    elif sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local")
+    else:
+        base = Path(os.environ.get("XDG_DATA_HOME") or home / ".local" / "share")
+    folder = base / "coatcheck-demo"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder
+
+
+def _listen(host: str, port: int, stack: ExitStack) -> list[socket.socket]:
+    """A socket for each address of the host: localhost has two where there is IPv6."""
+    if not 0 <= port <= 65_535:
+        raise ConfigurationError(f"demo: expected a port from 0 to 65535, got {port}")
+    sockets: list[socket.socket] = []
+    failed: OSError | None = None
+    for family, address in _addresses(host, port):
+        try:
+            sockets.append(socket.create_server((address, port), family=family))
+            stack.enter_context(sockets[-1])
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise ConfigurationError(_taken(port)) from error
+            failed = error
+        port = sockets[0].getsockname()[1] if sockets else port
+    if failed is not None and not sockets:
+        raise failed
+    return sockets
+
+
+def _addresses(host: str, port: int) -> list[tuple[socket.AddressFamily, str]]:
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    return list(dict.fromkeys((family, str(address[0])) for family, *_, address in found))
+
+
+def _taken(port: int) -> str:
+    return (
+        f"demo: expected port {port} to be free, got one that another program listens on; "
+        f"stop that program, or choose another port, as with --port {port + 1}"
+    )
+
+
+def _welcome(host: str, port: int, where: str) -> None:
+    shown = f"[{host}]" if ":" in host else host
+    lines = [
+        "",
+        f"  The Cloakroom is open:  http://{shown}:{port}",
+        "",
+        *(f"    {user.username:<8} {user.password}" for user in DEMO_USERS),
+        "",
+        f"  Sessions and users are kept in {where}.",
+        *_warning(host),
+        "  Ctrl-C closes it.",
+        "",
+    ]
+    print("\n".join(lines), flush=True)
+
+
+def _warning(host: str) -> list[str]:
+    if host in ("localhost", "127.0.0.1", "::1"):
+        return []
+    return [
+        "  Open it as http://localhost: the session's cookie is Secure, and over plain HTTP",
+        "  browsers keep such a cookie for no other name. Other machines need HTTPS before it.",
+    ]

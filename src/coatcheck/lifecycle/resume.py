@@ -1,0 +1,159 @@
+"""What the cookies that came mean.
+
+no record, or an expired one        anonymous ("unknown", "expired")
+another seed                        anonymous; for a minute after a login or rotation muted
+                                    too: a slow request cannot overwrite the new cookie
+the seed, and the current proof     the session
+the seed, and the previous proof    the session, until a minute after its successor was used
+the seed, and any other proof       a copied cookie: two browsers hold it, so the session ends
+"""
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from hmac import compare_digest
+
+import msgspec
+
+from coatcheck import record as records
+from coatcheck import token as tokens
+from coatcheck.errors import StoreUnavailable
+from coatcheck.events import CopiedCookie, Event, Refused, Unreadable
+from coatcheck.lifecycle.rules import GRACE, Claim, Ending, Rules
+from coatcheck.record import Body, Head, NewerFormat, Record
+from coatcheck.sealing import Plain, Seal
+from coatcheck.session import Origin, Refusal, Session
+from coatcheck.store import Carrier
+from coatcheck.token import Domain
+
+__all__ = ["REPLACED", "claims", "reader", "resume"]
+
+REPLACED = b"\x01replaced"
+"""The payload of a denial whose session was replaced by a login."""
+
+_KEPT_CLAIMS = 1024
+_MOST_CLAIMS = 3  # cookies of our name in one request that are worth a read of the store
+_PLAIN = Plain()
+_EMPTY = Body({}, [])
+
+
+class _Verdict(msgspec.Struct, frozen=True):
+    origin: Origin | None = None
+    stored: Body = _EMPTY
+    with_previous: bool = False
+    refused: Refusal = "unknown"
+    muted: bool = False
+    ending: Ending | None = None
+
+
+def reader(domain: Domain, carrier: Carrier | None) -> Callable[[str], Claim | None]:
+    """What turns a cookie's value into its claim, or None where it has not the right shape.
+
+    A token's claim follows from the token alone, and a browser sends the same one many times in
+    a row, so those of the latest tokens are kept.
+    """
+
+    @lru_cache(_KEPT_CLAIMS)
+    def kept(value: str) -> Claim | None:
+        token = tokens.parse(value)
+        if token is None:
+            return None
+        key, seed_digest = domain.derive(token)
+        return Claim(token, Seal(key), seed_digest, domain.prove(token))
+
+    def read(value: str) -> Claim | None:
+        return kept(value) if len(value) == tokens.LENGTH else None
+
+    def carried(value: str) -> Claim | None:
+        opened = None if carrier is None else carrier.open(value, domain.name)
+        return None if opened is None else Claim(opened[0], _PLAIN, b"", b"", opened[1])
+
+    return read if carrier is None else carried
+
+
+def claims(rules: Rules, values: Sequence[str]) -> list[Claim]:
+    """The well-shaped ones among the cookie values that came, each once.
+
+    More of them than any browser sends are a flood, not a choice: then none counts.
+    """
+    if len(values) == 1:
+        claim = rules.read(values[0])
+        return [] if claim is None else [claim]
+    found = [claim for claim in map(rules.read, dict.fromkeys(values)) if claim is not None]
+    return found if len(found) <= _MOST_CLAIMS else []
+
+
+def resume(
+    rules: Rules, session: Session, found: Sequence[tuple[Claim, Record | None]], now: int
+) -> tuple[Sequence[Ending], Sequence[Event]]:
+    """Make the session what the one good cookie says; returns what to end and what to tell.
+
+    Several good ones (one planted by a neighbouring host, say) are as bad as none. Raises
+    `StoreUnavailable` where a newer release wrote the record: that is no reason to drop it.
+    """
+    judge = _judge if rules.carrier is None else _judge_carried
+    try:
+        verdicts = [judge(claim, record, now) for claim, record in found]
+    except NewerFormat as error:
+        raise StoreUnavailable(f"the session was written by a newer release: {error}") from None
+    good = [verdict for verdict in verdicts if verdict.origin is not None]
+    endings = [verdict.ending for verdict in verdicts if verdict.ending is not None]
+    if len(good) == 1:
+        session._start_from(good[0].origin, good[0].stored)
+        session._with_previous = good[0].with_previous
+        return endings, ()
+    session._refused = verdicts[0].refused if verdicts else "malformed"
+    session._muted = any(verdict.muted for verdict in verdicts)
+    first = found[0][0].token.id if found else None
+    return endings, [Refused(session_id=first, reason=session._refused)]
+
+
+def _judge(claim: Claim, record: Record | None, now: int) -> _Verdict:
+    if record is None:
+        return _Verdict()
+    if record.expires_at <= now:
+        return _Verdict(refused="expired")
+    try:
+        head = records.read_payload(record.payload)
+    except records.Unreadable:
+        return _Verdict()  # its proof cannot be checked, so it is not ours to drop
+    if not compare_digest(claim.seed_digest, head.seed_digest):
+        return _Verdict(muted=now < head.seed_at + GRACE)
+    current = compare_digest(claim.proof_digest, head.proof_digest)
+    if not current and not _is_good_previous(claim.proof_digest, head, now):
+        event = CopiedCookie(session_id=record.id, subject=record.subject)
+        return _Verdict(ending=Ending(record.id, event))
+    return _opened(claim, record, head, not current)
+
+
+def _judge_carried(claim: Claim, denial: Record | None, now: int) -> _Verdict:
+    """For a carried record the store only says whether its id was denied."""
+    record = claim.carried
+    if record is None or denial is not None:
+        return _Verdict(muted=denial is not None and _was_replaced(denial, now))
+    if record.expires_at <= now:
+        return _Verdict(refused="expired")
+    try:
+        head = records.read_payload(record.payload)
+    except records.Unreadable:
+        return _Verdict()
+    return _opened(claim, record, head, False)
+
+
+def _opened(claim: Claim, record: Record, head: Head, with_previous: bool) -> _Verdict:
+    try:
+        stored = records.open_body(head.body, claim.sealer, record.id)
+    except records.Unreadable:
+        event = Unreadable(session_id=record.id, subject=record.subject)
+        return _Verdict(ending=Ending(record.id, event))
+    origin = Origin(claim.token, record, head, claim.sealer, claim.proof_digest)
+    return _Verdict(origin, stored, with_previous)
+
+
+def _is_good_previous(proof: bytes, head: Head, now: int) -> bool:
+    if head.previous_proof is None or not compare_digest(proof, head.previous_proof):
+        return False
+    return head.proof_seen_at == 0 or now < head.proof_seen_at + GRACE
+
+
+def _was_replaced(denial: Record, now: int) -> bool:
+    return denial.payload == REPLACED and now < denial.seen_at + GRACE

@@ -1,0 +1,83 @@
+"""What the decisions are made of: the configured rules, what came, and what is to be done."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import msgspec
+
+from coatcheck.cookie import Cookie
+from coatcheck.events import Event
+from coatcheck.lifetime import Lifetime
+from coatcheck.record import Body, Record
+from coatcheck.sealing import Sealer
+from coatcheck.session import Origin
+from coatcheck.store import Carrier
+from coatcheck.token import Domain, Token
+
+__all__ = ["GRACE", "Claim", "End", "Ending", "Plan", "Rules", "Write"]
+
+GRACE = 60_000
+"""Milliseconds for which a replaced token is still understood, each in its own way."""
+
+
+class Claim(msgspec.Struct, frozen=True):
+    """A cookie that has the right shape, and what follows from it alone."""
+
+    token: Token
+    sealer: Sealer
+    seed_digest: bytes
+    proof_digest: bytes
+    carried: Record | None = None  # the record that it brought itself
+
+    def __repr__(self) -> str:
+        return f"Claim({self.token!r})"
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What one `Sessions` was configured with."""
+
+    domain: Domain
+    cookie: Cookie
+    lifetime: Lifetime
+    max_bytes: int
+    renew_after: int | None
+    carrier: Carrier | None
+    read: Callable[[str], Claim | None]  # what a cookie value claims, if it has the right shape
+
+
+class Ending(msgspec.Struct, frozen=True):
+    """A session that must be deleted, and what to tell about it."""
+
+    id: str
+    event: Event
+
+
+class Write(msgspec.Struct, frozen=True):
+    """One write to the store, and what the session is when it has gone through."""
+
+    verb: Literal["create", "save", "touch"]
+    origin: Origin
+    body: Body
+    expected: bytes  # the revision to replace, or to touch; empty for "create"
+    essential: bool  # whether the request fails with it
+    minted: bool
+    cookie: str | None
+    event: Event | None
+
+
+class End(msgspec.Struct, frozen=True):
+    """A session that the request ended: its id, its hard end, and why."""
+
+    id: str
+    deadline: int
+    replaced: bool  # by a login, so that late answers under the old cookie must stay mute
+    event: Event | None
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """What a commit has to do, in this order."""
+
+    end: End | None
+    write: Write | None

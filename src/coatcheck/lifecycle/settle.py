@@ -1,0 +1,295 @@
+"""What the request did, as one plan: what to end, what to write, which cookie to send."""
+
+import os
+
+from msgspec.structs import replace
+
+from coatcheck import record as records
+from coatcheck.errors import SessionTooLarge
+from coatcheck.events import Created, Event, LoggedIn, LoggedOut, Renewed, Rotated
+from coatcheck.lifecycle.rules import GRACE, End, Plan, Rules, Write
+from coatcheck.lifetime import expiry, touch_interval
+from coatcheck.record import Body, Head, Record
+from coatcheck.sealing import NONCE, Plain, Seal, Sealer
+from coatcheck.session import Client, Origin, Session
+from coatcheck.token import Token
+
+__all__ = ["is_idle", "settle"]
+
+_LONGEST_AGENT = 512
+_PLAIN = Plain()
+
+
+def settle(rules: Rules, session: Session, now: int) -> Plan | None:
+    """What the commit has to do, or None for nothing.
+
+    Raises `UnsupportedValue`, `SessionTooLarge`, `CookieTooLarge`.
+    """
+    session._edits.settle()
+    end, write = _end(rules, session), _write(rules, session, now)
+    return None if end is None and write is None else Plan(end, write)
+
+
+def is_idle(rules: Rules, session: Session, now: int) -> bool:
+    """Whether `settle` would find nothing to do, and the response owes no cookie.
+
+    It says so for the many requests that only read their session, at a fraction of the price.
+    """
+    if session._cookie is not None or session._said_goodbye:
+        return False
+    session._edits.settle()
+    origin = session._origin
+    if origin is None:
+        return not session._exists()
+    return not session._is_changed() and not _is_upkeep_due(rules, session, origin, now)
+
+
+def _end(rules: Rules, session: Session) -> End | None:
+    """What logout() ended; a carried session also ends where a new seed takes a new id."""
+    ended = session._ended
+    if ended is not None:
+        event = LoggedOut(session_id=ended.record.id, subject=ended.record.subject)
+        return End(ended.record.id, ended.head.deadline, False, event)
+    origin = session._origin
+    if rules.carrier is not None and origin is not None and session._is_reseeded():
+        return End(origin.record.id, origin.head.deadline, True, None)
+    return None
+
+
+def _write(rules: Rules, session: Session, now: int) -> Write | None:
+    origin = session._origin
+    if session._muted and session._login is None:
+        return None
+    if origin is None:
+        return _first(rules, session, now) if session._exists() else None
+    if session._is_reseeded():
+        return _reseed(rules, session, origin, now)
+    if session._is_changed():
+        due = _proof_upkeep(rules, session, origin, now)
+        return due or _save(rules, session, origin, origin.head, now)
+    if session.accessed and _is_upkeep_due(rules, session, origin, now):
+        return _upkeep(rules, session, origin, now)
+    return None
+
+
+def _first(rules: Rules, session: Session, now: int) -> Write:
+    """Store a session for the first time."""
+    login = session._login
+    remember = login is not None and login.remember
+    client = _client(rules, session)
+    head = Head(
+        b"",
+        b"",
+        previous_proof=None,
+        proof_at=now,
+        proof_seen_at=0,
+        seed_at=now,
+        created_at=now,
+        deadline=rules.lifetime.deadline(now, remember),
+        idle=rules.lifetime.idle_ms(remember),
+        remember=remember,
+        address=client.address,
+        agent=client.agent,
+        body=b"",
+    )
+    kind = Created if login is None else LoggedIn
+    subject, login_at = (None, None) if login is None else (login.subject, now)
+    record = Record("", b"", subject, login_at, now, 0, b"")
+    return _reseeded(rules, session, record, head, kind, now)
+
+
+def _reseed(rules: Rules, session: Session, origin: Origin, now: int) -> Write:
+    """A login or a rotation of a stored session."""
+    record, head, login = origin.record, origin.head, session._login
+    if login is not None:
+        client = _client(rules, session)
+        record = replace(record, subject=login.subject, login_at=now)
+        head = replace(
+            head,
+            deadline=rules.lifetime.deadline(now, login.remember),
+            idle=rules.lifetime.idle_ms(login.remember),
+            remember=login.remember,
+            address=client.address,
+            agent=client.agent,
+        )
+    kind = Rotated if login is None else LoggedIn
+    return _reseeded(rules, session, record, _with_moved_end(rules, head, now), kind, now)
+
+
+def _is_upkeep_due(rules: Rules, session: Session, origin: Origin, now: int) -> bool:
+    """Whether a request that only read its session may owe a renewal, a seen-mark or a touch."""
+    if rules.carrier is not None:
+        return False
+    head = origin.head
+    if rules.renew_after is not None or head.previous_proof is not None:
+        return True
+    return now - origin.record.seen_at >= touch_interval(head.idle)
+
+
+def _upkeep(rules: Rules, session: Session, origin: Origin, now: int) -> Write | None:
+    """What the request goes on without, if the store does not answer."""
+    renewal = _proof_upkeep(rules, session, origin, now)
+    if renewal is not None:
+        return replace(renewal, essential=False)
+    record, head = origin.record, origin.head
+    if now - record.seen_at < touch_interval(head.idle):
+        return None
+    touched = replace(record, seen_at=now, expires_at=expiry(now, head.idle, head.deadline))
+    moved = replace(origin, record=touched)
+    return Write("touch", moved, session._stored, record.revision, False, False, None, None)
+
+
+def _proof_upkeep(rules: Rules, session: Session, origin: Origin, now: int) -> Write | None:
+    """A save that renews the proof, or marks its successor as seen; None where neither is due."""
+    head = origin.head
+    if head.previous_proof is None and rules.renew_after is None:
+        return None
+    if session._with_previous:
+        if head.proof_seen_at == 0 and session._opened_at >= head.proof_at + GRACE:
+            return _renewal(rules, session, origin, head, now)
+        return None
+    if head.proof_digest != origin.proof:
+        return None  # another request renewed it since this one was opened
+    if head.previous_proof is not None and head.proof_seen_at == 0:
+        return _save(rules, session, origin, replace(head, proof_seen_at=now), now)
+    if _is_renewal_due(rules, head, now):
+        previous = replace(head, previous_proof=head.proof_digest)
+        return _renewal(rules, session, origin, previous, now)
+    return None
+
+
+def _is_renewal_due(rules: Rules, head: Head, now: int) -> bool:
+    if rules.renew_after is None or now < head.proof_at + rules.renew_after:
+        return False
+    return head.previous_proof is None or now >= head.proof_seen_at + GRACE
+
+
+# The one write, built.
+
+
+def _reseeded(
+    rules: Rules, session: Session, record: Record, head: Head, kind: type[Event], now: int
+) -> Write:
+    """A write under a new seed and proof: a new session, a login or a rotation."""
+    token, origin = session._token(), session._origin
+    sealer, seed_digest, proof_digest = _secrets(rules, token)
+    head = replace(
+        head,
+        seed_digest=seed_digest,
+        proof_digest=proof_digest,
+        previous_proof=None,
+        proof_at=now,
+        proof_seen_at=0,
+        seed_at=now,
+    )
+    draft = Origin(token, replace(record, id=token.id), head, sealer, proof_digest)
+    in_place = origin is not None and rules.carrier is None
+    expected = origin.record.revision if origin is not None and in_place else b""
+    return _built(rules, session, draft, now, expected=expected, kind=kind, minted=True)
+
+
+def _renewal(rules: Rules, session: Session, origin: Origin, head: Head, now: int) -> Write:
+    """A save under a new proof; `head` says which proof stays good beside it."""
+    token = origin.token.renewed()
+    proof = rules.domain.prove(token)
+    head = replace(
+        _with_moved_end(rules, head, now), proof_digest=proof, proof_at=now, proof_seen_at=0
+    )
+    draft = Origin(token, origin.record, head, origin.sealer, proof)
+    expected = origin.record.revision
+    return _built(rules, session, draft, now, expected=expected, kind=Renewed, minted=True)
+
+
+def _save(rules: Rules, session: Session, origin: Origin, head: Head, now: int) -> Write:
+    """A save under the token that is there."""
+    draft = Origin(origin.token, origin.record, head, origin.sealer, origin.proof)
+    expected = b"" if rules.carrier is not None else origin.record.revision
+    return _built(rules, session, draft, now, expected=expected, kind=None, minted=False)
+
+
+def _built(
+    rules: Rules,
+    session: Session,
+    draft: Origin,
+    now: int,
+    *,
+    expected: bytes,
+    kind: type[Event] | None,
+    minted: bool,
+) -> Write:
+    record, head, body = draft.record, draft.head, session._body()
+    data = records.encode_body(body)
+    if len(data) > rules.max_bytes:
+        raise _too_large(rules, body, len(data))
+    noise = os.urandom(records.NOISE)
+    seen_at = max(now, record.seen_at)
+    head = replace(head, body=draft.sealer.seal(data, record.id.encode(), noise[:NONCE]))
+    record = Record(
+        record.id,
+        records.next_revision(record.revision, noise[NONCE:]),
+        record.subject,
+        record.login_at,
+        seen_at,
+        expiry(seen_at, head.idle, head.deadline),
+        records.write_payload(head),
+    )
+    return Write(
+        "save" if expected else "create",
+        Origin(draft.token, record, head, draft.sealer, draft.proof),
+        body,
+        expected,
+        True,
+        minted,
+        _cookie(rules, draft.token, record, head, minted, now),
+        None if kind is None else kind(session_id=record.id, subject=record.subject),
+    )
+
+
+def _secrets(rules: Rules, token: Token) -> tuple[Sealer, bytes, bytes]:
+    """What seals the values, and the digests of seed and proof. A carried record needs none."""
+    if rules.carrier is not None:
+        return _PLAIN, b"", b""
+    key, seed_digest = rules.domain.derive(token)
+    return Seal(key), seed_digest, rules.domain.prove(token)
+
+
+def _cookie(
+    rules: Rules, token: Token, record: Record, head: Head, minted: bool, now: int
+) -> str | None:
+    """The Set-Cookie value: with a new token, or at each write where the cookie is the record.
+
+    Its `Max-Age` is the session's hard end, rounded up so that no record outlives its cookie.
+    """
+    if rules.carrier is not None:
+        value = rules.carrier.seal(token, record, rules.domain.name)
+    elif minted:
+        value = token.text()
+    else:
+        return None
+    persistent = rules.cookie.persistent or head.remember
+    return rules.cookie.set(value, -((now - head.deadline) // 1000) if persistent else None)
+
+
+def _with_moved_end(rules: Rules, head: Head, now: int) -> Head:
+    """A new token brings a new cookie, which moves an end that only the cookie's age sets."""
+    if not rules.lifetime.is_open_ended(head.remember):
+        return head
+    return replace(head, deadline=rules.lifetime.deadline(now, head.remember))
+
+
+def _client(rules: Rules, session: Session) -> Client:
+    if rules.carrier is not None:
+        return Client()  # no list shows it, and the cookie has better things to carry
+    source = session._client
+    client = source() if callable(source) else source or Client()
+    agent = client.agent
+    return Client(client.address, agent if agent is None else agent[:_LONGEST_AGENT])
+
+
+def _too_large(rules: Rules, body: Body, size: int) -> SessionTooLarge:
+    largest = max(body.values, key=lambda key: len(body.values[key]), default=None)
+    where = "its flash messages" if largest is None else f"session[{largest!r}]"
+    return SessionTooLarge(
+        f"session: expected at most {rules.max_bytes} bytes, got {size}, most of them in {where}; "
+        "keep large things elsewhere and their key here, or raise max_bytes"
+    )

@@ -1,0 +1,130 @@
+"""The options of `Sessions` and `AsyncSessions`, checked once, and what needs no store."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Literal
+
+from coatcheck import events, lifecycle
+from coatcheck.cookie import Cookie
+from coatcheck.errors import ConfigurationError, StoreUnavailable
+from coatcheck.events import Event, Handler
+from coatcheck.lifecycle import Rules
+from coatcheck.lifetime import Lifetime
+from coatcheck.session import ClientSource, Session
+from coatcheck.store import Carrier
+from coatcheck.token import Domain
+
+__all__ = ["Configured", "cannot"]
+
+
+class Configured:
+    """The options that both drivers share, checked once."""
+
+    _store: object
+
+    def __init__(
+        self,
+        *,
+        carrier: Carrier | None,
+        name: str | None,
+        cookie: Cookie,
+        lifetime: Lifetime,
+        max_bytes: int,
+        outage: Literal["refuse", "anonymous"],
+        renew_after: float | timedelta | None,
+        on_event: Handler | None,
+        clock: Callable[[], float],
+    ) -> None:
+        _check_options(cookie, lifetime, max_bytes, outage)
+        self.name = cookie.name if name is None else name
+        self.cookie = cookie
+        self.lifetime = lifetime
+        self._carrier = carrier
+        self._outage = outage
+        self._on_event = on_event
+        self._clock = clock
+        domain = Domain(_name_bytes(self.name))
+        self._rules = Rules(
+            domain=domain,
+            cookie=cookie,
+            lifetime=lifetime,
+            max_bytes=max_bytes,
+            renew_after=_renewal_ms(renew_after, carrier),
+            carrier=carrier,
+            read=lifecycle.reader(domain, carrier),
+        )
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name!r})"
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other processes see the same sessions."""
+        return bool(getattr(self._store, "shared", True))
+
+    def is_idle(self, session: Session) -> bool:
+        """Whether `commit` would have nothing to do, and no cookie to send."""
+        return lifecycle.is_idle(self._rules, session, self._now())
+
+    def _now(self) -> int:
+        return int(self._clock() * 1000)
+
+    def _tell(self, *told: Event) -> None:
+        for event in told:
+            events.send(self._on_event, event)
+
+    def _begin(self, client: ClientSource, now: int) -> Session:
+        session = Session(self._rules.domain, now, client)
+        if self._carrier is not None:
+            session._carried = True
+        return session
+
+    def _without_store(self, session: Session, error: StoreUnavailable) -> Session:
+        self._tell(events.Outage(moment="open", error=str(error)))
+        if self._outage == "anonymous":
+            session.degraded = True
+        else:
+            session._fault = error
+        return session
+
+
+def cannot(what: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"Sessions: expected a store that can {what}, got one that cannot; "
+        "use a server-side store, or give the cookie store revocations="
+    )
+
+
+def _check_options(cookie: object, lifetime: object, max_bytes: object, outage: object) -> None:
+    if not isinstance(cookie, Cookie):
+        raise _wrong("cookie", "a coatcheck.Cookie", cookie, 'pass Cookie("name")')
+    if not isinstance(lifetime, Lifetime):
+        raise _wrong("lifetime", "a coatcheck.Lifetime", lifetime, "pass Lifetime(idle=3600)")
+    if type(max_bytes) is not int or max_bytes < 1:
+        raise _wrong("max_bytes", "a positive int", max_bytes, "pass bytes, such as 65536")
+    if outage not in ("refuse", "anonymous"):
+        raise _wrong("outage", '"refuse" or "anonymous"', outage, "choose one of the two")
+
+
+def _wrong(option: str, expected: str, got: object, remedy: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"Sessions: expected {option} to be {expected}, got {got!r}; {remedy}"
+    )
+
+
+def _name_bytes(name: object) -> bytes:
+    if not isinstance(name, str) or not 1 <= len(name.encode("utf-8", "replace")) <= 255:
+        raise _wrong("name", "1 to 255 bytes of text", name, "pass a short name of the site")
+    return name.encode()
+
+
+def _renewal_ms(renew_after: float | timedelta | None, carrier: Carrier | None) -> int | None:
+    """Renewals must lie further apart than the grace that the previous proof enjoys."""
+    if renew_after is None:
+        return None
+    seconds = renew_after.total_seconds() if isinstance(renew_after, timedelta) else renew_after
+    if carrier is not None:
+        raise _wrong("renew_after", "None", seconds, "a cookie that is the record has no proof")
+    if not isinstance(seconds, int | float) or not seconds * 1000 > 2 * lifecycle.GRACE:
+        raise _wrong("renew_after", "more than 120 seconds", seconds, "pass 900, say")
+    return round(seconds * 1000)

@@ -1,0 +1,312 @@
+"""This process's connections to one SQLite file.
+
+**Reads** borrow a connection from a pool, which holds as many as ever read at the same time; it
+belongs to no thread, so threads that end leave nothing behind. **Writes** take turns on one
+connection: threads wait for a lock, processes for SQLite's own, and one time-out covers both waits.
+The lock is first come, first served; of sixty-four threads that never pause, a plain one starves
+some beyond the time-out.
+
+**Forks.** SQLite remembers in memory which locks its process holds on a file. A child inherits that
+memory but not the locks, so that connections it opens itself rely on locks that nobody holds: the
+next process to close the file takes itself for the last and removes the log that the child still
+writes to. To forget inherited connections is therefore not enough, there must be none: all are
+closed before a fork, and opened again on both sides when needed. Where one stays busy for too long,
+the child never touches it, and refuses to use that database.
+"""
+
+import os
+import sqlite3
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, TypeVar
+from weakref import WeakSet
+
+from coatcheck.errors import StoreUnavailable
+from coatcheck.stores import _sqlite_file
+
+__all__ = ["Database", "Work"]
+
+T = TypeVar("T")
+Work = Callable[[sqlite3.Connection], T]
+
+_NORMAL = ("PRAGMA synchronous = NORMAL",)
+_FULL = ("PRAGMA synchronous = FULL", "PRAGMA fullfsync = ON")  # the second matters on macOS
+_MOST_IDLE = 16
+_PATIENCE = 2.0  # seconds that a fork waits for connections in use
+_PAUSE = 0.0005
+
+
+class _FairLock:
+    """A lock that whoever waited longest gets; it is handed over, never free in between."""
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._held = False
+        self._waiting: deque[threading.Lock] = deque()
+
+    def acquire(self, timeout: float = -1) -> bool:
+        with self._guard:
+            if not self._held:
+                self._held = True
+                return True
+            turn = threading.Lock()
+            turn.acquire()
+            self._waiting.append(turn)
+        return turn.acquire(timeout=timeout) or not self._give_up(turn)
+
+    def release(self) -> None:
+        with self._guard:
+            if self._waiting:
+                self._waiting.popleft().release()
+            else:
+                self._held = False
+
+    def _give_up(self, turn: threading.Lock) -> bool:
+        """False where the lock was handed over just now."""
+        with self._guard, suppress(ValueError):
+            self._waiting.remove(turn)
+            return True
+        return False
+
+
+class _Pool:
+    """Connections for reading. Deques and sets change in one step, so it needs no lock."""
+
+    def __init__(self) -> None:
+        self.all: set[sqlite3.Connection] = set()
+        self.idle: deque[sqlite3.Connection] = deque()
+        self.most = _MOST_IDLE
+
+    def trim(self) -> None:
+        with suppress(IndexError):
+            while len(self.idle) > self.most:
+                connection = self.idle.pop()
+                connection.close()
+                self.all.discard(connection)
+
+    def close(self) -> None:
+        """Close what is idle now, and what is in use as soon as it comes back."""
+        self.most = 0
+        self.trim()
+
+
+class Database:
+    """Opened on first use, closed by `close`, and usable again after that. Thread-safe."""
+
+    def __init__(self, path: str, timeout: float) -> None:
+        self.path = path
+        self.timeout = timeout
+        self.ready = False
+        self._file = path
+        self._orphaned = False
+        self._start()
+        _forks.databases.add(self)
+
+    def _start(self) -> None:
+        self._writing = _FairLock()
+        self._writer: sqlite3.Connection | None = None
+        self._level: tuple[str, ...] = ()
+        self._readers = _Pool()
+
+    def read(self, statement: str, parameters: tuple[object, ...]) -> list[Any]:
+        """All rows at once, so that no read transaction outlives the call."""
+        readers = self._readers
+        try:
+            connection = readers.idle.pop()
+        except IndexError:
+            connection = self._open_reader(readers)
+        try:
+            return connection.execute(statement, parameters).fetchall()
+        except sqlite3.Error as error:
+            raise _sqlite_file.unavailable(self.path, error) from error
+        finally:
+            readers.idle.append(connection)
+            if len(readers.idle) > readers.most:
+                readers.trim()
+
+    @contextmanager
+    def transaction(self, *, durable: bool = False) -> Iterator[sqlite3.Connection]:
+        """Everything that is done inside, or nothing; on the disk when it ends, if `durable`."""
+        deadline = time.monotonic() + self.timeout
+        writing = self._writing
+        self._acquire(writing)
+        try:
+            connection = self._begin(_FULL if durable else _NORMAL, deadline)
+            yield connection
+            connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            self._roll_back()
+            raise _sqlite_file.unavailable(self.path, error) from error
+        except BaseException:
+            self._roll_back()
+            raise
+        finally:
+            writing.release()
+
+    def attempt(self, work: Work[T], connection: sqlite3.Connection) -> T | Exception:
+        """The work's answer, or its own error; raises one that ended the whole transaction."""
+        try:
+            return work(connection)
+        except sqlite3.Error as error:
+            if not connection.in_transaction:
+                raise
+            return _sqlite_file.unavailable(self.path, error)
+        except Exception as error:  # noqa: BLE001 - it is the caller's own
+            return error
+
+    def prepare(self) -> None:
+        """Look at the file, or create it. Raises `ConfigurationError` where it is not for us."""
+        with self._allowed_to_open():
+            pass
+
+    def close(self) -> None:
+        """Close every connection; those that read are closed when they come back."""
+        writing = self._writing
+        writing.acquire()
+        self._drop_writer()
+        writing.release()
+        opening = _forks.opening
+        opening.acquire()
+        readers, self._readers = self._readers, _Pool()
+        self.ready = False
+        opening.release()
+        readers.close()
+
+    def __del__(self) -> None:
+        # Nobody else knows this object any more; and a lock may be held further up this stack.
+        self._drop_writer()
+        self._readers.close()
+
+    def _begin(self, level: tuple[str, ...], deadline: float) -> sqlite3.Connection:
+        connection = self._writer or self._open_writer()
+
+        def begin() -> None:
+            if self._level is not level:
+                for statement in level:
+                    connection.execute(statement)
+                self._level = level
+            connection.execute("BEGIN IMMEDIATE")
+
+        _sqlite_file.patiently(begin, deadline)
+        return connection
+
+    def _roll_back(self) -> None:
+        # The connection stays where it can: on a full disk, its files could not be made again.
+        try:
+            if self._writer is not None and self._writer.in_transaction:
+                self._writer.execute("ROLLBACK")
+        except sqlite3.Error:
+            self._drop_writer()
+
+    def _drop_writer(self) -> None:
+        connection, self._writer, self._level = self._writer, None, ()
+        if connection is not None:
+            connection.close()
+
+    def _open_writer(self) -> sqlite3.Connection:
+        with self._allowed_to_open():
+            # Without SQLite's own waiting, since `_begin` waits better.
+            self._writer = _sqlite_file.connect(self._file, "mode=rw", 0)
+            return self._writer
+
+    def _open_reader(self, readers: _Pool) -> sqlite3.Connection:
+        with self._allowed_to_open():
+            connection = _sqlite_file.connect(self._file, "mode=rw", self.timeout)
+            readers.all.add(connection)
+            return connection
+
+    @contextmanager
+    def _allowed_to_open(self) -> Iterator[None]:
+        if self._orphaned:
+            raise StoreUnavailable(
+                f"SQLiteStore: expected {self.path} to be idle during a fork, got a connection "
+                "that was busy all the time; fork before the store is used"
+            )
+        opening = _forks.opening
+        self._acquire(opening)
+        try:
+            if not self.ready:
+                self._file = os.path.realpath(self.path)
+                _sqlite_file.prepare(self._file, self.timeout)
+                self.ready = True
+            yield
+        except (sqlite3.Error, OSError) as error:
+            raise _sqlite_file.unavailable(self.path, error) from error
+        finally:
+            opening.release()
+
+    def _acquire(self, lock: _FairLock) -> None:
+        if not lock.acquire(timeout=self.timeout):
+            raise StoreUnavailable(
+                f"SQLiteStore: expected its turn at {self.path} within {self.timeout} s, got none, "
+                "as other threads keep it busy; raise timeout, or look at the disk"
+            )
+
+
+class _Forks:
+    """Nothing is open, and nothing can be opened, from `before` until after the fork."""
+
+    def __init__(self) -> None:
+        self.databases: WeakSet[Database] = WeakSet()
+        self.opening = _FairLock()  # whoever opens a connection in this process holds it
+        self._forking = threading.Lock()
+        self._leaving: list[Database] = []
+        self._held: list[_FairLock] = []
+        self._graveyard: list[object] = []
+
+    def before(self) -> None:
+        self._forking.acquire()
+        deadline = time.monotonic() + _PATIENCE
+        self._leaving = list(self.databases)
+        locks = [*(database._writing for database in self._leaving), self.opening]
+        self._held = [
+            lock for lock in locks if lock.acquire(timeout=max(0, deadline - time.monotonic()))
+        ]
+        for database in self._leaving:
+            database._readers.close()
+            if database._writing in self._held:
+                database._drop_writer()
+        while any(self._open(database) for database in self._leaving):
+            if time.monotonic() >= deadline:
+                break
+            time.sleep(_PAUSE)
+
+    def in_parent(self) -> None:
+        for database in self._leaving:
+            database._readers = _Pool()
+        for lock in self._held:
+            lock.release()
+        self._leaving, self._held = [], []
+        self._forking.release()
+
+    def in_child(self) -> None:
+        unknown = self.opening not in self._held
+        self.opening, self._forking = _FairLock(), threading.Lock()
+        self._leaving, self._held = [], []
+        for database in list(self.databases):
+            left = self._open(database)
+            database._orphaned = database._orphaned or unknown or bool(left)
+            self._bury(left)
+            database._start()
+
+    def _open(self, database: Database) -> list[sqlite3.Connection]:
+        writers = [] if database._writer is None else [database._writer]
+        return [*database._readers.all, *writers]
+
+    def _bury(self, connections: list[sqlite3.Connection]) -> None:
+        """Keep them from being closed, even at the end of the interpreter."""
+        if connections:
+            import ctypes
+
+            self._graveyard.append(connections)
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(connections))
+
+
+_forks = _Forks()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_forks.before, after_in_parent=_forks.in_parent, after_in_child=_forks.in_child
+    )

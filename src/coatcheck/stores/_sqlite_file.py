@@ -1,0 +1,190 @@
+"""The file of a `SQLiteStore`: looked at, created, and connected to.
+
+A file that is not ours, or newer than this code, stays as it was, byte for byte: it is looked at
+through a connection that cannot change it before anything else opens it. In WAL mode even a reader
+would leave a `-wal` beside it, so a file that nobody has open is read as immutable. Files are only
+ever read through SQLite, because closing any other descriptor of a file drops the POSIX locks that
+this process holds on it; the one that creates a file is closed before SQLite first opens it.
+"""
+
+import os
+import sqlite3
+import stat
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any, TypeVar
+
+from coatcheck.errors import ConfigurationError, StoreUnavailable
+
+__all__ = ["connect", "patiently", "prepare", "unavailable"]
+
+T = TypeVar("T")
+
+_APPLICATION_ID = 0x436F6174  # "Coat"
+_VERSION = 1
+_SCHEMA = (
+    """CREATE TABLE sessions (
+        id TEXT NOT NULL PRIMARY KEY,
+        revision BLOB NOT NULL,
+        subject TEXT,
+        login_at INTEGER,
+        seen_at INTEGER NOT NULL,
+        expires_at INTEGER NOT NULL,
+        payload BLOB NOT NULL
+    )""",
+    "CREATE INDEX sessions_by_subject ON sessions (subject) WHERE subject IS NOT NULL",
+    "CREATE INDEX sessions_by_expiry ON sessions (expires_at)",
+    f"PRAGMA application_id = {_APPLICATION_ID}",
+    f"PRAGMA user_version = {_VERSION}",
+)
+_SMALLEST = 512  # bytes of the smallest page
+_PAUSE = 0.0005  # seconds between two tries
+_PASSING = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_CANTOPEN)  # as when another process closes it
+_NO_DATABASE = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
+_REMEDIES = {
+    sqlite3.SQLITE_BUSY: "another process keeps it locked: end that, or raise timeout",
+    sqlite3.SQLITE_FULL: "free space on its disk",
+    sqlite3.SQLITE_READONLY: "make it writable again",
+}
+
+
+def connect(file: str, how: str, timeout: float) -> sqlite3.Connection:
+    # A URI, since only that opens without ever creating; as_uri quotes what has a meaning in it.
+    return sqlite3.connect(
+        f"{Path(file).as_uri()}?{how}",
+        uri=True,
+        timeout=timeout,
+        isolation_level=None,
+        check_same_thread=False,
+    )
+
+
+def prepare(file: str, timeout: float) -> None:
+    """Create it where it is missing, and make it ours where it is empty.
+
+    Raises `ConfigurationError` where it is anything else but ours. Nobody else in this process may
+    open the file meanwhile.
+    """
+    deadline = time.monotonic() + timeout
+    _create(file)
+    _check_access(file)
+    ours = patiently(lambda: _look(file), deadline)
+    with closing(connect(file, "mode=rw", timeout)) as connection:
+        mode = patiently(lambda: _value(connection, "PRAGMA journal_mode = WAL"), deadline)
+        if mode != "wal":
+            raise _refusal(file, "a file system for WAL", f"journal mode {mode}", "a local disk")
+        if not ours:
+            _create_schema(connection, file, deadline)
+
+
+def patiently(act: Callable[[], T], deadline: float) -> T:
+    """Try until it works or the time is up.
+
+    SQLite's own busy handler sleeps longer and longer, so that under load others are always
+    faster; and where it sees a deadlock coming, as when ten processes start, it does not wait.
+    """
+    while True:
+        try:
+            return act()
+        except sqlite3.OperationalError as error:
+            if _code(error) not in _PASSING or time.monotonic() >= deadline:
+                raise
+        time.sleep(_PAUSE)
+
+
+def unavailable(file: str, error: Exception) -> StoreUnavailable:
+    name = getattr(error, "sqlite_errorname", type(error).__name__)
+    remedy = _REMEDIES.get(_code(error), "look at the file and its disk")
+    return StoreUnavailable(f"SQLiteStore: expected {file} to work, got {error} ({name}); {remedy}")
+
+
+def _create(file: str) -> None:
+    """An empty file that only its owner can read; SQLite gives `-wal` and `-shm` its mode."""
+    try:
+        os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+    except FileExistsError:
+        return
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise _refusal(file, "its folder to exist", "none", "a folder made beforehand") from error
+    except PermissionError as error:
+        raise _read_only(file, "folder") from error
+
+
+def _check_access(file: str) -> None:
+    if not stat.S_ISREG(os.stat(file).st_mode):
+        raise _refusal(file, "a file", "something else", "the path of a file")
+    effective = os.access in os.supports_effective_ids
+    if not os.access(file, os.R_OK | os.W_OK, effective_ids=effective):
+        raise _read_only(file, "file")
+    if not os.access(os.path.dirname(file), os.W_OK | os.X_OK, effective_ids=effective):
+        raise _read_only(file, "folder")
+
+
+def _look(file: str) -> bool:
+    """Whether it is ours, or else empty; raises for anything else. Changes nothing whatever."""
+    log, memory = os.path.exists(f"{file}-wal"), os.path.exists(f"{file}-shm")
+    how = "readonly_shm=1" if log and memory else "immutable=1"
+    try:
+        with closing(connect(file, f"mode=ro&{how}", 0)) as connection:
+            ours = _is_ours(connection, file)
+    except sqlite3.DatabaseError as error:
+        if _code(error) not in _NO_DATABASE:
+            raise
+        raise _not_ours(file, f"another ({error})") from error
+    if not ours and 0 < os.path.getsize(file) < _SMALLEST:
+        raise _not_ours(file, "a file too short for one")  # which SQLite may take for empty
+    if not ours and log and not memory and os.path.getsize(f"{file}-wal"):
+        raise _not_ours(file, "one whose content is in its -wal")
+    return ours
+
+
+def _is_ours(connection: sqlite3.Connection, file: str) -> bool:
+    application = _value(connection, "PRAGMA application_id")
+    version = _value(connection, "PRAGMA user_version")
+    tables = _value(connection, "SELECT count(*) FROM sqlite_master")
+    if application == _APPLICATION_ID and version == _VERSION:
+        return True
+    if application == _APPLICATION_ID:
+        raise _refusal(
+            file, f"sessions of version {_VERSION}", f"version {version}", "a newer coatcheck"
+        )
+    if application or version or tables:
+        raise _not_ours(file, f"one of application {application:#x}, tables and indexes: {tables}")
+    return False
+
+
+def _create_schema(connection: sqlite3.Connection, file: str, deadline: float) -> None:
+    patiently(lambda: connection.execute("BEGIN IMMEDIATE"), deadline)
+    if _is_ours(connection, file):  # another process was faster
+        return
+    for statement in _SCHEMA:
+        connection.execute(statement)
+    connection.execute("COMMIT")
+
+
+def _value(connection: sqlite3.Connection, statement: str) -> Any:
+    return connection.execute(statement).fetchall()[0][0]
+
+
+def _code(error: Exception) -> int:
+    """The primary result code; the higher bits only say more of the same."""
+    code: int = getattr(error, "sqlite_errorcode", 0)
+    return code & 0xFF
+
+
+def _not_ours(file: str, got: str) -> ConfigurationError:
+    return _refusal(file, "a database of sessions", got, "a path where nothing is yet")
+
+
+def _read_only(file: str, what: str) -> ConfigurationError:
+    return _refusal(
+        file, f"a {what} to write to", "one that is read-only", "one that this user can write to"
+    )
+
+
+def _refusal(file: str, expected: str, got: str, remedy: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"SQLiteStore: expected {expected}, got {got} for {file} (left as it was); use {remedy}"
+    )
