@@ -99,7 +99,7 @@ class Cookie:
         before, _, after = header.partition(self._begin)
         value = after.partition(";")[0]
         lone = self.full_name not in after and (not before or before.endswith("; "))
-        if lone and value and _is_value(value):
+        if lone and value and '"' not in value and " " not in value and "\t" not in value:
             return [value]
         values = [value.strip(" \t") for value in self._find(";" + header)]
         return [_unquoted(value) for value in values] if '"' in header else values

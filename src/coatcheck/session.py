@@ -83,6 +83,7 @@ class Session(MutableMapping[str, Any]):
     _fault: StoreUnavailable | None = None
     _refused: Refusal | None = None
     _muted = False  # a login replaced the token that came: edits are dropped, no cookie is set
+    _replaced: Token | None = None  # that token: forms are made with it, so that a login can come
     _presented = False  # a cookie of our name came
     _carried = False  # the cookie is the whole record: a new seed takes a new id too
     _with_previous = False  # opened with the proof that a renewal replaced
@@ -291,7 +292,7 @@ class Session(MutableMapping[str, Any]):
     def csrf_token(self) -> str:
         """A token for this session's forms, masked anew at each read; it counts as a write."""
         self._use()
-        if self._origin is None:
+        if self._origin is None and self._replaced is None:
             self._change()
             self._wanted = True
         return tokens.mask_csrf(self._csrf_secret())
@@ -299,7 +300,7 @@ class Session(MutableMapping[str, Any]):
     def check_csrf(self, text: str) -> bool:
         """Whether the text is a `csrf_token` of this session, compared in constant time."""
         self._use()
-        if self._origin is None and self._next is None:
+        if self._origin is None and self._next is None and self._replaced is None:
             return False
         return tokens.check_csrf(text, self._csrf_secret())
 
@@ -361,13 +362,16 @@ class Session(MutableMapping[str, Any]):
         return self._next
 
     def _csrf_secret(self) -> bytes:
-        stays = self._origin is not None and not self._is_reseeded()
-        token = self._origin.token if self._origin and stays else self._token()
+        token = self._replaced
+        if token is None or self._is_reseeded():
+            stays = self._origin is not None and not self._is_reseeded()
+            token = self._origin.token if self._origin and stays else self._token()
         return self._domain.csrf_secret(token.seed)
 
     def _body(self) -> Body:
         """The content that a commit stores now."""
-        return Body(self._edits.data, [*self._unread(), *self._flashed])
+        messages = self._stored.flashes or self._flashed
+        return Body(self._edits.data, [*self._unread(), *self._flashed] if messages else [])
 
     def _unread(self) -> list[tuple[str, str, str]]:
         stored = () if self._wiped else self._stored.flashes
@@ -412,7 +416,7 @@ class Session(MutableMapping[str, Any]):
 
     def _become_new(self) -> None:
         """Empty and anonymous, with nothing stored."""
-        self._refused = None
+        self._refused = self._replaced = None
         self._with_previous = False
         self._forget_intents()
         self._start_from(None, _EMPTY)

@@ -138,7 +138,13 @@ class Sessions(Configured):
             lifecycle.abandon(session)
         plan = lifecycle.settle(self._rules, session, self._now())
         if plan is not None:
-            self._carry_out(session, plan)
+            write = plan.write
+            if plan.end is not None:
+                write = self._end_first(session, plan, plan.end)
+            if write is not None:
+                answer = self._answer(session, write)
+                if answer is not SAVED:
+                    self._insist(session, answer)
         return lifecycle.cookies(self._rules, session)
 
     def list_for(self, subject: str) -> list[SessionInfo]:
@@ -192,32 +198,28 @@ class Sessions(Configured):
 
     # A plan, carried out.
 
-    def _carry_out(self, session: Session, plan: Plan) -> None:
+    def _end_first(self, session: Session, plan: Plan, end: End) -> Write | None:
+        """End what is to be ended before anything is written; what is to be written then."""
         write = plan.write
-        if plan.end is not None:
-            if not self._end(plan.end) and plan.end.replaced:
-                lifecycle.replay(session, GONE)
-                write = self._settled_again(session)
-            lifecycle.ended(session)
-        if write is None:
-            return
-        answer = self._answer(session, write)
-        if answer is not SAVED:
-            with self._turns.take(write.origin.record.id):
-                self._insist(session, answer)
+        if not self._end(end) and end.replaced:
+            lifecycle.replay(session, GONE)
+            write = self._settled_again(session)
+        lifecycle.ended(session)
+        return write
 
     def _insist(self, session: Session, answer: Answer) -> None:
         """Another request was faster: do again on what it left what this one did."""
-        for tries in range(1, _TRIES):
-            lifecycle.replay(session, answer)
-            write = self._settled_again(session)
-            if write is None:
-                return
-            answer = self._answer(session, write)
-            if answer is SAVED:
-                self._tell(events.Contended(session_id=write.origin.record.id, tries=tries))
-                return
-            self._pause(random.uniform(0, _LONGEST_PAUSE))  # noqa: S311 - jitter
+        with self._turns.take(str(session.id)):
+            for tries in range(1, _TRIES):
+                lifecycle.replay(session, answer)
+                write = self._settled_again(session)
+                if write is None:
+                    return
+                answer = self._answer(session, write)
+                if answer is SAVED:
+                    self._tell(events.Contended(session_id=write.origin.record.id, tries=tries))
+                    return
+                self._pause(random.uniform(0, _LONGEST_PAUSE))  # noqa: S311 - jitter
         self._tell(events.Contended(session_id=session.id, tries=_TRIES))
         raise Contention(
             f"session: expected a save to go through in {_TRIES} tries, got refused each time by "
@@ -365,7 +367,13 @@ class AsyncSessions(Configured):
             lifecycle.abandon(session)
         plan = lifecycle.settle(self._rules, session, self._now())
         if plan is not None:
-            await self._carry_out(session, plan)
+            write = (
+                plan.write if plan.end is None else await self._end_first(session, plan, plan.end)
+            )
+            if write is not None:
+                answer = await self._answer(session, write)
+                if answer is not SAVED:
+                    await self._insist(session, answer)
         return lifecycle.cookies(self._rules, session)
 
     async def list_for(self, subject: str) -> list[SessionInfo]:
@@ -419,32 +427,28 @@ class AsyncSessions(Configured):
 
     # A plan, carried out.
 
-    async def _carry_out(self, session: Session, plan: Plan) -> None:
+    async def _end_first(self, session: Session, plan: Plan, end: End) -> Write | None:
+        """End what is to be ended before anything is written; what is to be written then."""
         write = plan.write
-        if plan.end is not None:
-            if not await self._end(plan.end) and plan.end.replaced:
-                lifecycle.replay(session, GONE)
-                write = self._settled_again(session)
-            lifecycle.ended(session)
-        if write is None:
-            return
-        answer = await self._answer(session, write)
-        if answer is not SAVED:
-            async with self._turns.take(write.origin.record.id):
-                await self._insist(session, answer)
+        if not await self._end(end) and end.replaced:
+            lifecycle.replay(session, GONE)
+            write = self._settled_again(session)
+        lifecycle.ended(session)
+        return write
 
     async def _insist(self, session: Session, answer: Answer) -> None:
         """Another request was faster: do again on what it left what this one did."""
-        for tries in range(1, _TRIES):
-            lifecycle.replay(session, answer)
-            write = self._settled_again(session)
-            if write is None:
-                return
-            answer = await self._answer(session, write)
-            if answer is SAVED:
-                self._tell(events.Contended(session_id=write.origin.record.id, tries=tries))
-                return
-            await self._pause(random.uniform(0, _LONGEST_PAUSE))  # noqa: S311 - jitter
+        async with self._turns.take(str(session.id)):
+            for tries in range(1, _TRIES):
+                lifecycle.replay(session, answer)
+                write = self._settled_again(session)
+                if write is None:
+                    return
+                answer = await self._answer(session, write)
+                if answer is SAVED:
+                    self._tell(events.Contended(session_id=write.origin.record.id, tries=tries))
+                    return
+                await self._pause(random.uniform(0, _LONGEST_PAUSE))  # noqa: S311 - jitter
         self._tell(events.Contended(session_id=session.id, tries=_TRIES))
         raise Contention(
             f"session: expected a save to go through in {_TRIES} tries, got refused each time by "

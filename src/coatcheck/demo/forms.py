@@ -33,6 +33,6 @@ async def read_form(request: Request) -> Form:
     form = Form((name, value) for name, value in fields.items() if isinstance(value, str))
     session = current()
     if not session.check_csrf(form["csrf"]):
-        came = request.cookies and (session.refused or not session.is_new)
-        raise HTTPException(403, _STALE if came else _NO_COOKIE)
+        cookie_came = session.refused is not None or not session.is_new
+        raise HTTPException(403, _STALE if cookie_came else _NO_COOKIE)
     return form

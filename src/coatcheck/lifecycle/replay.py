@@ -50,7 +50,7 @@ def _still_ours(origin: Origin, record: Record) -> tuple[Origin, Body] | None:
 def finish(session: Session, write: Write) -> None:
     """The write went through."""
     session._committed(write.origin, write.body)
-    session._muted = False
+    session._muted, session._replaced = False, None
     if write.minted:
         session._with_previous = False
     if write.cookie is not None:

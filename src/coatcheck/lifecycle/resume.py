@@ -96,13 +96,18 @@ def resume(
     except NewerFormat as error:
         raise StoreUnavailable(f"the session was written by a newer release: {error}") from None
     good = [verdict for verdict in verdicts if verdict.origin is not None]
-    endings = [verdict.ending for verdict in verdicts if verdict.ending is not None]
     if len(good) == 1:
         session._start_from(good[0].origin, good[0].stored)
         session._with_previous = good[0].with_previous
+        if len(verdicts) == 1:
+            return (), ()
+    endings = [verdict.ending for verdict in verdicts if verdict.ending is not None]
+    if good and len(good) == 1:
         return endings, ()
     session._refused = verdicts[0].refused if verdicts else "malformed"
-    session._muted = any(verdict.muted for verdict in verdicts)
+    for (claim, _), verdict in zip(found, verdicts, strict=True):
+        if verdict.muted:
+            session._muted, session._replaced = True, claim.token
     first = found[0][0].token.id if found else None
     return endings, [Refused(session_id=first, reason=session._refused)]
 

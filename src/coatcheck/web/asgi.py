@@ -145,31 +145,29 @@ class _Response:
 
     async def _first(self, message: Message) -> None:
         kind = message["type"]
-        if kind == "websocket.close":
-            await self.failed()
-            self.started = True
-        elif kind in _STARTS:
-            failed = message.get("status", 101) >= 500
+        if kind in _STARTS:
             cookies: list[str] = []
             try:
-                await self._commit(cookies, failed=failed)
+                await self._commit(cookies, failed=message.get("status", 101) >= 500)
             except (StoreUnavailable, Contention):
                 await self.unavailable(cookies)
                 return
-            self._close()
-            self.started = True
-            if any(session.accessed for _, session in self._pairs):
+            if any([session.accessed for _, session in self._pairs]):  # noqa: C419 - half the price
                 message = _with_headers(message, cookies)
+            self.started = True
+        elif kind == "websocket.close":
+            await self.failed()
+            self.started = True
         await self._send(message)
 
     async def _commit(self, cookies: list[str], *, failed: bool) -> None:
         for sessions, session in self._pairs:
-            if not session.accessed:
-                continue
-            if session._fault is None:
+            if session._fault is not None:
+                if failed and session.accessed:
+                    raise session._fault
+            elif session.accessed:
                 cookies += await sessions.commit(session, failed=failed)
-            elif failed:
-                raise session._fault
+        self._close()
 
     def is_outage(self, error: Exception) -> bool:
         """Whether the store is to blame for the app's error, whatever the app made of it."""
