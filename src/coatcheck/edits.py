@@ -43,12 +43,13 @@ _Operation = _Repeated | list[Replay]
 class Edits:
     """`data` is what would be stored now; it may be read, and is changed by the methods alone."""
 
-    __slots__ = ("_live", "_loose", "_operations", "_wiped", "data")
+    __slots__ = ("_live", "_loose", "_operations", "_stale", "_wiped", "data")
 
     def __init__(self) -> None:
         self.data: dict[str, bytes] = {}
         self._live: dict[str, Any] = {}
         self._loose: dict[str, Any] = {}  # those of them that can change in place
+        self._stale: dict[str, tuple[Any, bytes]] = {}  # objects that a rebase replaced
         self._operations: dict[str, _Operation] = {}
         self._wiped = False
 
@@ -60,7 +61,7 @@ class Edits:
         """Begin with these values, and with nothing done to them."""
         self.data = stored.copy()
         if self._live:
-            self._live, self._loose = {}, {}
+            self._live, self._loose, self._stale = {}, {}, {}
         self.forget()
 
     def forget(self) -> None:
@@ -118,22 +119,31 @@ class Edits:
         """Find what was changed in place; raises `UnsupportedValue` for what cannot be kept."""
         for key in self._loose:
             self._settle(key)
+        if self._stale:
+            for key in self._changed_though_stale():
+                self.assign(key, self._stale.pop(key)[0])
 
     def changed_in_place(self) -> list[str]:
         """The keys whose objects are no longer what `data` says."""
-        return [key for key in self._loose if self._differs(key)]
+        return [key for key in self._loose if self._differs(key)] + self._changed_though_stale()
+
+    def _changed_though_stale(self) -> list[str]:
+        return [key for key, (value, was) in self._stale.items() if encode(key, value) != was]
 
     def rebase(self, stored: dict[str, bytes]) -> None:
         """Begin with these values instead, and do again what was done."""
-        mine, live = self.data, self._live
+        mine, live, loose = self.data, self._live, self._loose
         self.data = {} if self._wiped else stored.copy()
         self._live, self._loose = {}, {}
         for key, operation in self._operations.items():
             self._repeat(key, operation, mine)
-        # The app may still hold the objects it read; where nothing differs they stay the ones.
+        # The app may still hold the objects it read. Where nothing differs they stay the ones;
+        # elsewhere a change to one of them counts as an assignment.
         for key, value in live.items():
             if self.data.get(key) == mine[key]:
                 self._hold(key, value)
+            elif key in loose:
+                self._stale[key] = value, mine[key]
 
     def _repeat(self, key: str, operation: _Operation, mine: dict[str, bytes]) -> None:
         if isinstance(operation, list):

@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from coatcheck.errors import ConfigurationError
-from coatcheck.paths import Patterns
+from coatcheck.paths import Patterns, is_plain
 from coatcheck.session import Session
 
 __all__ = ["Admitted", "LoginGate", "Refused", "Request", "Verdict", "safe_next"]
@@ -67,7 +67,7 @@ class LoginGate:
         user: Loader | None = None,
         fresh: float | None = None,
     ) -> None:
-        if not isinstance(login, str) or safe_next(login, default="") != login:
+        if not isinstance(login, str) or not _is_page(login):
             raise ConfigurationError(
                 f"LoginGate: expected login to be a path of this site, got {login!r}; "
                 "write it as '/login'"
@@ -119,6 +119,11 @@ class LoginGate:
         login = quote(request.root) + self.login
         back = safe_next(_page_of(request), default="")
         return f"{login}?next={quote(back, safe='/')}" if back else login
+
+
+def _is_page(login: str) -> bool:
+    ordinary = is_plain(login) and not set(login) & set("?#")
+    return login != "" and ordinary and safe_next(login, default="") == login
 
 
 _NO_STORE = ("Cache-Control", "no-store")

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from coatcheck.errors import ConfigurationError
 
-__all__ = ["Patterns"]
+__all__ = ["Patterns", "is_plain"]
 
 
 class Patterns:
@@ -34,15 +34,16 @@ class Patterns:
         """Whether one of the patterns covers the path."""
         if path in self._exact:
             return True
-        return path.startswith(self._prefixes) and _is_plain(path)
+        return path.startswith(self._prefixes) and is_plain(path)
 
 
 def _is_pattern(pattern: str) -> bool:
     exact = pattern.removesuffix("*") if pattern.endswith("/*") else pattern
-    return exact.startswith("/") and "*" not in exact and _is_plain(exact)
+    return exact.startswith("/") and "*" not in exact and is_plain(exact)
 
 
-def _is_plain(path: str) -> bool:
+def is_plain(path: str) -> bool:
+    """Whether every server and router reads the path in the same way."""
     doubtful = "//" in path or "\\" in path or "\0" in path or "%" in path
     return not doubtful and not {".", ".."} & set(path.split("/"))
 

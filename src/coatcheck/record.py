@@ -67,6 +67,7 @@ class Head(msgspec.Struct, frozen=True, array_like=True):
     previous_proof: bytes | None  # the replaced proof's digest, where a renewal left it good
     proof_at: int  # when the current proof was made
     proof_seen_at: int  # when a request first used the session with it; 0 = not yet
+    successors: int  # how many proofs in a row replaced the previous one and were not seen
     seed_at: int  # when the current seed was made: creation, login or rotation
     created_at: int
     deadline: int  # the hard end
@@ -83,6 +84,8 @@ class Body(msgspec.Struct, frozen=True, array_like=True):
     values: dict[str, bytes]
     flashes: list[tuple[str, str, str]]
 
+
+_BROKEN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_head = msgspec.msgpack.Decoder(Head).decode
@@ -109,7 +112,7 @@ def read_payload(payload: bytes) -> Head:
         _check_version(payload)
     try:
         return _decode_head(memoryview(payload)[1:])
-    except msgspec.DecodeError:
+    except _BROKEN:
         raise Unreadable("a record's payload does not decode") from None
 
 
@@ -121,7 +124,7 @@ def open_body(sealed: bytes, sealer: Sealer, id: str) -> Body:
     """The session's content; raises `Unreadable` where it was sealed for another id or changed."""
     try:
         return _decode_body(sealer.open(sealed, id.encode()))
-    except (BadSeal, msgspec.DecodeError):
+    except (BadSeal, *_BROKEN):
         raise Unreadable("a record's body does not open") from None
 
 
@@ -135,7 +138,7 @@ def load(data: bytes) -> Record:
     _check_version(data)
     try:
         return _decode_record(memoryview(data)[1:])
-    except msgspec.DecodeError:
+    except _BROKEN:
         raise Unreadable("a stored record does not decode") from None
 
 

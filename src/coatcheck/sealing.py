@@ -130,7 +130,7 @@ def _key_bytes(key: str | bytes) -> bytes:
             f"KeyRing: expected a key of type str or bytes, got {type(key).__name__}; "
             "make one with: coatcheck key"
         )
-    raw = key.encode() if isinstance(key, str) else bytes(key)
+    raw = key.encode("utf-8", "ignore") if isinstance(key, str) else bytes(key)
     if len(raw) < 32:
         raise ConfigurationError(
             f"KeyRing: expected a key of at least 32 bytes, got {len(raw)}; "

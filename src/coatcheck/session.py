@@ -297,10 +297,14 @@ class Session(MutableMapping[str, Any]):
             self._wanted = True
         return tokens.mask_csrf(self._csrf_secret())
 
-    def check_csrf(self, text: str) -> bool:
-        """Whether the text is a `csrf_token` of this session, compared in constant time."""
+    def check_csrf(self, text: str | None) -> bool:
+        """Whether the text is a `csrf_token` of this session, compared in constant time.
+
+        A field that is missing (None) is not, and raises nothing.
+        """
         self._use()
-        if self._origin is None and self._next is None and self._replaced is None:
+        unknown = self._origin is None and self._next is None and self._replaced is None
+        if unknown or not isinstance(text, str):
             return False
         return tokens.check_csrf(text, self._csrf_secret())
 

@@ -4,7 +4,8 @@ no record, or an expired one        anonymous ("unknown", "expired")
 another seed                        anonymous; for a minute after a login or rotation muted
                                     too: a slow request cannot overwrite the new cookie
 the seed, and the current proof     the session
-the seed, and the previous proof    the session, until a minute after its successor was used
+the seed, and the previous proof    the session, until a minute after its successor was used,
+                                    and while few successors in a row were thrown away
 the seed, and any other proof       a copied cookie: two browsers hold it, so the session ends
 """
 
@@ -32,6 +33,7 @@ REPLACED = b"\x01replaced"
 
 _KEPT_CLAIMS = 1024
 _MOST_CLAIMS = 3  # cookies of our name in one request that are worth a read of the store
+_MOST_SUCCESSORS = 10  # no honest browser loses so many answers in a row; a thief throws them away
 _PLAIN = Plain()
 _EMPTY = Body({}, [])
 
@@ -157,7 +159,9 @@ def _opened(claim: Claim, record: Record, head: Head, with_previous: bool) -> _V
 def _is_good_previous(proof: bytes, head: Head, now: int) -> bool:
     if head.previous_proof is None or not compare_digest(proof, head.previous_proof):
         return False
-    return head.proof_seen_at == 0 or now < head.proof_seen_at + GRACE
+    if head.proof_seen_at == 0:
+        return head.successors < _MOST_SUCCESSORS
+    return now < head.proof_seen_at + GRACE
 
 
 def _was_replaced(denial: Record, now: int) -> bool:

@@ -83,6 +83,7 @@ def _first(rules: Rules, session: Session, now: int) -> Write:
         previous_proof=None,
         proof_at=now,
         proof_seen_at=0,
+        successors=0,
         seed_at=now,
         created_at=now,
         deadline=rules.lifetime.deadline(now, remember),
@@ -153,7 +154,7 @@ def _proof_upkeep(rules: Rules, session: Session, origin: Origin, now: int) -> W
     if head.previous_proof is not None and head.proof_seen_at == 0:
         return _save(rules, session, origin, replace(head, proof_seen_at=now), now)
     if _is_renewal_due(rules, head, now):
-        previous = replace(head, previous_proof=head.proof_digest)
+        previous = replace(head, previous_proof=head.proof_digest, successors=0)
         return _renewal(rules, session, origin, previous, now)
     return None
 
@@ -180,6 +181,7 @@ def _reseeded(
         previous_proof=None,
         proof_at=now,
         proof_seen_at=0,
+        successors=0,
         seed_at=now,
     )
     draft = Origin(token, replace(record, id=token.id), head, sealer, proof_digest)
@@ -193,7 +195,11 @@ def _renewal(rules: Rules, session: Session, origin: Origin, head: Head, now: in
     token = origin.token.renewed()
     proof = rules.domain.prove(token)
     head = replace(
-        _with_moved_end(rules, head, now), proof_digest=proof, proof_at=now, proof_seen_at=0
+        _with_moved_end(rules, head, now),
+        proof_digest=proof,
+        proof_at=now,
+        proof_seen_at=0,
+        successors=head.successors + 1,
     )
     draft = Origin(token, origin.record, head, origin.sealer, proof)
     expected = origin.record.revision
@@ -282,8 +288,14 @@ def _client(rules: Rules, session: Session) -> Client:
         return Client()  # no list shows it, and the cookie has better things to carry
     source = session._client
     client = source() if callable(source) else source or Client()
-    agent = client.agent
-    return Client(client.address, agent if agent is None else agent[:_LONGEST_AGENT])
+    return Client(_shown(client.address), _shown(client.agent))
+
+
+def _shown(text: str | None) -> str | None:
+    """What UTF-8 can write of it, and not too much: it is for people to read."""
+    if text is None:
+        return None
+    return str(text)[:_LONGEST_AGENT].encode("utf-8", "replace").decode()
 
 
 def _too_large(rules: Rules, body: Body, size: int) -> SessionTooLarge:

@@ -71,7 +71,7 @@ class _Carrier:
         raw_id = raw[1:17]
         try:
             content = _decode(self._keys.open(raw[17:], raw_id, name, _VERSION))
-        except (BadSeal, msgspec.DecodeError):
+        except (BadSeal, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
         token = Token(raw_id.hex(), content.seed, b"")
         return token, Record(

@@ -10,6 +10,7 @@ carry the cookie. A handshake that is refused by a close can set no cookie, so i
 `logout()`, like an error.
 """
 
+import asyncio
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, MutableMapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -18,11 +19,12 @@ from typing import Any
 
 from coatcheck import context, gate
 from coatcheck.errors import ConfigurationError, Contention, StoreUnavailable
-from coatcheck.gate import LoginGate, Refused, Verdict
+from coatcheck.gate import Admitted, LoginGate, Refused, Verdict
 from coatcheck.paths import Patterns
 from coatcheck.session import Client, Session
 from coatcheck.sessions import AsyncSessions
 from coatcheck.sweeper import AsyncSweeper, checked_interval
+from coatcheck.web.configured import checked_sessions
 from coatcheck.web.headers import RETRY_AFTER, joined_cookie, merge_bytes
 
 __all__ = ["LoginMiddleware", "SessionMiddleware", "login_required"]
@@ -58,14 +60,9 @@ class SessionMiddleware:
         sweep: float | None = 600.0,
     ) -> None:
         self.app = app
+        every = checked_sessions(AsyncSessions, sessions, named)
         self._sessions = sessions
-        self._named = tuple((named or {}).items())
-        for each in self._every():
-            if not isinstance(each, AsyncSessions):
-                raise ConfigurationError(
-                    "SessionMiddleware (ASGI): expected AsyncSessions, "
-                    f"got {type(each).__name__}; make them with AsyncSessions(store)"
-                )
+        self._named = tuple((name, each) for name, each in every.items() if name is not None)
         self._skip = Patterns("SessionMiddleware(skip=…)", skip)
         self._client = client or _peer
         self._sweep = None if sweep is None else checked_interval(sweep)
@@ -76,7 +73,7 @@ class SessionMiddleware:
             async with self._sweeping():
                 await self.app(scope, receive, send)
             return
-        if kind not in _SERVED or (self._skip and self._skip.match(scope["path"])):
+        if kind not in _SERVED or (self._skip and self._skip.match(_path(scope))):
             await self.app(scope, receive, send)
             return
         header = joined_cookie(scope["headers"])
@@ -93,6 +90,8 @@ class SessionMiddleware:
         bound = context.bind(opened)
         try:
             await self.app(scope, receive, response.send)
+            if not response.started:
+                await response.failed()
         except Exception as error:
             if response.started or not response.is_outage(error):
                 await response.failed()
@@ -148,7 +147,7 @@ class _Response:
         if kind in _STARTS:
             cookies: list[str] = []
             try:
-                await self._commit(cookies, failed=message.get("status", 101) >= 500)
+                await self._commit(cookies, status=message.get("status", 101))
             except (StoreUnavailable, Contention):
                 await self.unavailable(cookies)
                 return
@@ -160,13 +159,14 @@ class _Response:
             self.started = True
         await self._send(message)
 
-    async def _commit(self, cookies: list[str], *, failed: bool) -> None:
+    async def _commit(self, cookies: list[str], *, status: int) -> None:
         for sessions, session in self._pairs:
             if session._fault is not None:
-                if failed and session.accessed:
+                # A framework's 500 hides the outage; a 503 is the app's own answer to it.
+                if status >= 500 and status != 503 and session.accessed:
                     raise session._fault
             elif session.accessed:
-                cookies += await sessions.commit(session, failed=failed)
+                cookies += await sessions.commit(session, failed=status >= 500)
         self._close()
 
     def is_outage(self, error: Exception) -> bool:
@@ -180,7 +180,9 @@ class _Response:
         if self.started:
             return cookies
         with suppress(StoreUnavailable, Contention):  # told as events; the app's error matters more
-            await self._commit(cookies, failed=True)
+            for sessions, session in self._pairs:
+                if session.accessed and session._fault is None:
+                    cookies += await sessions.commit(session, failed=True)
         self._close()
         return cookies
 
@@ -220,7 +222,7 @@ def login_required(
 ) -> Callable[[Callable[..., Any]], Callable[..., Awaitable[Any]]]:
     """For a single view of Starlette's kind, `(request, …) -> response`: it must pass the gate.
 
-    The gate's `public=` does not count here.
+    The gate's `public=` does not count here. A plain view runs in a thread, as Starlette does it.
     """
 
     def decorate(view: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
@@ -229,8 +231,9 @@ def login_required(
             verdict = await _judge(gate, request.scope, everywhere=True)
             if isinstance(verdict, Refused):
                 return partial(_respond, verdict)
-            answer = view(request, *args, **options)
-            return await answer if inspect.isawaitable(answer) else answer
+            if inspect.iscoroutinefunction(view):
+                return await view(request, *args, **options)
+            return await asyncio.to_thread(view, request, *args, **options)
 
         return guarded
 
@@ -242,14 +245,16 @@ async def _respond(refused: Refused, scope: Scope, receive: Receive, send: Send)
 
 
 async def _judge(rule: LoginGate, scope: Scope, *, everywhere: bool = False) -> Verdict:
+    request = _facts(scope)
+    if not everywhere and rule.is_public(request):
+        return Admitted(None)
     session = scope.get("session")
     if not isinstance(session, Session):
         raise ConfigurationError(
             "LoginMiddleware: expected a session in the scope, got none; put it inside "
-            "SessionMiddleware, and do not list its paths in skip="
+            "SessionMiddleware, and make public= of what is in skip="
         )
-    request = _facts(scope)
-    verdict = rule.judge(request, session) if everywhere else rule.check(request, session)
+    verdict = rule.judge(request, session)
     if isinstance(verdict, Refused) or verdict.subject is None or rule.user is None:
         return verdict
     user = rule.user(verdict.subject)
@@ -262,12 +267,18 @@ async def _judge(rule: LoginGate, scope: Scope, *, everywhere: bool = False) -> 
 
 
 def _facts(scope: Scope) -> gate.Request:
-    root = scope.get("root_path", "")
-    path = scope["path"]
-    if root and path.startswith(root + "/"):
-        path = path[len(root) :]
     query = scope.get("query_string", b"").decode("latin-1")
-    return gate.Request(scope.get("method", ""), path, query, root, partial(_header, scope))
+    method, root = scope.get("method", ""), scope.get("root_path", "")
+    return gate.Request(method, _path(scope), query, root, partial(_header, scope))
+
+
+def _path(scope: Scope) -> str:
+    """The path below what the app is mounted under."""
+    path: str = scope["path"]
+    root: str = scope.get("root_path", "")
+    if root and (path == root or path.startswith(root + "/")):
+        return path[len(root) :] or "/"
+    return path
 
 
 def _header(scope: Scope, name: str) -> str | None:

@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 from coatcheck import context, gate
 from coatcheck.errors import ConfigurationError, Contention, StoreUnavailable
-from coatcheck.gate import LoginGate, Refused, Verdict
+from coatcheck.gate import Admitted, LoginGate, Refused, Verdict
 from coatcheck.paths import Patterns
 from coatcheck.session import Client, Session
 from coatcheck.sessions import Sessions
 from coatcheck.sweeper import Sweeper
+from coatcheck.web.configured import checked_sessions
 from coatcheck.web.headers import RETRY_AFTER, merge_str
 
 if TYPE_CHECKING:
@@ -51,14 +52,7 @@ class SessionMiddleware:
         sweep: float | None = 600.0,
     ) -> None:
         self.app = app
-        self._sessions: dict[str | None, Sessions] = {None: sessions}
-        self._sessions.update(named or {})
-        for each in self._sessions.values():
-            if not isinstance(each, Sessions):
-                raise ConfigurationError(
-                    f"SessionMiddleware (WSGI): expected Sessions, got {type(each).__name__}; "
-                    "make them with Sessions(store)"
-                )
+        self._sessions = checked_sessions(Sessions, sessions, named)
         self._skip = Patterns("SessionMiddleware(skip=…)", skip)
         self._client = client or _peer
         every = self._sessions.values()
@@ -68,7 +62,7 @@ class SessionMiddleware:
     def __call__(
         self, environ: "WSGIEnvironment", start_response: "StartResponse"
     ) -> Iterable[bytes]:
-        if self._skip.match(environ.get("PATH_INFO", "")):
+        if self._skip.match(_path(environ)):
             return self.app(environ, start_response)
         self._begin(environ)
         header, client = environ.get("HTTP_COOKIE"), partial(self._client, environ)
@@ -111,22 +105,32 @@ class _Response:
         self._body: Iterable[bytes] = ()
         self._head: tuple[str, list[tuple[str, str]], Any] | None = None
         self._write: Callable[[bytes], object] | None = None  # the server's, once it has the head
+        self._replaced: _Replaced | None = None  # by a 503: what the app still sends is dropped
 
     def begin(self) -> Iterable[bytes]:
         """Run the app. A whole body is committed and handed on as it is, any other as it comes."""
         try:
             self._run(self._call)
+            if self._replaced is not None:
+                self._close_body()
+                return []
             if not self._is_whole():
                 return self
             self._run(self._send_head)
             return self._body
         except _Replaced as answer:
+            self._close_body()
             return [answer.body]
+        except Exception:
+            self._close_body()
+            raise
 
     def __iter__(self) -> Iterator[bytes]:
         body = iter(self._body)
         try:
             while (chunk := self._run(partial(next, body, None))) is not None:
+                if self._replaced is not None:
+                    return
                 if chunk:  # PEP 3333: an empty one may come before the head is there
                     self._run(self._send_head)
                     yield chunk
@@ -136,11 +140,19 @@ class _Response:
 
     def close(self) -> None:
         """The response is over: what was changed in place since it began is lost, so say so."""
-        close = getattr(self._body, "close", None)
-        if close is not None:
-            close()
+        self._close_body()
         for _, session in self._pairs:
             session.check_closed()
+
+    def _close_body(self) -> None:
+        """PEP 3333: what the app returned is closed, whoever sends it."""
+        close = getattr(self._body, "close", None)
+        if close is not None:
+            token = context.bind(self._bound)
+            try:
+                close()
+            finally:
+                context.unbind(token)
 
     def _call(self) -> None:
         self._body = self._app(self._environ, self._take_head)
@@ -164,14 +176,23 @@ class _Response:
         self, status: str, headers: list[tuple[str, str]], exc_info: Any = None
     ) -> Callable[[bytes], object]:
         """What the app gets for `start_response`: the head waits for the first byte."""
+        if self._replaced is not None:
+            return self._write_now
         if self._write is not None:
             return self._start_response(status, headers, exc_info)
+        if self._head is not None and exc_info is None:
+            raise AssertionError("start_response: expected one call, got two without exc_info")
         self._head = (status, list(headers), exc_info)
         return self._write_now
 
     def _write_now(self, data: bytes) -> object:
-        self._send_head()
-        return self._write(data) if self._write is not None else None
+        if self._replaced is None:
+            try:
+                self._send_head()
+            except _Replaced as answer:
+                data = answer.body
+            return self._write(data) if self._write is not None else None
+        return None
 
     def _send_head(self) -> None:
         """Commit, and give the server the head; `_Replaced` where it is a 503 instead."""
@@ -179,7 +200,9 @@ class _Response:
             return
         status, headers, exc_info = self._head
         failed = status.startswith("5")
-        if failed and any(s.accessed and s._fault is not None for _, s in self._pairs):
+        met = any(s.accessed and s._fault is not None for _, s in self._pairs)
+        # A framework's 500 hides the outage; a 503 is the app's own answer to it.
+        if failed and met and not status.startswith("503"):
             raise self._unavailable()
         cookies: list[str] = []
         try:
@@ -216,7 +239,8 @@ class _Response:
         for _, session in self._pairs:
             session.close()
         body, self._write = _answer(refused, self._environ, self._start_response, cookies)
-        return _Replaced(body)
+        self._replaced = _Replaced(body)
+        return self._replaced
 
     def _is_whole(self) -> bool:
         wrapper = self._environ.get("wsgi.file_wrapper")
@@ -270,18 +294,22 @@ def login_required(gate: LoginGate) -> "Callable[[WSGIApplication], WSGIApplicat
 
 
 def _judge(rule: LoginGate, environ: "WSGIEnvironment", *, everywhere: bool = False) -> Verdict:
+    request = _facts(environ)
+    if not everywhere and rule.is_public(request):
+        return Admitted(None)
     session = environ.get("coatcheck.session")
     if not isinstance(session, Session):
         raise ConfigurationError(
             "LoginMiddleware: expected a session in the environ, got none; put it inside "
-            "SessionMiddleware, and do not list its paths in skip="
+            "SessionMiddleware, and make public= of what is in skip="
         )
-    request = _facts(environ)
-    verdict = rule.judge(request, session) if everywhere else rule.check(request, session)
+    verdict = rule.judge(request, session)
     if isinstance(verdict, Refused) or verdict.subject is None or rule.user is None:
         return verdict
     user = rule.user(verdict.subject)
     if inspect.isawaitable(user):
+        if inspect.iscoroutine(user):
+            user.close()
         raise ConfigurationError(
             "LoginGate: expected user= to be a plain function under WSGI, got an asynchronous "
             "one; give it a plain one"
@@ -298,11 +326,18 @@ def _facts(environ: "WSGIEnvironment") -> gate.Request:
         found: str | None = environ.get("HTTP_" + name.upper().replace("-", "_"))
         return found
 
-    # PEP 3333 hands paths over as latin-1 decoded bytes; what they mean is UTF-8.
-    path = environ.get("PATH_INFO", "").encode("latin-1").decode("utf-8", "replace")
-    root = environ.get("SCRIPT_NAME", "").encode("latin-1").decode("utf-8", "replace")
-    query = environ.get("QUERY_STRING", "")
-    return gate.Request(environ.get("REQUEST_METHOD", ""), path or "/", query, root, header)
+    method, query = environ.get("REQUEST_METHOD", ""), environ.get("QUERY_STRING", "")
+    return gate.Request(method, _path(environ), query, _utf8(environ, "SCRIPT_NAME"), header)
+
+
+def _path(environ: "WSGIEnvironment") -> str:
+    return _utf8(environ, "PATH_INFO") or "/"
+
+
+def _utf8(environ: "WSGIEnvironment", name: str) -> str:
+    """PEP 3333 hands paths over as latin-1 decoded bytes; what they mean is UTF-8."""
+    text: str = environ.get(name, "")
+    return text.encode("latin-1").decode("utf-8", "replace")
 
 
 def _peer(environ: "WSGIEnvironment") -> Client:

@@ -1,0 +1,33 @@
+"""What both session middlewares check when they are made."""
+
+from collections.abc import Mapping
+from typing import TypeVar
+
+from coatcheck.errors import ConfigurationError
+from coatcheck.sessions import AsyncSessions, Sessions
+
+__all__ = ["checked_sessions"]
+
+S = TypeVar("S", Sessions, AsyncSessions)
+
+
+def checked_sessions(
+    kind: type[S], sessions: S, named: Mapping[str, S] | None
+) -> dict[str | None, S]:
+    """The main sessions under None, and the named ones; each must have a cookie of its own."""
+    every: dict[str | None, S] = {None: sessions}
+    every.update(named or {})
+    cookies: set[str] = set()
+    for name, each in every.items():
+        if not isinstance(each, kind):
+            raise ConfigurationError(
+                f"SessionMiddleware: expected {kind.__name__}, got {type(each).__name__}; "
+                f"make them with {kind.__name__}(store)"
+            )
+        if each.cookie.full_name in cookies:
+            raise ConfigurationError(
+                f"SessionMiddleware(named=…): expected a cookie of its own for {name!r}, got "
+                f"{each.cookie.full_name!r} once more; give it another name, as Cookie({name!r})"
+            )
+        cookies.add(each.cookie.full_name)
+    return every
