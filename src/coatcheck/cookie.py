@@ -37,7 +37,9 @@ _SAMESITE = {"lax": "Lax", "strict": "Strict", "none": "None"}
 _ENDED = "; Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:00 GMT"
 
 _is_name = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}").fullmatch
-_is_value = re.compile(r"[!#-+\--:<-\[\]-~]*+").fullmatch
+_VALUE_OCTETS = bytes(
+    [0x21, *range(0x23, 0x2C), *range(0x2D, 0x3B), *range(0x3C, 0x5C), *range(0x5D, 0x7F)]
+)
 _is_path = re.compile(r"/[ -:<-~]{0,1023}").fullmatch
 _LABEL = "[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _is_domain = re.compile(rf"(?=.{{1,253}}\Z)(?:{_LABEL}\.)+(?![0-9]+\Z){_LABEL}").fullmatch
@@ -129,6 +131,11 @@ class _InsecureCookie(Cookie):
 
 _InsecureCookie.__qualname__ = "Cookie.insecure"  # as it is written, so as repr shows it
 Cookie.insecure = _InsecureCookie
+
+
+def _is_value(value: str) -> bool:
+    """Whether the value has only octets that a cookie may have (section 4.1.1)."""
+    return value.isascii() and not value.encode().translate(None, _VALUE_OCTETS)
 
 
 def _unquoted(value: str) -> str:

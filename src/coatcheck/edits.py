@@ -41,21 +41,18 @@ _Operation = _Repeated | list[Replay]
 
 
 class Edits:
-    """`data` is what would be stored now; it may be read, and is changed by the methods alone."""
+    """`data` is what would be stored now, `operations` what was done (in place: once `settle` has
+    looked). Both may be read, and are changed by the methods alone."""
 
-    __slots__ = ("_live", "_loose", "_operations", "_stale", "_wiped", "data")
+    __slots__ = ("_live", "_loose", "_stale", "_wiped", "data", "operations")
 
     def __init__(self) -> None:
         self.data: dict[str, bytes] = {}
         self._live: dict[str, Any] = {}
         self._loose: dict[str, Any] = {}  # those of them that can change in place
         self._stale: dict[str, tuple[Any, bytes]] = {}  # objects that a rebase replaced
-        self._operations: dict[str, _Operation] = {}
+        self.operations: dict[str, _Operation] = {}
         self._wiped = False
-
-    def __bool__(self) -> bool:
-        """Whether anything was done; in-place changes count once `settle` has found them."""
-        return bool(self._operations or self._wiped)
 
     def start(self, stored: dict[str, bytes]) -> None:
         """Begin with these values, and with nothing done to them."""
@@ -66,20 +63,21 @@ class Edits:
 
     def forget(self) -> None:
         """What was done is stored now."""
-        self._operations = {}
+        self.operations = {}
         self._wiped = False
 
     def read(self, key: str) -> Any:
         live = self._live
         if key in live:
             return live[key]
-        value = _decode(key, self.data[key])
-        self._hold(key, value)
+        value = live[key] = _decode(key, self.data[key])
+        if not values.is_fixed(value):
+            self._loose[key] = value
         return value
 
     def assign(self, key: str, value: object) -> None:
         self.data[key] = encode(key, value)
-        self._operations[key] = _SET
+        self.operations[key] = _SET
         self._hold(key, value)
 
     def _hold(self, key: str, value: object) -> None:
@@ -94,7 +92,7 @@ class Edits:
         del self.data[key]
         self._live.pop(key, None)
         self._loose.pop(key, None)
-        self._operations[key] = _REMOVED
+        self.operations[key] = _REMOVED
 
     def wipe(self) -> None:
         """Remove every key, and those too that another request may be adding."""
@@ -107,24 +105,27 @@ class Edits:
         if key not in self.data and replay.default is None:
             raise KeyError(key)
         self._run(key, replay)
-        before = self._operations.get(key)
+        before = self.operations.get(key)
         if before is None:
-            self._operations[key] = [replay]
+            self.operations[key] = [replay]
         elif isinstance(before, list):
             before.append(replay)
         else:
-            self._operations[key] = _SET
+            self.operations[key] = _SET
 
     def settle(self) -> None:
         """Find what was changed in place; raises `UnsupportedValue` for what cannot be kept."""
-        for key in self._loose:
-            self._settle(key)
+        if self._loose:
+            for key in self._loose:
+                self._settle(key)
         if self._stale:
             for key in self._changed_though_stale():
                 self.assign(key, self._stale.pop(key)[0])
 
     def changed_in_place(self) -> list[str]:
         """The keys whose objects are no longer what `data` says."""
+        if not self._loose and not self._stale:
+            return []
         return [key for key in self._loose if self._differs(key)] + self._changed_though_stale()
 
     def _changed_though_stale(self) -> list[str]:
@@ -135,7 +136,7 @@ class Edits:
         mine, live, loose = self.data, self._live, self._loose
         self.data = {} if self._wiped else stored.copy()
         self._live, self._loose = {}, {}
-        for key, operation in self._operations.items():
+        for key, operation in self.operations.items():
             self._repeat(key, operation, mine)
         # The app may still hold the objects it read. Where nothing differs they stay the ones;
         # elsewhere a change to one of them counts as an assignment.
@@ -165,7 +166,7 @@ class Edits:
     def _settle(self, key: str) -> None:
         if key in self._loose and self._differs(key):
             self.data[key] = encode(key, self._loose[key])
-            self._operations[key] = _SET
+            self.operations[key] = _SET
 
     def _differs(self, key: str) -> bool:
         return encode(key, self._loose[key]) != self.data[key]

@@ -6,6 +6,7 @@ derives a key per session for the same reason.
 """
 
 import os
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Protocol
 
@@ -74,7 +75,7 @@ class KeyRing:
     `ConfigurationError` for a shorter one, or one that is given twice.
     """
 
-    __slots__ = ("_keys", "_states")
+    __slots__ = ("_keys", "_session_seal")
 
     def __init__(self, newest: str | bytes, *older: str | bytes) -> None:
         keys = [_key_bytes(key) for key in (newest, *older)]
@@ -84,40 +85,33 @@ class KeyRing:
             )
         # A ring key may be longer than BLAKE2b's 64 bytes; its digest serves instead.
         self._keys = [_digest(key) for key in keys]
-        self._states: dict[bytes, list[blake2b]] = {}
+        # A browser sends the same session many times in a row.
+        self._session_seal = lru_cache(_KEPT_SEALS)(_session_seal)
 
     def __repr__(self) -> str:
         return f"KeyRing({len(self._keys)} keys)"
 
     def seal(self, data: bytes, id: bytes, name: bytes, context: bytes) -> bytes:
         """Seal one session's data under the newest key."""
-        return _session_seal(self._named(name)[0], id).seal(data, context, os.urandom(NONCE))
+        return self._session_seal(self._keys[0], id, name).seal(data, context, os.urandom(NONCE))
 
     def open(self, sealed: bytes, id: bytes, name: bytes, context: bytes) -> bytes:
         """The data, opened with whichever key sealed it, or `BadSeal`."""
-        for state in self._named(name):
+        for key in self._keys:
             try:
-                return _session_seal(state, id).open(sealed, context)
+                return self._session_seal(key, id, name).open(sealed, context)
             except BadSeal:
                 continue
         raise BadSeal
 
-    def _named(self, name: bytes) -> list[blake2b]:
-        """For each key, a BLAKE2b state that has taken key and name in already."""
-        states = self._states.get(name)
-        if states is None:
-            states = [blake2b(name, digest_size=32, key=k, person=_PERSON) for k in self._keys]
-            self._states[name] = states
-        return states
+
+_KEPT_SEALS = 1024
 
 
-_PERSON = b"coatcheck cookie"
-
-
-def _session_seal(state: blake2b, id: bytes) -> Seal:
-    state = state.copy()
-    state.update(id)
-    return Seal(state.digest())
+def _session_seal(key: bytes, id: bytes, name: bytes) -> Seal:
+    return Seal(
+        blake2b(name, digest_size=32, key=key, salt=id, person=b"coatcheck cookie").digest()
+    )
 
 
 def _digest(key: bytes) -> bytes:

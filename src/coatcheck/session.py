@@ -353,7 +353,7 @@ class Session(MutableMapping[str, Any]):
         """Whether the stored session must be written again for the app's sake."""
         messages = self._flashed or self._flashes_read
         intents = self._wiped or self._login is not None or self._rotate
-        return bool(intents or messages or self._edits)
+        return bool(intents or messages or self._edits.operations)
 
     def _is_reseeded(self) -> bool:
         return self._rotate or self._login is not None

@@ -122,7 +122,8 @@ class Sessions(Configured):
             return self._without_store(session, error)
         for ending in endings:
             self._end_found(ending, now)
-        self._tell(*told)
+        if told:
+            self._tell(*told)
         return session
 
     def commit(self, session: Session, *, failed: bool = False) -> list[str]:
@@ -351,7 +352,8 @@ class AsyncSessions(Configured):
             return self._without_store(session, error)
         for ending in endings:
             await self._end_found(ending, now)
-        self._tell(*told)
+        if told:
+            self._tell(*told)
         return session
 
     async def commit(self, session: Session, *, failed: bool = False) -> list[str]:

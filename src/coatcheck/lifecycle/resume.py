@@ -97,14 +97,13 @@ def resume(
         verdicts = [judge(claim, record, now) for claim, record in found]
     except NewerFormat as error:
         raise StoreUnavailable(f"the session was written by a newer release: {error}") from None
+    if len(verdicts) == 1 and verdicts[0].origin is not None:
+        _start(session, verdicts[0])
+        return (), ()
+    endings = [verdict.ending for verdict in verdicts if verdict.ending is not None]
     good = [verdict for verdict in verdicts if verdict.origin is not None]
     if len(good) == 1:
-        session._start_from(good[0].origin, good[0].stored)
-        session._with_previous = good[0].with_previous
-        if len(verdicts) == 1:
-            return (), ()
-    endings = [verdict.ending for verdict in verdicts if verdict.ending is not None]
-    if good and len(good) == 1:
+        _start(session, good[0])
         return endings, ()
     session._refused = verdicts[0].refused if verdicts else "malformed"
     for (claim, _), verdict in zip(found, verdicts, strict=True):
@@ -112,6 +111,11 @@ def resume(
             session._muted, session._replaced = True, claim.token
     first = found[0][0].token.id if found else None
     return endings, [Refused(session_id=first, reason=session._refused)]
+
+
+def _start(session: Session, verdict: _Verdict) -> None:
+    session._start_from(verdict.origin, verdict.stored)
+    session._with_previous = verdict.with_previous
 
 
 def _judge(claim: Claim, record: Record | None, now: int) -> _Verdict:

@@ -41,7 +41,7 @@ def is_idle(rules: Rules, session: Session, now: int) -> bool:
     origin = session._origin
     if origin is None:
         return not session._exists()
-    return not session._is_changed() and not _is_upkeep_due(rules, session, origin, now)
+    return not (session._is_changed() or _is_upkeep_due(rules, origin, now))
 
 
 def _end(rules: Rules, session: Session) -> End | None:
@@ -67,7 +67,7 @@ def _write(rules: Rules, session: Session, now: int) -> Write | None:
     if session._is_changed():
         due = _proof_upkeep(rules, session, origin, now)
         return due or _save(rules, session, origin, origin.head, now)
-    if session.accessed and _is_upkeep_due(rules, session, origin, now):
+    if session.accessed and _is_upkeep_due(rules, origin, now):
         return _upkeep(rules, session, origin, now)
     return None
 
@@ -117,7 +117,7 @@ def _reseed(rules: Rules, session: Session, origin: Origin, now: int) -> Write:
     return _reseeded(rules, session, record, _with_moved_end(rules, head, now), kind, now)
 
 
-def _is_upkeep_due(rules: Rules, session: Session, origin: Origin, now: int) -> bool:
+def _is_upkeep_due(rules: Rules, origin: Origin, now: int) -> bool:
     """Whether a request that only read its session may owe a renewal, a seen-mark or a touch."""
     if rules.carrier is not None:
         return False

@@ -73,10 +73,13 @@ class _FairLock:
 
 
 class _Pool:
-    """Connections for reading. Deques and sets change in one step, so it needs no lock."""
+    """Connections for reading. Deques and sets change in one step, so it needs no lock.
 
-    def __init__(self) -> None:
-        self.all: set[sqlite3.Connection] = set()
+    `all` outlives the pool: after `close` it still tells which of them are in use.
+    """
+
+    def __init__(self, everything: set[sqlite3.Connection]) -> None:
+        self.all = everything
         self.idle: deque[sqlite3.Connection] = deque()
         self.most = _MOST_IDLE
 
@@ -109,7 +112,7 @@ class Database:
         self._writing = _FairLock()
         self._writer: sqlite3.Connection | None = None
         self._level: tuple[str, ...] = ()
-        self._readers = _Pool()
+        self._readers = _Pool(set())
 
     def read(self, statement: str, parameters: tuple[object, ...]) -> list[Any]:
         """All rows at once, so that no read transaction outlives the call."""
@@ -170,15 +173,17 @@ class Database:
         writing.release()
         opening = _forks.opening
         opening.acquire()
-        readers, self._readers = self._readers, _Pool()
+        readers, self._readers = self._readers, _Pool(self._readers.all)
         self.ready = False
         opening.release()
         readers.close()
 
     def __del__(self) -> None:
-        # Nobody else knows this object any more; and a lock may be held further up this stack.
-        self._drop_writer()
-        self._readers.close()
+        # Nobody else knows this object any more, but a fork must not come in between. Whoever
+        # holds that lock waits for no other, so it is safe wherever garbage is collected.
+        with _forks.closing:
+            self._drop_writer()
+            self._readers.close()
 
     def _begin(self, level: tuple[str, ...], deadline: float) -> sqlite3.Connection:
         connection = self._writer or self._open_writer()
@@ -252,6 +257,7 @@ class _Forks:
     def __init__(self) -> None:
         self.databases: WeakSet[Database] = WeakSet()
         self.opening = _FairLock()  # whoever opens a connection in this process holds it
+        self.closing = threading.RLock()  # for connections that no database lists any more
         self._forking = threading.Lock()
         self._leaving: list[Database] = []
         self._held: list[_FairLock] = []
@@ -273,10 +279,12 @@ class _Forks:
             if time.monotonic() >= deadline:
                 break
             time.sleep(_PAUSE)
+        self.closing.acquire()
 
     def in_parent(self) -> None:
+        self.closing.release()
         for database in self._leaving:
-            database._readers = _Pool()
+            database._readers = _Pool(database._readers.all)
         for lock in self._held:
             lock.release()
         self._leaving, self._held = [], []
@@ -285,6 +293,7 @@ class _Forks:
     def in_child(self) -> None:
         unknown = self.opening not in self._held
         self.opening, self._forking = _FairLock(), threading.Lock()
+        self.closing = threading.RLock()
         self._leaving, self._held = [], []
         for database in list(self.databases):
             left = self._open(database)

@@ -128,6 +128,7 @@ def _look(file: str) -> bool:
     how = "readonly_shm=1" if log and memory else "immutable=1"
     try:
         with closing(connect(file, f"mode=ro&{how}", 0)) as connection:
+            connection.execute("BEGIN")  # all answers from one moment
             ours = _is_ours(connection, file)
     except sqlite3.DatabaseError as error:
         if _code(error) not in _NO_DATABASE:

@@ -63,7 +63,7 @@ class SessionMiddleware:
         every = checked_sessions(AsyncSessions, sessions, named)
         self._sessions = sessions
         self._named = tuple((name, each) for name, each in every.items() if name is not None)
-        self._skip = Patterns("SessionMiddleware(skip=…)", skip)
+        self._skip = Patterns("SessionMiddleware(skip=…)", skip) or None
         self._client = client or _peer
         self._sweep = None if sweep is None else checked_interval(sweep)
 
@@ -73,7 +73,7 @@ class SessionMiddleware:
             async with self._sweeping():
                 await self.app(scope, receive, send)
             return
-        if kind not in _SERVED or (self._skip and self._skip.match(_path(scope))):
+        if kind not in _SERVED or (self._skip is not None and self._skip.match(_path(scope))):
             await self.app(scope, receive, send)
             return
         header = joined_cookie(scope["headers"])
@@ -137,7 +137,7 @@ class _Response:
         if session.accessed:
             if session._fault is not None or not sessions.is_idle(session):
                 return self._first(message)
-            message = _with_headers(message, [])
+            _add_headers(message, [])
         session.close()
         self.started = True
         return self._send(message)
@@ -152,7 +152,7 @@ class _Response:
                 await self.unavailable(cookies)
                 return
             if any([session.accessed for _, session in self._pairs]):  # noqa: C419 - half the price
-                message = _with_headers(message, cookies)
+                _add_headers(message, cookies)
             self.started = True
         elif kind == "websocket.close":
             await self.failed()
@@ -292,9 +292,9 @@ def _peer(scope: Scope) -> Client:
     return Client(client[0] if client else None, _header(scope, "user-agent"))
 
 
-def _with_headers(message: Message, cookies: list[str]) -> Message:
-    headers = merge_bytes(list(message.get("headers", ())), cookies, vary=True)
-    return {**message, "headers": headers}
+def _add_headers(message: Message, cookies: list[str]) -> None:
+    # The message is replaced in place, as the specification lets middleware do; the list is not.
+    message["headers"] = merge_bytes(message.get("headers", ()), cookies, vary=True)
 
 
 async def _answer(

@@ -71,10 +71,12 @@ def joined_cookie(headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:
 
 
 def merge_bytes(
-    headers: list[tuple[bytes, bytes]], cookies: Sequence[str], *, vary: bool
+    headers: Iterable[tuple[bytes, bytes]], cookies: Sequence[str], *, vary: bool
 ) -> list[tuple[bytes, bytes]]:
     """ASGI's headers with ours: `cookies` are the values of Set-Cookie headers."""
-    merged = _with_vary(headers, _BYTES) if vary else list(headers)
+    merged = list(headers)
+    if vary:
+        merged = _with_vary(merged, _BYTES)
     if cookies:
         return _with_cookies(merged, [cookie.encode("latin-1") for cookie in cookies], _BYTES)
     return merged
@@ -84,20 +86,20 @@ def merge_str(
     headers: list[tuple[str, str]], cookies: Sequence[str], *, vary: bool
 ) -> list[tuple[str, str]]:
     """WSGI's headers with ours: `cookies` are the values of Set-Cookie headers."""
-    merged = _with_vary(headers, _STR) if vary else list(headers)
+    merged = _with_vary(list(headers), _STR) if vary else list(headers)
     return _with_cookies(merged, cookies, _STR) if cookies else merged
 
 
 def _with_vary(
     headers: list[tuple[AnyStr, AnyStr]], words: _Words[AnyStr]
 ) -> list[tuple[AnyStr, AnyStr]]:
+    """The list itself, which is ours, with `Vary` added; or another one."""
     # Lengths are compared first: lowering every name would double the cost of the common case.
     for name, _ in headers:
         if len(name) == 4 and name.lower() == words.lower_vary:
             return _with_folded_vary(headers, words)
-    merged = list(headers)
-    merged.append(words.vary)
-    return merged
+    headers.append(words.vary)
+    return headers
 
 
 def _with_folded_vary(
