@@ -20,7 +20,8 @@ from pydantic import BaseModel, ConfigDict, Field, RootModel, SecretStr, compute
 
 from coatcheck import values
 from coatcheck.errors import UnsupportedValue
-from coatcheck.values import decode, encode, register, restore, simplify
+from coatcheck.typed import restore, simplify
+from coatcheck.values import decode, encode, register
 
 PARIS = ZoneInfo("Europe/Paris")
 

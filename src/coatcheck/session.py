@@ -12,7 +12,7 @@ from typing import Any, Final, Literal, NamedTuple, TypeVar
 import msgspec
 
 from coatcheck import token as tokens
-from coatcheck import values
+from coatcheck import typed
 from coatcheck.edits import Edits, Replay, encode
 from coatcheck.errors import SessionClosed, StoreUnavailable, UnsupportedValue
 from coatcheck.record import Body, Head, Record
@@ -163,12 +163,12 @@ class Session(MutableMapping[str, Any]):
 
     def write(self, key: str, value: object) -> None:
         """Keep a dataclass, a msgspec struct or a pydantic model, as plain values."""
-        self[key] = values.simplify(value)
+        self[key] = typed.simplify(value)
 
     def read(self, key: str, *, type: type[T]) -> T:
         """What `write` kept, as `type`. KeyError where there is none; `UnsupportedValue` where it
         does not fit the type."""
-        return values.restore(self[key], type)
+        return typed.restore(self[key], type)
 
     # Who it is.
 

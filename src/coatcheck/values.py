@@ -27,16 +27,10 @@ Decisions:
   exponent, sign and NaN payload. A UUID does not keep `is_safe`.
 - No more than 64 containers inside each other, both ways; this is also how a cycle is found.
 - Identity is not kept: two references to one list come back as two lists.
-
-Typed values (`simplify`, `restore`) go through msgspec, or through a pydantic model's own JSON
-mode, and the inverse is tried at once: what would not come back is refused when it is written.
-A model is known by its methods, so pydantic (2.11 or newer) is never imported.
 """
 
-import json
 import struct
 from collections.abc import Callable, Sized
-from dataclasses import is_dataclass
 from datetime import date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Context, Decimal, InvalidOperation
 from enum import Enum
@@ -51,7 +45,17 @@ from msgspec.msgpack import Decoder, Encoder, Ext
 
 from coatcheck.errors import ConfigurationError, UnsupportedValue
 
-__all__ = ["decode", "encode", "is_fixed", "register", "restore", "simplify"]
+__all__ = [
+    "BROKEN",
+    "Codec",
+    "codec_of",
+    "decode",
+    "encode",
+    "is_fixed",
+    "refusal",
+    "register",
+    "type_name",
+]
 
 T = TypeVar("T")
 _C = TypeVar("_C", bound=Sized)
@@ -77,7 +81,7 @@ class _Step(Enum):
     CODEC = "<its encoded form>"
 
 
-class _Codec(NamedTuple):
+class Codec(NamedTuple):
     cls: type
     name: str
     encode: Callable[[Any], Any]
@@ -89,10 +93,10 @@ class _UnreadableError(ValueError):
 
 
 # What bytes that are not ours can raise on their way. Not MemoryError: that is not their fault.
-_BROKEN = (ValueError, TypeError, AttributeError, ArithmeticError, RecursionError, struct.error)
+BROKEN = (ValueError, TypeError, AttributeError, ArithmeticError, RecursionError, struct.error)
 
-_by_class: dict[type, _Codec] = {}
-_by_name: dict[str, _Codec] = {}
+_by_class: dict[type, Codec] = {}
+_by_name: dict[str, Codec] = {}
 
 
 def encode(value: object) -> bytes:
@@ -118,7 +122,7 @@ def decode(data: bytes) -> Any:
         return _unpack(_loads(data), 0)
     except _UnreadableError:
         raise
-    except _BROKEN as error:
+    except BROKEN as error:
         raise _UnreadableError(
             "expected the bytes of one session value, got bytes that encode() never makes: "
             "they are damaged or not ours; drop them"
@@ -158,10 +162,15 @@ def register(
         raise ConfigurationError("expected a codec name of printable characters, got another")
     if name in _by_name and _by_name[name].cls is not cls:
         raise ConfigurationError(
-            f"the codec name {name!r} belongs to {_name(_by_name[name].cls)}: "
-            f"choose another for {_name(cls)}"
+            f"the codec name {name!r} belongs to {type_name(_by_name[name].cls)}: "
+            f"choose another for {type_name(cls)}"
         )
-    _by_class[cls] = _by_name[name] = _Codec(cls, name, encode, decode)
+    _by_class[cls] = _by_name[name] = Codec(cls, name, encode, decode)
+
+
+def codec_of(kind: type) -> Codec | None:
+    """The codec registered for exactly this class."""
+    return _by_class.get(kind)
 
 
 # Encoding: from a value to what msgspec writes natively, extensions included. `plain` are the
@@ -226,12 +235,12 @@ def _pack_set(value: Any, plain: frozenset[type], path: _Path) -> Ext:
 def _pack_registered(value: Any, plain: frozenset[type], path: _Path) -> Ext:
     codec = _by_class.get(type(value))
     if codec is None:
-        raise UnsupportedValue(_refusal(type(value), path))
+        raise UnsupportedValue(refusal(type(value), path))
     try:
         body = codec.encode(value)
     except Exception as error:
         raise UnsupportedValue(
-            f"the codec {codec.name!r} could not encode a {_name(codec.cls)}{_where(path)}: "
+            f"the codec {codec.name!r} could not encode a {type_name(codec.cls)}{_where(path)}: "
             "see the cause"
         ) from error
     return Ext(_CODEC, _dumps([codec.name, _pack(body, plain, (*path, _Step.CODEC))]))
@@ -294,7 +303,7 @@ def _zone_bytes(zone: tzinfo | None, path: _Path) -> bytes:
     if type(zone) is ZoneInfo and zone.key is not None:
         return _dumps(_text_bytes(zone.key))
     raise UnsupportedValue(
-        f"cannot keep a time zone of type {_name(type(zone))}{_where(path)}: "
+        f"cannot keep a time zone of type {type_name(type(zone))}{_where(path)}: "
         "use a ZoneInfo that has a key, or .astimezone(timezone.utc)"
     )
 
@@ -318,7 +327,8 @@ _CONTAINERS: Final[dict[type, Callable[[Any, frozenset[type], _Path], Any]]] = {
 }
 
 
-def _name(kind: type) -> str:
+def type_name(kind: type) -> str:
+    """The type's name as messages give it."""
     module = kind.__module__
     return kind.__qualname__ if module == "builtins" else f"{module}.{kind.__qualname__}"
 
@@ -334,13 +344,15 @@ def _step(step: Any) -> str:
         return str(step.value)
     if (type(step) is str and len(step) <= 64) or (type(step) is int and abs(step) < 1 << 64):
         return repr(step)
-    return f"<{_name(type(step))}>"
+    return f"<{type_name(type(step))}>"
 
 
-def _refusal(kind: type, path: _Path) -> str:
+def refusal(kind: type, path: _Path) -> str:
+    """Why a value of that type, at that place inside another, cannot be kept, and what to do."""
     base = next((base for base in kind.__mro__ if _is_builtin(base)), None)
     remedy = f"convert it with {base.__name__}(...)" if base else "convert it to a supported type"
-    return f"cannot keep a {_name(kind)}{_where(path)}: {remedy}, or register a codec for its class"
+    where = _where(path)
+    return f"cannot keep a {type_name(kind)}{where}: {remedy}, or register a codec for its class"
 
 
 def _is_builtin(kind: type) -> bool:
@@ -419,8 +431,8 @@ def _unpack_registered(parts: list[Any]) -> Any:
         raise _UnreadableError(f"the codec {name!r} could not decode: see the cause") from error
     if type(value) is not codec.cls:
         raise _UnreadableError(
-            f"expected {_name(codec.cls)} from the codec {name!r}, got {_name(type(value))}: "
-            "mend its decode function"
+            f"expected {type_name(codec.cls)} from the codec {name!r}, "
+            f"got {type_name(type(value))}: mend its decode function"
         )
     return value
 
@@ -484,91 +496,3 @@ _CONTAINER_CODES: Final[dict[int, Callable[[list[Any]], Any]]] = {
     _DICT: _unpack_pairs,
     _CODEC: _unpack_registered,
 }
-
-
-# Typed values.
-
-_KEPT: Final = (bytes, datetime, date, time, timedelta, UUID, Decimal)
-_MISFITS: Final = (*_BROKEN, LookupError, NameError, RuntimeError)
-
-
-def simplify(obj: object) -> Any:
-    """A dataclass instance, msgspec Struct or pydantic model, as plain values for a session.
-
-    Raises UnsupportedValue for anything else, and for an object that `restore` would not bring
-    back equal (where its class says what equal means).
-    """
-    kind = type(obj)
-    if not (is_dataclass(kind) or isinstance(obj, msgspec.Struct) or _is_model(kind)):
-        raise UnsupportedValue(
-            "expected an instance of a dataclass, a msgspec Struct or a pydantic model, "
-            f"got {_name(kind)}: assign other values with session[key] = value"
-        )
-    plain = _simplify(obj)
-    restored = restore(plain, kind)
-    if restored != obj and kind.__eq__ is not object.__eq__:
-        raise UnsupportedValue(
-            f"a {_name(kind)} would not come back equal: annotate its fields with the exact "
-            "types they hold, and leave out what serializes to something else"
-        )
-    return plain
-
-
-def restore(value: Any, type: type[T]) -> T:
-    """The `type` that `simplify` made `value` from; or `value` checked to be any type of msgspec's.
-
-    Raises UnsupportedValue if it does not fit.
-    """
-    try:
-        return msgspec.convert(value, type, builtin_types=_KEPT, dec_hook=_restore_other)
-    except _MISFITS as error:
-        problem = _problem(error.__cause__ or error)
-    # Raised out here, as the error would quote the value.
-    raise UnsupportedValue(
-        f"expected a value that fits {type!r}, got one that does not ({problem}): "
-        "change the type, or write the value anew"
-    )
-
-
-def _simplify(obj: object) -> Any:
-    try:
-        return msgspec.to_builtins(obj, builtin_types=_KEPT, enc_hook=_simplify_other)
-    except UnsupportedValue:
-        raise
-    except _MISFITS as error:
-        problem = _problem(error)
-    raise UnsupportedValue(
-        f"expected a {_name(type(obj))} of plain fields, got one that msgspec or pydantic cannot "
-        f"simplify ({problem}): convert the field"
-    )
-
-
-def _is_model(kind: type) -> bool:
-    return hasattr(kind, "model_dump") and hasattr(kind, "model_validate_json")
-
-
-def _simplify_other(obj: Any) -> Any:
-    if _is_model(type(obj)):
-        return obj.model_dump(mode="json", round_trip=True, by_alias=False)
-    if codec := _by_class.get(type(obj)):
-        return codec.encode(obj)
-    raise UnsupportedValue(_refusal(type(obj), ()))
-
-
-def _restore_other(kind: Any, value: Any) -> Any:
-    if _is_model(kind):  # by JSON, as a strict model takes an enum, a set or a date no other way
-        return kind.model_validate_json(json.dumps(value), by_name=True, by_alias=False)
-    if codec := _by_class.get(kind):
-        return codec.decode(value)
-    raise TypeError(f"Expected `{_name(kind)}`, got `{_name(type(value))}`")
-
-
-def _problem(error: BaseException) -> str:
-    """What is wrong and where, without quoting the value as the error itself may do."""
-    text = str(error)
-    if text.startswith(("Expected `", "Object missing required field")):
-        return text
-    if errors := getattr(error, "errors", None):  # pydantic's
-        return "; ".join(f"{each['type']} at {each['loc']}" for each in errors())
-    _, found, place = text.rpartition(" - at ")
-    return type(error).__name__ + (f" at {place}" if found else "")
