@@ -28,10 +28,6 @@ STORES: dict[str, Callable[[Path], Any]] = {
     "cookie-async": lambda folder: AsyncCookieStore(KeyRing(KEY), revocations=AsyncMemoryStore()),
 }
 KINDS = list(STORES)
-import importlib.util as _u
-
-if _u.find_spec("coatcheck.stores.sqlite") is None:
-    KINDS = [k for k in KINDS if "sqlite" not in k]
 SERVER_KINDS = [kind for kind in KINDS if not kind.startswith("cookie")]
 """The stores that keep records on the server. The cookie store declares that it cannot keep
 laws 2 (the answer that arrives last wins whole) and 7 beyond its revocations, nor list."""
