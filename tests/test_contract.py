@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import pytest
-from coatcheck.stores.sqlite import AsyncSQLiteStore, SQLiteStore
 
 from coatcheck.stores.memory import AsyncMemoryStore, MemoryStore
+from coatcheck.stores.sqlite import AsyncSQLiteStore, SQLiteStore
 from coatcheck.testing import AsyncStoreContract, StoreContract
 
 
