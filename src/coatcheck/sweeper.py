@@ -19,6 +19,8 @@ from coatcheck.sessions import AsyncSessions, Sessions
 
 __all__ = ["AsyncSweeper", "Sweeper"]
 
+_LONGEST = 7 * 86_400 + 1
+
 _logger = logging.getLogger("coatcheck")
 
 
@@ -63,6 +65,7 @@ class Sweeper:
     def __init__(self, sessions: Sessions, every: float = 600.0) -> None:
         self._sessions = sessions
         self._every = checked_interval(every)
+        self._starting = threading.Lock()
         self._stopped = threading.Event()
         self._process = 0
 
@@ -70,12 +73,14 @@ class Sweeper:
         """Begin, unless this process has begun already: threads do not survive a fork."""
         if self._process == os.getpid():
             return
-        self._process = os.getpid()
-        self._stopped = threading.Event()
-        run = threading.Thread(
-            target=self._run, args=(self._stopped,), name="coatcheck sweeper", daemon=True
-        )
-        run.start()
+        with self._starting:
+            if self._process == os.getpid():
+                return
+            self._process = os.getpid()
+            self._stopped = threading.Event()
+            threading.Thread(
+                target=self._run, args=(self._stopped,), name="coatcheck sweeper", daemon=True
+            ).start()
 
     def stop(self) -> None:
         """Begin no further round."""
@@ -96,9 +101,9 @@ class Sweeper:
 
 def checked_interval(every: float) -> float:
     """The interval in seconds; `ConfigurationError` where it is not a positive number."""
-    if isinstance(every, bool) or not isinstance(every, int | float) or not every > 0:
+    if isinstance(every, bool) or not isinstance(every, int | float) or not 0 < every < _LONGEST:
         raise ConfigurationError(
-            f"sweep: expected a positive number of seconds or None, got {every!r}; pass 600, say"
+            f"sweep: expected seconds, above 0 and up to a week, or None, got {every!r}; pass 600"
         )
     return float(every)
 

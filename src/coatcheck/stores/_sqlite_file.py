@@ -12,7 +12,7 @@ import sqlite3
 import stat
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -124,8 +124,9 @@ def _check_access(file: str) -> None:
 
 def _look(file: str) -> bool:
     """Whether it is ours, or else empty; raises for anything else. Changes nothing whatever."""
-    log, memory = os.path.exists(f"{file}-wal"), os.path.exists(f"{file}-shm")
-    how = "readonly_shm=1" if log and memory else "immutable=1"
+    # In this order: processes that come and go at this moment have a -shm while their -wal grows.
+    log, memory = _size(f"{file}-wal"), _size(f"{file}-shm")
+    how = "immutable=1" if log is None or memory is None else "readonly_shm=1"
     try:
         with closing(connect(file, f"mode=ro&{how}", 0)) as connection:
             connection.execute("BEGIN")  # all answers from one moment
@@ -134,11 +135,17 @@ def _look(file: str) -> bool:
         if _code(error) not in _NO_DATABASE:
             raise
         raise _not_ours(file, f"another ({error})") from error
-    if not ours and 0 < os.path.getsize(file) < _SMALLEST:
+    if not ours and 0 < (_size(file) or 0) < _SMALLEST:
         raise _not_ours(file, "a file too short for one")  # which SQLite may take for empty
-    if not ours and log and not memory and os.path.getsize(f"{file}-wal"):
+    if not ours and log and memory is None:
         raise _not_ours(file, "one whose content is in its -wal")
     return ours
+
+
+def _size(file: str) -> int | None:
+    with suppress(FileNotFoundError):
+        return os.path.getsize(file)
+    return None
 
 
 def _is_ours(connection: sqlite3.Connection, file: str) -> bool:

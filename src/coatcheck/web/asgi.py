@@ -149,7 +149,7 @@ class _Response:
             try:
                 await self._commit(cookies, status=message.get("status", 101))
             except (StoreUnavailable, Contention):
-                await self.unavailable(cookies)
+                await self.unavailable(await self.failed())
                 return
             if any([session.accessed for _, session in self._pairs]):  # noqa: C419 - half the price
                 _add_headers(message, cookies)
@@ -179,9 +179,9 @@ class _Response:
         cookies: list[str] = []
         if self.started:
             return cookies
-        with suppress(StoreUnavailable, Contention):  # told as events; the app's error matters more
-            for sessions, session in self._pairs:
-                if session.accessed and session._fault is None:
+        for sessions, session in self._pairs:
+            if session.accessed and session._fault is None:
+                with suppress(StoreUnavailable, Contention):  # told as events; the answer is fixed
                     cookies += await sessions.commit(session, failed=True)
         self._close()
         return cookies
@@ -230,7 +230,7 @@ def login_required(
         async def guarded(request: Any, *args: Any, **options: Any) -> Any:
             verdict = await _judge(gate, request.scope, everywhere=True)
             if isinstance(verdict, Refused):
-                return partial(_respond, verdict)
+                return _starlette_response(verdict)
             if inspect.iscoroutinefunction(view):
                 return await view(request, *args, **options)
             return await asyncio.to_thread(view, request, *args, **options)
@@ -240,8 +240,12 @@ def login_required(
     return decorate
 
 
-async def _respond(refused: Refused, scope: Scope, receive: Receive, send: Send) -> None:
-    await _answer(refused, scope, send)
+def _starlette_response(refused: Refused) -> Any:
+    """FastAPI takes nothing else for a response; whose views are guarded has Starlette."""
+    from starlette.responses import PlainTextResponse
+
+    body = "" if refused.status == 303 else f"{refused.status}\n"
+    return PlainTextResponse(body, refused.status, dict(refused.headers))
 
 
 async def _judge(rule: LoginGate, scope: Scope, *, everywhere: bool = False) -> Verdict:

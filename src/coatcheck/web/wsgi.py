@@ -208,7 +208,7 @@ class _Response:
         try:
             self._commit(cookies, failed=failed)
         except (StoreUnavailable, Contention):
-            raise self._unavailable(cookies) from None
+            raise self._unavailable(self._failed()) from None
         if any(session.accessed for _, session in self._pairs):
             headers = merge_str(headers, cookies, vary=True)
         self._write = self._start_response(status, headers, exc_info)
@@ -229,8 +229,11 @@ class _Response:
         """The app raised before its first byte: only a logout() is kept; its cookies."""
         cookies: list[str] = []
         if self._write is None:
-            with suppress(StoreUnavailable, Contention):  # told as events
-                self._commit(cookies, failed=True)
+            for sessions, session in self._pairs:
+                if session.accessed and session._fault is None:
+                    with suppress(StoreUnavailable, Contention):  # told as events
+                        cookies += sessions.commit(session, failed=True)
+                session.close()
         return cookies
 
     def _unavailable(self, cookies: Sequence[str] = ()) -> "_Replaced":

@@ -1,0 +1,1 @@
+"""The apps that `test_servers` runs on real servers."""

@@ -1,0 +1,220 @@
+"""Each example in `examples/` does what it says: in process, and started as a newcomer would."""
+
+import re
+import runpy
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import httpx
+import pytest
+from starlette.testclient import TestClient
+
+from tests.servers.running import PATIENCE, ROOT, Server, running
+
+EXAMPLES = ROOT / "examples"
+BROWSER = {"Accept": "text/html"}
+
+
+def asgi_browser(app: Any) -> Any:
+    return TestClient(app, base_url="https://localhost", headers=BROWSER)
+
+
+def wsgi_browser(app: Any) -> Any:
+    return httpx.Client(
+        transport=httpx.WSGITransport(app=app),
+        base_url="https://localhost",
+        headers=BROWSER,
+        follow_redirects=True,
+    )
+
+
+class Example(NamedTuple):
+    """An example with pages: how to browse it, and how to log in as Ann."""
+
+    browser: Callable[[Any], Any]
+    login: str
+    form: dict[str, str]
+
+
+PAGES = {
+    "asgi.py": Example(asgi_browser, "/login", {"name": "ann"}),
+    "wsgi.py": Example(wsgi_browser, "/login/ann", {}),
+    "wsgiref_app.py": Example(wsgi_browser, "/login/ann", {}),
+}
+
+
+class Site:
+    """An example's app, loaded anew, and browsers that visit it."""
+
+    def __init__(self, name: str) -> None:
+        self.example = PAGES[name]
+        self.app = runpy.run_path(str(EXAMPLES / name))["app"]
+
+    def browser(self) -> Any:
+        return self.example.browser(self.app)
+
+    def login(self, browser: Any) -> str:
+        page: str = browser.post(self.example.login, data=self.example.form).text
+        return page
+
+
+@pytest.fixture(params=PAGES)
+def site(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
+    """Each example with pages, in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    return Site(request.param)
+
+
+def visits(page: str) -> int:
+    found = re.search(r"Visits: (\d+)", page)
+    assert found is not None, page
+    return int(found[1])
+
+
+def devices(page: str) -> set[str]:
+    return set(re.findall("/end/([0-9a-f]{32})", page))
+
+
+class TestPages:
+    def test_without_a_login_it_offers_one(self, site: Site) -> None:
+        """And shows nobody's name."""
+        page = site.browser().get("/").text
+
+        assert "Log in" in page
+        assert "user:" not in page
+
+    def test_a_login_welcomes_once(self, site: Site) -> None:
+        """The message is read once; the name stays."""
+        ann = site.browser()
+        pages = [site.login(ann), ann.get("/").text]
+
+        assert [True, True] == ["user:ann" in page for page in pages]
+        assert [True, False] == ["Welcome!" in page for page in pages]
+
+    def test_it_counts_visits(self, site: Site) -> None:
+        """One by one."""
+        ann = site.browser()
+        before = visits(site.login(ann))
+
+        assert [before + 1, before + 2] == [visits(ann.get("/").text) for _ in range(2)]
+
+    def test_one_device_ends_another(self, site: Site) -> None:
+        """Both are listed; the other has to log in again."""
+        laptop, phone = site.browser(), site.browser()
+        mine = devices(site.login(laptop))
+        both = devices(site.login(phone))
+        assert 2 == len(both)
+        (other,) = both - mine
+        laptop.post(f"/end/{other}")
+
+        assert ["user:ann" in browser.get("/").text for browser in (laptop, phone)] == [True, False]
+
+    def test_nobody_ends_somebody_elses(self, site: Site) -> None:
+        """A session's id opens nothing and ends nothing."""
+        ann, stranger = site.browser(), site.browser()
+        (mine,) = devices(site.login(ann))
+        stranger.post(f"/end/{mine}")
+
+        assert "user:ann" in ann.get("/").text
+
+    def test_a_logout_ends_it(self, site: Site) -> None:
+        """The next page offers a login again."""
+        ann = site.browser()
+        site.login(ann)
+        ann.post("/logout")
+        page = ann.get("/").text
+
+        assert "Log in" in page
+        assert "user:" not in page
+
+
+class TestFastApi:
+    @pytest.fixture
+    def client(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TestClient:
+        monkeypatch.chdir(tmp_path)
+        app = runpy.run_path(str(EXAMPLES / "fastapi_app.py"))["app"]
+        return TestClient(app, base_url="https://localhost")
+
+    def test_without_a_login_it_is_401(self, client: TestClient) -> None:
+        """For all but the login and the logout."""
+        asked = [client.get("/"), client.get("/devices"), client.delete("/devices/" + "0" * 32)]
+
+        assert [401, 401, 401] == [answer.status_code for answer in asked]
+
+    def test_log_in_count_and_read_the_message(self, client: TestClient) -> None:
+        """The message is read once."""
+        assert 200 == client.post("/login", params={"name": "ann"}).status_code
+        expected = [
+            {"subject": "user:ann", "visits": 1, "messages": ["Welcome!"]},
+            {"subject": "user:ann", "visits": 2, "messages": []},
+        ]
+        assert expected == [client.get("/").json() for _ in range(2)]
+
+    def test_a_device_is_listed_and_ended(self, client: TestClient) -> None:
+        """Its own here, so the next request is anonymous."""
+        client.post("/login", params={"name": "ann"})
+        (mine,) = client.get("/devices").json()
+
+        assert [True, 401] == [
+            client.delete(f"/devices/{mine}").json(),
+            client.get("/").status_code,
+        ]
+
+    def test_a_logout_ends_it(self, client: TestClient) -> None:
+        """The next request is anonymous."""
+        client.post("/login", params={"name": "ann"})
+        client.post("/logout")
+
+        assert 401 == client.get("/").status_code
+
+
+@pytest.mark.parametrize("name", [path.name for path in sorted(EXAMPLES.glob("*.py"))])
+def test_started_as_a_script_it_answers(name: str, tmp_path: Path) -> None:
+    """`python examples/…`, and one visit."""
+    port = free_port()
+    with running([str(EXAMPLES / name)], tmp_path, PORT=str(port)) as server:
+        wait_until_it_listens(server, port)
+        url = f"http://localhost:{port}/"
+        answer = httpx.get(url, headers=BROWSER, follow_redirects=True, timeout=PATIENCE)
+
+    if name == "fastapi_app.py":
+        assert (401, {"detail": "log in first"}) == (answer.status_code, answer.json())
+    else:
+        assert 200 == answer.status_code
+        assert "Log in" in answer.text
+
+
+@pytest.mark.parametrize("name", [path.name for path in sorted(EXAMPLES.glob("*.py"))])
+def test_it_is_short_and_says_how_to_run_it(name: str) -> None:
+    """At most 60 lines, and the command is in its first ones."""
+    lines = (EXAMPLES / name).read_text().splitlines()
+
+    assert len(lines) <= 60
+    assert f"python examples/{name}" in "".join(lines[:4])
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        port: int = found.getsockname()[1]
+        return port
+
+
+def wait_until_it_listens(server: Server, port: int) -> None:
+    """Try to connect, within the time limit, as long as the script runs."""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=PATIENCE).close()
+        except ConnectionRefusedError:
+            try:
+                server.process.wait(0.02)
+            except subprocess.TimeoutExpired:
+                continue
+            raise AssertionError("the script ended before it listened") from None
+        else:
+            return
+    raise AssertionError("the script never listened")
