@@ -59,7 +59,8 @@ class Edits:
         self.data = stored.copy()
         if self._live:
             self._live, self._loose, self._stale = {}, {}, {}
-        self.forget()
+        if self.operations or self._wiped:
+            self.forget()
 
     def forget(self) -> None:
         """What was done is stored now."""

@@ -98,24 +98,28 @@ def resume(
     except NewerFormat as error:
         raise StoreUnavailable(f"the session was written by a newer release: {error}") from None
     if len(verdicts) == 1 and verdicts[0].origin is not None:
-        _start(session, verdicts[0])
+        session._start_from(verdicts[0].origin, verdicts[0].stored)
+        session._with_previous = verdicts[0].with_previous
         return (), ()
+    return _choose(session, [claim for claim, _ in found], verdicts)
+
+
+def _choose(
+    session: Session, claims: list[Claim], verdicts: list[_Verdict]
+) -> tuple[Sequence[Ending], Sequence[Event]]:
+    """What several cookies mean together, or one that is not good."""
     endings = [verdict.ending for verdict in verdicts if verdict.ending is not None]
     good = [verdict for verdict in verdicts if verdict.origin is not None]
     if len(good) == 1:
-        _start(session, good[0])
+        session._start_from(good[0].origin, good[0].stored)
+        session._with_previous = good[0].with_previous
         return endings, ()
     session._refused = verdicts[0].refused if verdicts else "malformed"
-    for (claim, _), verdict in zip(found, verdicts, strict=True):
+    for claim, verdict in zip(claims, verdicts, strict=True):
         if verdict.muted:
             session._muted, session._replaced = True, claim.token
-    first = found[0][0].token.id if found else None
+    first = claims[0].token.id if claims else None
     return endings, [Refused(session_id=first, reason=session._refused)]
-
-
-def _start(session: Session, verdict: _Verdict) -> None:
-    session._start_from(verdict.origin, verdict.stored)
-    session._with_previous = verdict.with_previous
 
 
 def _judge(claim: Claim, record: Record | None, now: int) -> _Verdict:

@@ -64,8 +64,12 @@ class MemoryStore:
                 return GONE
             if found.revision != expected:
                 return found
-            self._remove(record.id)
-            self._put(record)
+            if found.subject is None or found.subject != record.subject:
+                self._remove(record.id)
+                self._put(record)
+            else:  # the indexes stay as they are
+                self._records[record.id] = record
+                self._expires_by(record.expires_at)
             return SAVED
 
     def touch(self, id: str, revision: bytes, seen_at: int, expires_at: int, now: int) -> bool:
@@ -110,11 +114,15 @@ class MemoryStore:
 
     def _put(self, record: Record) -> None:
         self._records[record.id] = record
-        self._nothing_expires_before = min(self._nothing_expires_before, record.expires_at)
+        self._expires_by(record.expires_at)
         if record.subject is None:
             self._anonymous[record.id] = None
         else:
             self._by_subject.setdefault(record.subject, set()).add(record.id)
+
+    def _expires_by(self, expires_at: int) -> None:
+        if expires_at < self._nothing_expires_before:
+            self._nothing_expires_before = expires_at
 
     def _remove(self, id: str) -> None:
         record = self._records.pop(id, None)
