@@ -1,0 +1,135 @@
+"""`python -m benchmarks`: measure, and print Markdown."""
+
+import argparse
+import json
+import shlex
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks import codec, http, in_process, machine, stores, targets
+from benchmarks.libraries import LIBRARIES
+from benchmarks.rounds import Effort
+from benchmarks.table import Section, markdown
+
+__all__ = ["main"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A section to be measured: its name and its rows', how much of it, and how."""
+
+    name: str
+    rows: Sequence[str]
+    full: Effort
+    quick: Effort
+    run: Callable[[Effort, Callable[[str], bool], Path], Section]
+
+
+_PARTS = (
+    _Part(
+        in_process.NAME,
+        list(LIBRARIES),
+        Effort(101, 300),
+        Effort(15, 100),
+        in_process.measure,
+    ),
+    _Part(
+        codec.NAME,
+        [codec.ONE_VALUE, codec.MANY_BROWSERS, codec.ALL_VALUES],
+        Effort(101, 400),
+        Effort(15, 100),
+        lambda effort, wanted, folder: codec.measure(effort),
+    ),
+    _Part(
+        http.NAME,
+        list(LIBRARIES),
+        Effort(11, seconds=0.7),
+        Effort(3, seconds=0.3),
+        lambda effort, wanted, folder: http.measure(effort, wanted),
+    ),
+    _Part(stores.NAME, stores.KINDS, Effort(21, 1024), Effort(5, 256), stores.measure),
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure what was asked for, and print it as Markdown."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if all(_wanted(part, options.only) is None for part in _PARTS):
+        parser.error(f"--only: no section and no row has {options.only!r} in its name")
+    command = shlex.join(["python", "-m", "benchmarks", *(arguments or sys.argv[1:])])
+    print(machine.described(command), flush=True)
+    sections = []
+    for part in _PARTS:
+        if (wanted := _wanted(part, options.only)) is not None:
+            sections.append(_measured(part, options, wanted))
+            print(f"\n{markdown(sections[-1])}", end="", flush=True)
+    found = targets.outcomes(sections)
+    if found:
+        print(f"\n{targets.report(found)}")
+    if options.json is not None:
+        options.json.write_text(_dumped(command, sections, found), encoding="utf-8")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="fewer, shorter rounds: for a look")
+    parser.add_argument("--rounds", type=_positive, help="how many rounds each section takes")
+    parser.add_argument(
+        "--only",
+        metavar="PATTERN",
+        default="",
+        help="only the sections whose name holds this, or else the rows whose name does; "
+        "what they are compared with is always measured",
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure to a file")
+    return parser
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"expected 1 or more, got {number}")
+    return number
+
+
+def _wanted(part: _Part, pattern: str) -> Callable[[str], bool] | None:
+    """Which of a section's rows to measure; None = leave the section out."""
+    pattern = pattern.lower()
+    if pattern in part.name.lower():
+        return lambda row: True
+    by_section = any(pattern in each.name.lower() for each in _PARTS)
+    if by_section or not any(pattern in row.lower() for row in part.rows):
+        return None
+    return lambda row: pattern in row.lower()
+
+
+def _measured(part: _Part, options: argparse.Namespace, wanted: Callable[[str], bool]) -> Section:
+    effort = part.quick if options.quick else part.full
+    if options.rounds is not None:
+        effort = Effort(options.rounds, effort.count, effort.seconds)
+    with tempfile.TemporaryDirectory(prefix="coatcheck-bench-") as folder:
+        return part.run(effort, wanted, Path(folder))
+
+
+def _dumped(command: str, sections: Sequence[Section], found: Sequence[targets.Outcome]) -> str:
+    measured: dict[str, Any] = {}
+    for section in sections:
+        rows: dict[str, Any] = measured.setdefault(section.name, {})
+        for (row, column), figure in section.figures.items():
+            rows.setdefault(row, {})[column] = asdict(figure)
+    data = {
+        "machine": machine.described(command),
+        "versions": machine.versions(),
+        "sections": measured,
+        "targets": targets.as_json(found),
+    }
+    return json.dumps(data, indent=2, ensure_ascii=False) + "\n"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,176 @@
+"""The benchmarks run: each row once, with tiny counts. What they measure is not judged here."""
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+from benchmarks import codec, http, in_process, stores
+from benchmarks.__main__ import main
+from benchmarks.libraries import BARE, LIBRARIES, SCENARIOS, STARLETTE, Library, make, sign_in
+from benchmarks.rounds import Effort, Figure, figure, interleaved, minus
+from benchmarks.sample import VALUES, Message, receive, request
+from benchmarks.table import MICROSECONDS, PER_SECOND, Section, markdown
+from benchmarks.targets import TARGETS, outcomes
+
+WITH_SESSIONS = [name for name in LIBRARIES if name != BARE]
+ONCE = Effort(rounds=1, count=2)
+
+
+def test_the_session_is_the_one_that_the_targets_speak_of() -> None:
+    """7 keys, 404 bytes as JSON."""
+    assert (7, 404) == (len(VALUES), len(json.dumps(VALUES)))
+
+
+@pytest.mark.parametrize("name", WITH_SESSIONS)
+def test_a_row_really_uses_the_session(name: str, tmp_path: Path) -> None:
+    """What one request writes, the next one reads; without a cookie there is nothing."""
+    library = make(name, tmp_path)
+
+    async def visit() -> tuple[object, object, object]:
+        cookie = await sign_in(library)
+        before = await _seen(library, cookie)
+        cookie = await _written(library, cookie)
+        after = await _seen(library, cookie)
+        nobody = await _seen(library, None)
+        if library.close is not None:
+            await library.close()
+        return before, after, nobody
+
+    before, after, nobody = asyncio.run(visit())
+
+    assert (VALUES["visits"], None) == (before, nobody)
+    assert isinstance(after, int)
+    assert after != before
+
+
+async def _seen(library: Library, cookie: str | None) -> object:
+    """What an app that looks at the session finds in it."""
+    seen: list[object] = []
+
+    await library.wrap(library.using(lambda session: seen.append(session.get("visits"))))(
+        request(cookie), receive, _drop
+    )
+    return seen[0]
+
+
+async def _written(library: Library, cookie: str) -> str:
+    """The cookie that a browser holds after a request that wrote."""
+    sent: list[Message] = []
+
+    async def keep(message: Message) -> None:
+        sent.append(message)
+
+    await library.app("write")(request(cookie), receive, keep)
+    cookies = [value for key, value in sent[0]["headers"] if key.lower() == b"set-cookie"]
+    return cookies[0].partition(b";")[0].decode() if cookies else cookie
+
+
+async def _drop(message: Message) -> None:
+    pass
+
+
+def test_in_process(tmp_path: Path) -> None:
+    """Every library has a figure in every scenario."""
+    section = in_process.measure(ONCE, lambda name: True, tmp_path)
+
+    assert {(n, s) for n in WITH_SESSIONS for s in SCENARIOS} == set(section.figures)
+
+
+def test_codec() -> None:
+    """Making and opening, signed and sealed; the sealed cookie opens to what it was made of."""
+    section = codec.measure(ONCE)
+
+    rows = (STARLETTE, codec.ONE_VALUE, codec.MANY_BROWSERS, codec.ALL_VALUES)
+    assert {(row, way) for row in rows for way in (codec.MAKE, codec.OPEN)} == set(section.figures)
+    assert VALUES.keys() == codec.Sealed().open_all().keys()
+
+
+def test_http() -> None:
+    """Every library's server answers."""
+    section = http.measure(Effort(rounds=1, seconds=0.05), lambda name: True)
+
+    assert all(section.figures[name, http.RATE].median > 0 for name in LIBRARIES)
+
+
+def test_stores(tmp_path: Path) -> None:
+    """Both stores load and save, in each of three ways."""
+    section = stores.measure(ONCE, lambda name: True, tmp_path)
+
+    assert 12 == len(section.figures)
+    assert all(each.median > 0 for each in section.figures.values())
+
+
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It prints Markdown that names machine and versions, and writes the same figures as JSON."""
+    file = tmp_path / "figures.json"
+
+    main(["--quick", "--rounds", "2", "--only", "codec", "--json", str(file)])
+
+    printed, data = capsys.readouterr().out, json.loads(file.read_text())
+    assert "--only codec" in printed
+    assert "| Starlette, signed cookie |" in printed
+    assert "starlette" in data["versions"]
+    assert {codec.NAME} == data["sections"].keys()
+    assert 4 == len(data["targets"])
+
+
+def test_a_pattern_that_means_nothing_is_refused() -> None:
+    """A typing mistake does not end in an empty report."""
+    with pytest.raises(SystemExit):
+        main(["--only", "no such row"])
+
+
+def test_rounds_are_interleaved() -> None:
+    """A B C, A B C: a machine that drifts hits all rows alike."""
+    order: list[str] = []
+
+    def case(name: str) -> float:
+        order.append(name)
+        return float(len(order))
+
+    names = ("a", "b", "c")
+    samples = interleaved({(n, ""): lambda n=n: case(n) for n in names}, 2)  # type: ignore[misc]
+
+    assert ["a", "b", "c", "a", "b", "c"] == order
+    assert [2.0, 5.0] == samples["b", ""]
+
+
+def test_medians_and_differences() -> None:
+    """The bare app is subtracted round by round, and an outlier moves no median."""
+    assert 2.0 == figure(minus([3.0, 103.0, 4.0], [1.0, 1.0, 2.0])).median
+
+
+def test_ratios_say_how_many_times_as_fast() -> None:
+    """Of microseconds less is faster, of operations a second more."""
+    figures = {
+        ("base", "time"): Figure(10.0, 9.0, 11.0),
+        ("base", "rate"): Figure(10.0, 9.0, 11.0),
+        ("mine", "time"): Figure(5.0, 4.0, 6.0),
+        ("mine", "rate"): Figure(5.0, 4.0, 6.0),
+    }
+    columns = {"time": MICROSECONDS, "rate": PER_SECOND}
+    section = Section("Any", columns, figures, note="", baseline="base")
+
+    assert (2.0, 0.5) == (section.ratio("mine", "time"), section.ratio("mine", "rate"))
+    assert "| mine | 5.0 (2.00\N{MULTIPLICATION SIGN}) | 5 (0.50\N{MULTIPLICATION SIGN}) |" in (
+        markdown(section)
+    )
+
+
+def test_targets_are_judged_by_ratio() -> None:
+    """Exactly the ratio is met, a little less is missed; what was not measured is left out."""
+    target = TARGETS[0]
+
+    def judged(mine: float) -> bool:
+        figures = {
+            (STARLETTE, target.column): Figure(18.0, 18.0, 18.0),
+            (target.row, target.column): Figure(mine, mine, mine),
+        }
+        columns = {target.column: MICROSECONDS}
+        section = Section(target.section, columns, figures, note="", baseline=STARLETTE)
+        (outcome,) = outcomes([section])
+        return outcome.is_met
+
+    assert judged(18.0 / target.ratio - 0.01)
+    assert not judged(18.0 / target.ratio + 0.01)

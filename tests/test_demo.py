@@ -1,0 +1,695 @@
+"""The demo's site, in process and without a browser."""
+
+import asyncio
+import re
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from argon2 import PasswordHasher
+from starlette.applications import Starlette
+from starlette.routing import Route
+from starlette.testclient import TestClient
+
+from coatcheck import AsyncSessions, ConfigurationError, StoreUnavailable
+from coatcheck.demo import run
+from coatcheck.demo.app import create_app
+from coatcheck.demo.users import Users
+from coatcheck.record import Record, read_payload
+from coatcheck.store import Gone, Saved
+from coatcheck.stores.memory import AsyncMemoryStore
+from coatcheck.testing import login
+from coatcheck.token import parse
+
+HTML = {"accept": "text/html"}
+COOKIE = "__Host-session"
+GARBAGE = [
+    b"",
+    b"%00",
+    b"%ff%fe%fd",
+    b"%ED%A0%80",
+    b"%0d%0aSet-Cookie:%20a=b",
+    b"%3Cscript%3Ealert(1)%3C/script%3E",
+    b"'%20OR%201=1%20--",
+    b"../../../etc/passwd",
+    b"%E2%80%AE%F0%9F%A6%8A",
+    b"x" * 16_000,
+]
+UPLOAD = b'--b\r\nContent-Disposition: form-data; name="item"; filename="f"\r\n\r\nx\r\n--b--\r\n'
+FIELDS = {
+    "/login": ["username", "password", "remember", "next"],
+    "/register": ["username", "name", "password", "next"],
+    "/logout": ["anything"],
+    "/cart/add": ["item"],
+    "/cart/remove": ["item"],
+    "/checkout": ["anything"],
+    "/race/add": ["how"],
+    "/devices/end": ["id"],
+    "/devices/end-others": ["anything"],
+}
+
+
+class BreakableStore(AsyncMemoryStore):
+    """A store that can be out of reach, for reading and writing alike."""
+
+    out = False
+    read_only = False
+
+    async def load(self, id: str, now: int) -> Record | None:
+        self._check(self.out)
+        return await super().load(id, now)
+
+    async def save(self, record: Record, expected: bytes, now: int) -> Saved | Gone | Record:
+        self._check(self.out or self.read_only)
+        return await super().save(record, expected, now)
+
+    def _check(self, refused: bool) -> None:
+        if refused:
+            raise StoreUnavailable("the test took the store away")
+
+
+@dataclass
+class Demo:
+    """The site over a store that can break, with users whose hashes cost little."""
+
+    store: BreakableStore = field(default_factory=BreakableStore)
+
+    def __post_init__(self) -> None:
+        self.sessions = AsyncSessions(self.store)
+        self.users = Users(hasher=PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
+        self.app: Starlette = create_app(self.sessions, self.store, self.users)
+
+    def visitor(self, subject: str | None = None, agent: str = "a test") -> "Visitor":
+        visitor = Visitor(self, agent)
+        if subject is not None:
+            login(visitor.client, self.sessions, subject)
+        return visitor
+
+
+class Visitor:
+    """One browser: it sends forms with the CSRF token of the page that they are on."""
+
+    def __init__(self, demo: Demo, agent: str) -> None:
+        self.client = TestClient(
+            demo.app,
+            base_url="https://testserver",
+            headers={**HTML, "user-agent": agent},
+            follow_redirects=False,
+            raise_server_exceptions=False,
+        )
+
+    @property
+    def cookie(self) -> str | None:
+        return self.client.cookies.get(COOKIE)
+
+    def get(self, path: str, **options: Any) -> Any:
+        return self.client.get(path, **options)
+
+    def csrf(self, page: str = "/login") -> str:
+        found = re.search(r'name="csrf" value="([^"]+)"', self.client.get(page).text)
+        assert found is not None
+        return found[1]
+
+    def send(self, path: str, page: str = "/shop", **fields: str) -> Any:
+        """Send a form from a page, with that page's token."""
+        return self.client.post(path, data={"csrf": self.csrf(page), **fields})
+
+    def log_in(self, username: str = "ada", password: str = "analytical-engine") -> Any:
+        return self.send("/login", "/login", username=username, password=password)
+
+    def is_logged_in(self) -> bool:
+        return bool(self.get("/devices").status_code == 200)
+
+
+@pytest.fixture
+def demo() -> Iterator[Demo]:
+    demo = Demo()
+    yield demo
+    demo.users.close()
+
+
+@pytest.fixture
+def visitor(demo: Demo) -> Visitor:
+    return demo.visitor()
+
+
+@pytest.fixture
+def ada(demo: Demo) -> Visitor:
+    return demo.visitor("user:ada")
+
+
+def posts(demo: Demo) -> list[str]:
+    routes = [route for route in demo.app.routes if isinstance(route, Route)]
+    return [route.path for route in routes if "POST" in (route.methods or ())]
+
+
+# The gate.
+
+
+@pytest.mark.parametrize("path", ["/", "/goodbye", "/inside"])
+def test_looking_around_gets_no_cookie(visitor: Visitor, path: str) -> None:
+    """A passer-by who only reads gets no session."""
+    answer = visitor.get(path)
+    assert (200, None) == (answer.status_code, answer.headers.get("set-cookie"))
+
+
+def test_gate_leads_to_the_login_page_and_back(visitor: Visitor) -> None:
+    """A page that takes a login names itself as the way back."""
+    answer = visitor.get("/checkout")
+    assert (303, "/login?next=/checkout") == (answer.status_code, answer.headers["location"])
+
+
+def test_gate_answers_a_script_with_401(visitor: Visitor) -> None:
+    """What is no page request is not sent to a page."""
+    assert 401 == visitor.get("/devices", headers={"accept": "application/json"}).status_code
+
+
+def test_gate_is_closed_for_what_it_does_not_know(visitor: Visitor) -> None:
+    """A path that nobody listed as public takes a login, whether it exists or not."""
+    assert 303 == visitor.get("/nowhere").status_code
+
+
+def test_missing_page(ada: Visitor) -> None:
+    """Who is logged in learns that a page is missing, in the site's design."""
+    answer = ada.get("/nowhere")
+    assert (404, True) == (answer.status_code, "There is no such hook" in answer.text)
+
+
+# Log in, log out.
+
+
+def test_login_leads_on(visitor: Visitor) -> None:
+    """A login goes to the page that was asked for."""
+    fields = {"username": "ada", "password": "analytical-engine", "next": "/devices"}
+    answer = visitor.send("/login", "/login", **fields)
+    assert (303, "/devices") == (answer.status_code, answer.headers["location"])
+    assert visitor.is_logged_in()
+
+
+@pytest.mark.parametrize(
+    "unsafe", ["//evil.example", "https://evil.example/", "/\\evil.example", "/a b", "javascript:0"]
+)
+def test_login_leads_nowhere_else(visitor: Visitor, unsafe: str) -> None:
+    """A `next` that is no path of this site is not followed."""
+    fields = {"username": "ada", "password": "analytical-engine", "next": unsafe}
+    assert "/shop" == visitor.send("/login", "/login", **fields).headers["location"]
+
+
+def test_login_exchanges_the_token(visitor: Visitor) -> None:
+    """The token from before the login is dead after it."""
+    visitor.csrf()
+    before = visitor.cookie
+    visitor.log_in()
+    assert before != visitor.cookie
+    visitor.client.cookies.set(COOKIE, str(before), domain="testserver.local", path="/")
+    assert not visitor.is_logged_in()
+
+
+def test_wrong_password_and_unknown_user_look_alike(visitor: Visitor) -> None:
+    """A failed login does not tell whether the user exists."""
+    answers = [visitor.log_in("ada", "wrong-password"), visitor.log_in("nobody", "wrong-password")]
+    texts = [re.sub(r'value="[^"]*"', "", answer.text) for answer in answers]
+    assert [400, 400] == [answer.status_code for answer in answers]
+    assert "do not belong together" in texts[0]
+    assert texts[0] == texts[1]
+
+
+def test_unknown_user_costs_a_verification(
+    demo: Demo, visitor: Visitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A login of nobody does the same work as one of a user."""
+    verified: list[str] = []
+    verify = demo.users._verify
+
+    def count(kept: str, password: str) -> bool:
+        verified.append(password)
+        return verify(kept, password)
+
+    monkeypatch.setattr(demo.users, "_verify", count)
+    visitor.log_in("nobody", "of nobody")
+    visitor.log_in("ada", "of ada")
+    assert ["of nobody", "of ada"] == verified
+
+
+def test_remember_me_lasts_longer(visitor: Visitor) -> None:
+    """Remember me shows in the cookie's age."""
+    fields = {"username": "ada", "password": "analytical-engine", "remember": "yes"}
+    answer = visitor.send("/login", "/login", **fields)
+    assert f"Max-Age={30 * 86_400};" in answer.headers["set-cookie"]
+
+
+def test_login_page_knows_who_is_logged_in(ada: Visitor) -> None:
+    """Who is logged in already is led on from the login page."""
+    assert "/devices" == ada.get("/login?next=/devices").headers["location"]
+
+
+def test_logout_is_final(ada: Visitor) -> None:
+    """The cookie is deleted, and a kept copy of it opens nothing."""
+    before = ada.cookie
+    answer = ada.send("/logout")
+    assert "Max-Age=0" in answer.headers["set-cookie"]
+    ada.client.cookies.set(COOKIE, str(before), domain="testserver.local", path="/")
+    assert not ada.is_logged_in()
+
+
+def test_logout_twice_is_fine(visitor: Visitor) -> None:
+    """Logging out without a login leads to the same page, token or not."""
+    assert "/goodbye" == visitor.client.post("/logout").headers["location"]
+
+
+def test_user_who_is_gone_is_logged_out(demo: Demo) -> None:
+    """A session of a user that no longer exists ends at the gate and on public pages alike."""
+    stranger = demo.visitor("user:deleted")
+    assert 303 == stranger.get("/devices").status_code
+    assert "Log in" in demo.visitor("user:deleted").get("/").text
+
+
+# Register.
+
+
+def test_register_logs_in(visitor: Visitor) -> None:
+    """A new user is logged in at once, under the name that they gave."""
+    fields = {"username": "Mary-Ann", "name": " Mary  Ann ", "password": "kept in a drawer"}
+    assert 303 == visitor.send("/register", "/register", **fields).status_code
+    assert "Welcome, Mary Ann." in visitor.get("/shop").text
+
+
+def test_registered_user_logs_in(demo: Demo, visitor: Visitor) -> None:
+    """The password that was chosen is the one that counts."""
+    fields = {"username": "mary", "name": "Mary", "password": "kept in a drawer"}
+    visitor.send("/register", "/register", **fields)
+    other = demo.visitor()
+    other.log_in("mary", "kept in a drawer")
+    assert other.is_logged_in()
+
+
+@pytest.mark.parametrize(
+    ("field_name", "value"),
+    [
+        ("username", "ab"),
+        ("username", "1abc"),
+        ("username", "a b c"),
+        ("username", "é" * 5),
+        ("username", "ada"),
+        ("name", ""),
+        ("name", "x" * 41),
+        ("name", "a\u202eb"),
+        ("password", "short"),
+        ("password", "x" * 129),
+        ("password", "mary-ann"),
+    ],
+)
+def test_register_says_what_is_wrong(visitor: Visitor, field_name: str, value: str) -> None:
+    """A field that cannot be taken is named, and nobody is registered."""
+    fields = {"username": "mary-ann", "name": "Mary", "password": "kept in a drawer"}
+    answer = visitor.send("/register", "/register", **{**fields, field_name: value})
+    assert 400 == answer.status_code
+    assert [field_name] == re.findall(r'data-testid="error-(\w+)"', answer.text)
+
+
+def test_register_keeps_what_was_typed_but_the_password(visitor: Visitor) -> None:
+    """A refused form comes back filled in, without its password."""
+    fields = {"username": "mary", "name": "Mary", "password": "qwertz!"}
+    text = visitor.send("/register", "/register", **fields).text
+    assert 'value="mary"' in text
+    assert "qwertz!" not in text
+
+
+def test_names_are_escaped(demo: Demo, visitor: Visitor) -> None:
+    """A name is text on every page, whatever it spells."""
+    name = '<img src=x onerror="1">'
+    fields = {"username": "mallory", "name": name, "password": "kept in a drawer"}
+    visitor.send("/register", "/register", **fields)
+    for page in ("/", "/shop", "/checkout", "/devices", "/inside", "/goodbye"):
+        text = visitor.get(page).text
+        assert "&lt;img src=x onerror=&#34;1&#34;&gt;" in text
+        assert "<img" not in text
+
+
+# Forms.
+
+
+def test_every_post_wants_a_csrf_token(demo: Demo, ada: Visitor) -> None:
+    """A form without this session's token is refused, on every path that takes forms."""
+    paths = posts(demo)
+    assert sorted(FIELDS) == sorted(paths)
+    answers = {path: ada.client.post(path, data={"csrf": "x"}).status_code for path in paths}
+    assert dict.fromkeys(paths, 403) == answers
+    assert ada.is_logged_in()
+
+
+def test_another_sessions_csrf_token_is_refused(demo: Demo, ada: Visitor) -> None:
+    """A token is good for one session only."""
+    stolen = demo.visitor().csrf()
+    assert 403 == ada.client.post("/devices/end-others", data={"csrf": stolen}).status_code
+
+
+def test_csrf_token_from_before_the_login_is_refused(visitor: Visitor) -> None:
+    """The login exchanges the CSRF token too, and the page says what happened."""
+    before = visitor.csrf()
+    visitor.log_in()
+    answer = visitor.client.post("/cart/add", data={"csrf": before, "item": "scarf"})
+    assert (403, True) == (answer.status_code, "another session" in answer.text)
+
+
+def test_refused_form_without_a_cookie_explains_secure(visitor: Visitor) -> None:
+    """Who sends no cookie at all learns why a browser may have dropped it."""
+    answer = visitor.client.post("/login", data={"csrf": "x"})
+    assert (403, True) == (answer.status_code, "sent no session cookie" in answer.text)
+
+
+@pytest.mark.parametrize("garbage", GARBAGE)
+@pytest.mark.parametrize("path", FIELDS)
+def test_garbage_in_every_field(ada: Visitor, path: str, garbage: bytes) -> None:
+    """No field's content breaks the site or reaches a header."""
+    token = ada.csrf("/shop").encode()
+    for name in FIELDS[path]:
+        answer = ada.client.post(
+            path,
+            content=b"csrf=" + token + b"&" + name.encode() + b"=" + garbage,
+            headers={"content-type": "application/x-www-form-urlencoded"},
+        )
+        assert answer.status_code in (303, 400, 403)
+        assert "a" not in answer.cookies
+        assert "<script>alert" not in answer.text
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (b"&".join(b"a=1" for _ in range(21)), "application/x-www-form-urlencoded"),
+        (b"csrf=" + b"x" * 17_000, "application/x-www-form-urlencoded"),
+        (b"no boundary", "multipart/form-data"),
+        (UPLOAD, "multipart/form-data; boundary=b"),
+        (b'{"csrf": 1}', "application/json"),
+        (b"\xff\xfe", "nonsense"),
+    ],
+)
+def test_garbage_as_a_form(ada: Visitor, content: bytes, kind: str) -> None:
+    """A body that is no form of ours is refused as a page."""
+    answer = ada.client.post("/cart/add", content=content, headers={"content-type": kind})
+    assert answer.status_code in (400, 403)
+    assert "</html>" in answer.text
+
+
+# Shop and race.
+
+
+def test_cart_survives_the_login(visitor: Visitor) -> None:
+    """What was put into the cart before a login is there after it."""
+    visitor.send("/cart/add", item="scarf")
+    visitor.log_in()
+    assert 'data-testid="line-scarf"' in visitor.get("/cart").text
+
+
+def test_cart_adds_up(ada: Visitor) -> None:
+    """Prices are exact."""
+    for item in ("scarf", "lavender", "lavender"):
+        ada.send("/cart/add", item=item)
+    assert 'data-testid="total">€ 57.00' in ada.get("/checkout").text
+
+
+def test_article_is_taken_out(ada: Visitor) -> None:
+    """Taking out one article leaves the others."""
+    ada.send("/cart/add", item="scarf")
+    ada.send("/cart/add", item="brush")
+    ada.send("/cart/remove", "/cart", item="scarf")
+    assert ["brush"] == re.findall(r'data-testid="line-(\w+)"', ada.get("/cart").text)
+
+
+def test_order_empties_the_cart(ada: Visitor) -> None:
+    """After the order the cart is empty, and a second one says nothing."""
+    ada.send("/cart/add", item="scarf")
+    ada.send("/checkout", "/checkout")
+    assert "Thank you" in ada.get("/shop").text
+    ada.send("/checkout", "/shop")
+    assert "Thank you" not in ada.get("/shop").text
+
+
+def test_flash_is_shown_once(ada: Visitor) -> None:
+    """A message is on the next page and on no later one."""
+    ada.send("/cart/add", item="scarf")
+    texts = [ada.get("/shop").text, ada.get("/shop").text]
+    assert [1, 0] == [text.count('data-testid="flash"') for text in texts]
+
+
+@pytest.mark.parametrize("how", ["edit", "assign"])
+def test_overlapping_requests(demo: Demo, ada: Visitor, how: str) -> None:
+    """Ten overlapping edits all count; ten assignments do not."""
+    token = ada.csrf("/race")
+    counts = asyncio.run(overlap(demo, str(ada.cookie), {"csrf": token, "how": how}))
+    assert 10 == len(counts)
+    counted = ada.get("/race/count").json()["count"]
+    assert counted == 10 if how == "edit" else counted < 10
+
+
+async def overlap(demo: Demo, cookie: str, fields: dict[str, str]) -> list[Any]:
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(demo.app),
+        base_url="https://testserver",
+        headers={"accept": "application/json", "cookie": f"{COOKIE}={cookie}"},
+    ) as client:
+        calls = [client.post("/race/add", data=fields) for _ in range(10)]
+        answers = await asyncio.gather(*calls)
+    return [answer.raise_for_status().json() for answer in answers]
+
+
+def test_race_without_a_script(visitor: Visitor) -> None:
+    """Without JavaScript a button of the race adds one and comes back."""
+    answer = visitor.send("/race/add", "/race", how="edit")
+    assert "/race" == answer.headers["location"]
+    assert {"count": 1} == visitor.get("/race/count").json()
+
+
+# Devices.
+
+PHONE = (
+    "Mozilla/5.0 (iPhone; CPU iPhone OS 17_5 like Mac OS X) AppleWebKit/605.1.15 "
+    "(KHTML, like Gecko) Version/17.5 Mobile/15E148 Safari/604.1"
+)
+
+
+def device_ids(page: str) -> list[str]:
+    return re.findall(r'name="id" value="([^"]+)"', page)
+
+
+def test_devices_are_told_apart(demo: Demo) -> None:
+    """Each device is listed with its browser and system, this one first and marked."""
+    demo.visitor(agent=PHONE).log_in()
+    this = demo.visitor(agent="Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko Firefox/140.0")
+    this.log_in()
+    titles = re.findall(r"<h2>(.*?)</h2>", this.get("/devices").text, re.DOTALL)
+    assert ["Firefox 140 on Linux", "Mobile Safari 17 on iOS 17"] == [
+        title.partition("<")[0].strip() for title in titles
+    ]
+    assert [True, False] == ["This device" in title for title in titles]
+
+
+@pytest.mark.parametrize("agent", ["", "x" * 600, "<script>", "Mozilla/5.0 (" + "(" * 400])
+def test_odd_agents_are_listed(demo: Demo, agent: str) -> None:
+    """A browser that names itself oddly, or not, is a device all the same."""
+    odd = demo.visitor(agent=agent)
+    odd.log_in()
+    assert 200 == odd.get("/devices").status_code
+
+
+def test_other_device_is_ended(demo: Demo, ada: Visitor) -> None:
+    """Ending a device logs it out."""
+    other = demo.visitor("user:ada")
+    listed = device_ids(ada.get("/devices").text)[1]
+    ada.send("/devices/end", "/devices", id=listed)
+    assert [True, False] == [ada.is_logged_in(), other.is_logged_in()]
+
+
+def test_this_device_is_ended(ada: Visitor) -> None:
+    """Ending this device is a logout."""
+    listed = device_ids(ada.get("/devices").text)[0]
+    assert "/goodbye" == ada.send("/devices/end", "/devices", id=listed).headers["location"]
+    assert not ada.is_logged_in()
+
+
+def test_nobody_ends_a_strangers_device(demo: Demo, ada: Visitor) -> None:
+    """A session's id is no secret, but only its owner can end it."""
+    grace = demo.visitor("user:grace")
+    listed = device_ids(grace.get("/devices").text)[0]
+    ada.send("/devices/end", "/devices", id=listed)
+    assert "over already" in ada.get("/shop").text
+    assert grace.is_logged_in()
+
+
+def test_all_other_devices_are_ended(demo: Demo, ada: Visitor) -> None:
+    """Ending all others leaves this one, and other users alone."""
+    others = [demo.visitor("user:ada"), demo.visitor("user:ada"), demo.visitor("user:grace")]
+    ada.send("/devices/end-others", "/devices")
+    assert "2 other devices logged out" in ada.get("/shop").text
+    assert [True, False, False, True] == [each.is_logged_in() for each in (ada, *others)]
+
+
+# What is where.
+
+
+def test_inside_shows_the_browsers_half(ada: Visitor) -> None:
+    """The 64 characters are there, whole and in order, once one asks."""
+    page = ada.get("/inside").text
+    characters = re.search(r'data-testid="token">(.*?)</p>', page, re.DOTALL)
+    assert characters is not None
+    assert ada.cookie == re.sub(r"<[^>]+>", "", characters[1])
+
+
+def test_inside_shows_the_stores_half(demo: Demo, ada: Visitor) -> None:
+    """The store's half shows what the store holds, and neither secret nor value."""
+    ada.send("/cart/add", item="scarf")
+    page = ada.get("/inside").text
+    browsers, stores = page.split('data-testid="store-side"')[0], half(page)
+    token = parse(str(ada.cookie))
+    assert token is not None
+    (record,) = demo.store.memory.by_subject("user:ada", 0)
+    assert read_payload(record.payload).seed_digest.hex() in stores
+    assert record.revision[4:].hex() not in browsers
+    for secret in (token.seed.hex(), token.proof.hex(), str(ada.cookie), "scarf"):
+        assert secret not in stores
+    assert token.seed.hex() in browsers
+    assert "scarf" in page
+
+
+def half(page: str) -> str:
+    found = re.search(r'data-testid="store-side".*?</section>', page, re.DOTALL)
+    assert found is not None
+    return found[0]
+
+
+def test_inside_before_there_is_a_session(visitor: Visitor) -> None:
+    """Where nothing is held, the page says so."""
+    assert "Nothing is anywhere" in visitor.get("/inside").text
+
+
+# Headers and errors.
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/login", "/register", "/shop", "/cart", "/race", "/devices", "/inside", "/x"]
+)
+def test_pages_are_hardened_and_kept_in_no_cache(ada: Visitor, path: str) -> None:
+    """Every page forbids what it does not need, and every cache."""
+    headers = ada.get(path).headers
+    assert "no-store" == headers["cache-control"]
+    assert "nosniff" == headers["x-content-type-options"]
+    assert "same-origin" == headers["referrer-policy"]
+    assert "default-src 'none'" in headers["content-security-policy"]
+    assert "unsafe" not in headers["content-security-policy"]
+
+
+@pytest.mark.parametrize("path", ["/", "/login", "/register", "/shop", "/race", "/inside"])
+def test_pages_have_no_inline_script_or_style(ada: Visitor, path: str) -> None:
+    """The pages need nothing that their own policy forbids, and nothing from elsewhere."""
+    page = ada.get(path).text
+    assert [] == re.findall(r"<script(?![^>]*src=)|<style|\sstyle=|\son\w+=|https?://", page)
+
+
+def test_static_files_may_be_cached(visitor: Visitor) -> None:
+    """A static file is asked for again, and costs no session."""
+    answer = visitor.get("/static/style.css")
+    assert (200, "no-cache") == (answer.status_code, answer.headers["cache-control"])
+
+
+def test_static_files_end_at_their_folder(ada: Visitor) -> None:
+    """No path leads from the static files to others."""
+    for path in ("/static/%2e%2e/app.py", "/static/..%2fapp.py", "/static/nothing", "/static/"):
+        assert 404 == ada.get(path).status_code
+
+
+def test_outage_is_a_page_and_no_logout(demo: Demo, ada: Visitor) -> None:
+    """While the store is away people see a page, keep their cookie, and are back afterwards."""
+    demo.store.out = True
+    answer = ada.get("/shop")
+    assert (503, True) == (answer.status_code, "closed for a moment" in answer.text)
+    assert answer.headers["retry-after"].isdigit()
+    assert "set-cookie" not in answer.headers
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+    demo.store.out = False
+    assert ada.is_logged_in()
+
+
+def test_outage_while_writing_is_the_same_page(demo: Demo, ada: Visitor) -> None:
+    """A form that could not be kept is answered with the page for outages."""
+    token = ada.csrf("/shop")
+    demo.store.read_only = True
+    answer = ada.client.post("/cart/add", data={"csrf": token, "item": "scarf"})
+    assert (503, True) == (answer.status_code, "closed for a moment" in answer.text)
+
+
+def test_outage_is_no_page_for_scripts(demo: Demo, ada: Visitor) -> None:
+    """A script gets the bare 503."""
+    demo.store.out = True
+    answer = ada.get("/race/count", headers={"accept": "application/json"})
+    assert (503, "text/plain") == (
+        answer.status_code,
+        answer.headers["content-type"].partition(";")[0],
+    )
+
+
+def test_outage_leaves_static_files(demo: Demo, ada: Visitor) -> None:
+    """What needs no session is served without the store."""
+    demo.store.out = True
+    assert 200 == ada.get("/static/style.css").status_code
+
+
+def test_lifespan(demo: Demo) -> None:
+    """The site starts and stops with its server, sweeping in between."""
+    with TestClient(demo.app) as client:
+        assert 200 == client.get("/static/style.css").status_code
+
+
+def test_fault_is_a_page(demo: Demo, ada: Visitor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fault of ours is answered in the site's design, and tells nothing of itself."""
+
+    def fail(subject: str) -> None:
+        raise RuntimeError("secret detail")
+
+    monkeypatch.setattr(demo.users, "find", fail)
+    answer = ada.get("/shop")
+    assert (500, True) == (answer.status_code, "fell off its hanger" in answer.text)
+    assert "secret detail" not in answer.text
+
+
+# Users and the server.
+
+
+def test_users_are_kept_in_a_private_file(tmp_path: Path) -> None:
+    """A registered user is there after a restart, in a file that only its owner reads."""
+    path = tmp_path / "users.sqlite3"
+    hasher = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+    first = Users(path, hasher)
+    asyncio.run(first.register("mary", "Mary", "kept in a drawer"))
+    first.close()
+    second = Users(path, hasher)
+    found = asyncio.run(second.login("mary", "kept in a drawer"))
+    second.close()
+    assert ("Mary", 0o600) == (found and found.name, path.stat().st_mode & 0o777)
+
+
+def test_port_that_is_taken_is_named() -> None:
+    """A port in use is said to be, with a way out."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(ConfigurationError, match=f"expected port {port} to be free"):
+            run(host="127.0.0.1", port=port, store_url="memory:")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"port": 70_000, "store_url": "memory:"},
+        {"host": "no.such.host.invalid", "port": 0, "store_url": "memory:"},
+        {"port": 0, "store_url": "nonsense:"},
+        {"port": 0, "store_url": "sqlite:////no/such/folder/sessions.sqlite3"},
+    ],
+)
+def test_server_that_cannot_begin_says_why(options: dict[str, Any]) -> None:
+    """An address or a store that cannot work is an error with words, not a traceback."""
+    with pytest.raises(ConfigurationError):
+        run(**options)
