@@ -1,29 +1,16 @@
-"""For tests: a clock to move, a log-in for every test client, and the contract of stores.
-
-To test a store of your own, subclass the contract and override its one fixture; what the store
-cannot do is declared as a class attribute, and its documentation says so too:
-
-    class TestMyStore(StoreContract):
-        lists = False
-
-        @pytest.fixture
-        def store(self):
-            return MyStore(client)
-"""
+"""What every store promises, as tests: subclass one of the two classes."""
 
 import asyncio
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar
 
 import pytest
 
-from coatcheck.errors import Collision, ConfigurationError
+from coatcheck.errors import Collision
 from coatcheck.record import Record, next_revision
-from coatcheck.session import Session
-from coatcheck.sessions import AsyncSessions, Sessions
 from coatcheck.store import (
     GONE,
     SAVED,
@@ -34,84 +21,11 @@ from coatcheck.store import (
     Store,
     Sweepable,
 )
+from coatcheck.testing.clock import NOW
 
-__all__ = ["AsyncStoreContract", "Clock", "StoreContract", "login"]
+__all__ = ["AsyncStoreContract", "StoreContract", "changed", "ident", "record", "revision"]
 
-NOW = 1_800_000_000_000
 HOUR = 3_600_000
-
-
-class Clock:
-    """A clock that stands until it is moved; pass it as `clock=`. Seconds since the epoch."""
-
-    def __init__(self, now: float = NOW / 1000) -> None:
-        self.now = now
-
-    def __call__(self) -> float:
-        return self.now
-
-    def move(self, seconds: float) -> None:
-        """Go forwards, or back."""
-        self.now += seconds
-
-
-def login(
-    client: Any,
-    sessions: Sessions | AsyncSessions,
-    subject: str,
-    *,
-    remember: bool = False,
-    values: Mapping[str, Any] | None = None,
-) -> str:
-    """Log a test client in without its site's login page; returns the session's id.
-
-    Works with the clients of Starlette, FastAPI, httpx and requests (`client.cookies.set`), Flask,
-    Quart and WebTest (`client.set_cookie`), Django (`client.cookies[name]`) and aiohttp
-    (`client.session.cookie_jar`). `values` are put into the session.
-    """
-    if isinstance(sessions, AsyncSessions):
-        session, header = _in_a_loop(lambda: _alogged_in(sessions, subject, remember, values))
-    else:
-        session = sessions.open(None)
-        _fill(session, subject, remember, values)
-        header = sessions.commit(session)[0]
-    _give(client, *header.split(";")[0].split("=", 1))
-    return str(session.id)
-
-
-async def _alogged_in(
-    sessions: AsyncSessions, subject: str, remember: bool, values: Mapping[str, Any] | None
-) -> tuple[Session, str]:
-    session = await sessions.open(None)
-    _fill(session, subject, remember, values)
-    return session, (await sessions.commit(session))[0]
-
-
-def _fill(session: Session, subject: str, remember: bool, values: Mapping[str, Any] | None) -> None:
-    session.login(subject, remember=remember)
-    session.update(values or {})
-
-
-def _in_a_loop(run: Callable[[], Any]) -> Any:
-    """The coroutine's result, from a thread of its own: the test may be inside a loop already."""
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(lambda: asyncio.run(run())).result()
-
-
-def _give(client: Any, name: str, value: str) -> None:
-    if hasattr(client, "set_cookie"):
-        client.set_cookie(name, value)
-    elif hasattr(getattr(client, "cookies", None), "set"):
-        client.cookies.set(name, value)
-    elif hasattr(client, "cookies"):
-        client.cookies[name] = value
-    elif hasattr(getattr(client, "session", None), "cookie_jar"):
-        client.session.cookie_jar.update_cookies({name: value})
-    else:
-        raise ConfigurationError(
-            f"login(): expected a test client that keeps cookies, got {type(client).__name__}; "
-            "set the cookie yourself, as sessions.commit gives it"
-        )
 
 
 def record(id: str = "0" * 31 + "1", **fields: Any) -> Record:
