@@ -1,4 +1,4 @@
-"""HTTP sessions for Python: sync and async, every framework, every store, one set of promises."""
+"""HTTP sessions for Python: sync and async, with one set of promises."""
 
 from coatcheck.context import current
 from coatcheck.cookie import Cookie

@@ -1,6 +1,7 @@
 """The command `coatcheck`: make a key, sweep a store, run the demo."""
 
 import argparse
+import os
 import secrets
 import sys
 from collections.abc import Sequence
@@ -46,7 +47,13 @@ def _key(chosen: argparse.Namespace) -> None:
 
 
 def _sweep(chosen: argparse.Namespace) -> None:
-    with Sessions(from_url(chosen.url)) as sessions:
+    store = from_url(chosen.url)
+    path = getattr(store, "path", None)
+    if path is not None and not os.path.exists(path):
+        raise ConfigurationError(
+            f"sweep: expected a store that is there, got none at {path}; check the URL"
+        )
+    with Sessions(store) as sessions:
         removed = sessions.sweep()
     print(f"removed {removed} expired session{'' if removed == 1 else 's'}")
 

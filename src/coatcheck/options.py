@@ -1,5 +1,6 @@
 """The options of `Sessions` and `AsyncSessions`, checked once, and what needs no store."""
 
+import inspect
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Literal
@@ -9,12 +10,14 @@ from coatcheck.cookie import Cookie
 from coatcheck.errors import ConfigurationError, StoreUnavailable
 from coatcheck.events import Event, Handler
 from coatcheck.lifecycle import Rules
-from coatcheck.lifetime import Lifetime
+from coatcheck.lifetime import LONGEST, Lifetime
 from coatcheck.session import ClientSource, Session
-from coatcheck.store import Carrier
+from coatcheck.store import AsyncStore, Carrier
 from coatcheck.token import Domain
 
-__all__ = ["Configured", "cannot"]
+__all__ = ["Configured", "cannot", "check_store"]
+
+_LEAST, _MOST = 2 * lifecycle.GRACE / 1000, LONGEST / 1000
 
 
 class Configured:
@@ -35,7 +38,7 @@ class Configured:
         on_event: Handler | None,
         clock: Callable[[], float],
     ) -> None:
-        _check_options(cookie, lifetime, max_bytes, outage)
+        _check_options(cookie, lifetime, max_bytes, outage, on_event, clock)
         self.name = cookie.name if name is None else name
         self.cookie = cookie
         self.lifetime = lifetime
@@ -88,14 +91,47 @@ class Configured:
         return session
 
 
-def cannot(what: str) -> ConfigurationError:
+def cannot(what: str, carrier: Carrier | None) -> ConfigurationError:
+    """The error for a capability that the store lacks."""
+    remedy = (
+        "use a server-side store"
+        if carrier is None
+        else ("use a server-side store, or give the cookie store revocations= and end by id")
+    )
     return ConfigurationError(
-        f"Sessions: expected a store that can {what}, got one that cannot; "
-        "use a server-side store, or give the cookie store revocations="
+        f"Sessions: expected a store that can {what}, got one that cannot; {remedy}"
     )
 
 
-def _check_options(cookie: object, lifetime: object, max_bytes: object, outage: object) -> None:
+def check_store(store: object, wanted: type) -> None:
+    """Refuse what is no store, and a store of the other kind, whose answers nobody would await."""
+    asynchronous = wanted is AsyncStore
+    kind = "AsyncSessions" if asynchronous else "Sessions"
+    if hasattr(store, "revocations"):  # of a cookie store
+        store = store.revocations
+        if store is None:
+            return
+    load = getattr(store, "load", None)
+    if not callable(load) or inspect.isclass(store):
+        raise _wrong("store", "a store", store, "make one, such as MemoryStore()", kind)
+    if inspect.iscoroutinefunction(load) is not asynchronous:
+        expected = "an asynchronous store" if asynchronous else "a synchronous store"
+        remedy = f"give it {'Async' if asynchronous else 'no Async'}…Store, or take the other class"
+        raise _wrong("store", expected, type(store).__name__, remedy, kind)
+
+
+def _check_options(
+    cookie: object,
+    lifetime: object,
+    max_bytes: object,
+    outage: object,
+    on_event: object,
+    clock: object,
+) -> None:
+    if on_event is not None and not callable(on_event):
+        raise _wrong("on_event", "a function of one event, or None", on_event, "pass a function")
+    if not callable(clock):
+        raise _wrong("clock", "a function that gives seconds", clock, "pass time.time")
     if not isinstance(cookie, Cookie):
         raise _wrong("cookie", "a coatcheck.Cookie", cookie, 'pass Cookie("name")')
     if not isinstance(lifetime, Lifetime):
@@ -106,16 +142,17 @@ def _check_options(cookie: object, lifetime: object, max_bytes: object, outage: 
         raise _wrong("outage", '"refuse" or "anonymous"', outage, "choose one of the two")
 
 
-def _wrong(option: str, expected: str, got: object, remedy: str) -> ConfigurationError:
-    return ConfigurationError(
-        f"Sessions: expected {option} to be {expected}, got {got!r}; {remedy}"
-    )
+def _wrong(
+    option: str, expected: str, got: object, remedy: str, kind: str = "Sessions"
+) -> ConfigurationError:
+    return ConfigurationError(f"{kind}: expected {option} to be {expected}, got {got!r}; {remedy}")
 
 
 def _name_bytes(name: object) -> bytes:
-    if not isinstance(name, str) or not 1 <= len(name.encode("utf-8", "replace")) <= 255:
+    encoded = name.encode("utf-8", "ignore") if isinstance(name, str) else b""
+    if not 1 <= len(encoded) <= 255 or encoded.decode() != name:
         raise _wrong("name", "1 to 255 bytes of text", name, "pass a short name of the site")
-    return name.encode()
+    return encoded
 
 
 def _renewal_ms(renew_after: float | timedelta | None, carrier: Carrier | None) -> int | None:
@@ -125,6 +162,6 @@ def _renewal_ms(renew_after: float | timedelta | None, carrier: Carrier | None) 
     seconds = renew_after.total_seconds() if isinstance(renew_after, timedelta) else renew_after
     if carrier is not None:
         raise _wrong("renew_after", "None", seconds, "a cookie that is the record has no proof")
-    if not isinstance(seconds, int | float) or not seconds * 1000 > 2 * lifecycle.GRACE:
+    if not isinstance(seconds, int | float) or not _LEAST < seconds < _MOST:
         raise _wrong("renew_after", "more than 120 seconds", seconds, "pass 900, say")
     return round(seconds * 1000)

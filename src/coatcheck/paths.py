@@ -18,7 +18,7 @@ class Patterns:
     __slots__ = ("_exact", "_prefixes")
 
     def __init__(self, option: str, patterns: Iterable[str]) -> None:
-        if isinstance(patterns, str):
+        if isinstance(patterns, str) or not isinstance(patterns, Iterable):
             raise _wrong(option, patterns)
         listed = list(patterns)
         for pattern in listed:

@@ -14,6 +14,7 @@ ever added at the end, with a default, so that each release reads its predecesso
 
 import msgspec
 
+from coatcheck.errors import StoreUnavailable
 from coatcheck.sealing import NONCE, BadSeal, Sealer
 
 __all__ = [
@@ -43,8 +44,9 @@ class Unreadable(Exception):
     """The bytes are no record of ours, or were changed since we wrote them."""
 
 
-class NewerFormat(Exception):
-    """The bytes were written by a newer release of coatcheck."""
+class NewerFormat(StoreUnavailable):
+    """The bytes were written by a newer release of coatcheck: left alone, and no reason to log
+    anybody out."""
 
 
 class Record(msgspec.Struct, frozen=True, array_like=True):
@@ -146,6 +148,9 @@ def _check_version(data: bytes) -> None:
     if not data:
         raise Unreadable("a record is empty")
     if data[0] > _VERSION:
-        raise NewerFormat(f"expected record format {_VERSION} or older, got {data[0]}")
+        raise NewerFormat(
+            f"expected a record of format {_VERSION} or older, got {data[0]}, which a newer "
+            "release of coatcheck wrote; let this process run the newer one too"
+        )
     if data[0] < _VERSION:
         raise Unreadable(f"expected record format {_VERSION}, got {data[0]}")

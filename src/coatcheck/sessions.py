@@ -21,7 +21,7 @@ from coatcheck.events import Handler
 from coatcheck.lifecycle import End, Ending, Plan, Write
 from coatcheck.lifetime import Lifetime
 from coatcheck.listing import SessionInfo, describe, is_id
-from coatcheck.options import Configured, cannot
+from coatcheck.options import Configured, cannot, check_store
 from coatcheck.record import Record
 from coatcheck.session import ClientSource, Session
 from coatcheck.store import (
@@ -69,6 +69,7 @@ class Sessions(Configured):
         on_event: Handler | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        check_store(store, Store)
         carrier = store if isinstance(store, CarrierStore) else None
         super().__init__(
             carrier=carrier,
@@ -133,7 +134,8 @@ class Sessions(Configured):
         the last call's answer being the whole one. `failed` says that the response is an error:
         then edits and login are dropped, and only `logout()` is kept. Raises `StoreUnavailable`
         or `Contention` (answer 503, and set no cookie), `UnsupportedValue`, `SessionTooLarge`,
-        `CookieTooLarge`; whichever it is, nothing of this request's edits was written.
+        `CookieTooLarge`. Whichever it is, nothing of this request's edits was written, unless
+        the store wrote them and only its answer was lost.
         """
         if failed:
             lifecycle.abandon(session)
@@ -144,8 +146,12 @@ class Sessions(Configured):
                 write = self._end_first(session, plan, plan.end)
             if write is not None:
                 answer = self._answer(session, write)
-                if answer is not SAVED:
+                if answer is not SAVED and write.essential:
                     self._insist(session, answer)
+                elif answer is not SAVED:
+                    self._tell(
+                        events.Skipped(session_id=session.id, error="another save came first")
+                    )
         return lifecycle.cookies(self._rules, session)
 
     def list_for(self, subject: str) -> list[SessionInfo]:
@@ -275,11 +281,14 @@ class Sessions(Configured):
         store: object = self._store
         if self._carrier is None and isinstance(store, Listable):
             return store
-        raise cannot("list sessions by subject")
+        raise cannot("list sessions by subject", self._carrier)
 
     def _revocable(self, subject: str | None) -> Store:
         if self._store is None or (self._carrier is not None and subject is not None):
-            raise cannot("end a session of another browser" + (" by subject" if subject else ""))
+            raise cannot(
+                "end a session of another browser" + (" by subject" if subject else ""),
+                self._carrier,
+            )
         return self._store
 
 
@@ -299,6 +308,7 @@ class AsyncSessions(Configured):
         on_event: Handler | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        check_store(store, AsyncStore)
         carrier = store if isinstance(store, AsyncCarrierStore) else None
         super().__init__(
             carrier=carrier,
@@ -363,19 +373,24 @@ class AsyncSessions(Configured):
         the last call's answer being the whole one. `failed` says that the response is an error:
         then edits and login are dropped, and only `logout()` is kept. Raises `StoreUnavailable`
         or `Contention` (answer 503, and set no cookie), `UnsupportedValue`, `SessionTooLarge`,
-        `CookieTooLarge`; whichever it is, nothing of this request's edits was written.
+        `CookieTooLarge`. Whichever it is, nothing of this request's edits was written, unless
+        the store wrote them and only its answer was lost.
         """
         if failed:
             lifecycle.abandon(session)
         plan = lifecycle.settle(self._rules, session, self._now())
         if plan is not None:
-            write = (
-                plan.write if plan.end is None else await self._end_first(session, plan, plan.end)
-            )
+            write = plan.write
+            if plan.end is not None:
+                write = await self._end_first(session, plan, plan.end)
             if write is not None:
                 answer = await self._answer(session, write)
-                if answer is not SAVED:
+                if answer is not SAVED and write.essential:
                     await self._insist(session, answer)
+                elif answer is not SAVED:
+                    self._tell(
+                        events.Skipped(session_id=session.id, error="another save came first")
+                    )
         return lifecycle.cookies(self._rules, session)
 
     async def list_for(self, subject: str) -> list[SessionInfo]:
@@ -505,9 +520,12 @@ class AsyncSessions(Configured):
         store: object = self._store
         if self._carrier is None and isinstance(store, AsyncListable):
             return store
-        raise cannot("list sessions by subject")
+        raise cannot("list sessions by subject", self._carrier)
 
     def _revocable(self, subject: str | None) -> AsyncStore:
         if self._store is None or (self._carrier is not None and subject is not None):
-            raise cannot("end a session of another browser" + (" by subject" if subject else ""))
+            raise cannot(
+                "end a session of another browser" + (" by subject" if subject else ""),
+                self._carrier,
+            )
         return self._store

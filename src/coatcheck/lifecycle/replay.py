@@ -4,12 +4,11 @@ import os
 from hmac import compare_digest
 
 from coatcheck import record as records
-from coatcheck.errors import StoreUnavailable
 from coatcheck.events import Revoked
 from coatcheck.lifecycle.resume import REPLACED
 from coatcheck.lifecycle.rules import End, Rules, Write
 from coatcheck.lifetime import LONGEST
-from coatcheck.record import Body, NewerFormat, Record
+from coatcheck.record import Body, Record
 from coatcheck.session import Origin, Session
 from coatcheck.store import Gone, Saved
 
@@ -21,7 +20,7 @@ _OVER = b"\x01over"
 def replay(session: Session, answer: Record | Gone | Saved) -> None:
     """Begin again after a refused write, with the record found instead of the expected one.
 
-    Raises `StoreUnavailable` where a newer release wrote it.
+    Raises `NewerFormat` where a newer release wrote it.
     """
     origin = session._origin
     if origin is None:  # a new session's id was taken
@@ -42,8 +41,6 @@ def _still_ours(origin: Origin, record: Record) -> tuple[Origin, Body] | None:
         stored = records.open_body(head.body, origin.sealer, record.id)
     except records.Unreadable:
         return None
-    except NewerFormat as error:
-        raise StoreUnavailable(f"the session was written by a newer release: {error}") from None
     return Origin(origin.token, record, head, origin.sealer, origin.proof), stored
 
 

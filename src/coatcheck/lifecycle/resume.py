@@ -17,10 +17,9 @@ import msgspec
 
 from coatcheck import record as records
 from coatcheck import token as tokens
-from coatcheck.errors import StoreUnavailable
 from coatcheck.events import CopiedCookie, Event, Refused, Unreadable
 from coatcheck.lifecycle.rules import GRACE, Claim, Ending, Rules
-from coatcheck.record import Body, Head, NewerFormat, Record
+from coatcheck.record import Body, Head, Record
 from coatcheck.sealing import Plain, Seal
 from coatcheck.session import Origin, Refusal, Session
 from coatcheck.store import Carrier
@@ -90,13 +89,10 @@ def resume(
     """Make the session what the one good cookie says; returns what to end and what to tell.
 
     Several good ones (one planted by a neighbouring host, say) are as bad as none. Raises
-    `StoreUnavailable` where a newer release wrote the record: that is no reason to drop it.
+    `NewerFormat` where a newer release wrote the record: that is no reason to drop it.
     """
     judge = _judge if rules.carrier is None else _judge_carried
-    try:
-        verdicts = [judge(claim, record, now) for claim, record in found]
-    except NewerFormat as error:
-        raise StoreUnavailable(f"the session was written by a newer release: {error}") from None
+    verdicts = [judge(claim, record, now) for claim, record in found]
     if len(verdicts) == 1 and verdicts[0].origin is not None:
         session._start_from(verdicts[0].origin, verdicts[0].stored)
         session._with_previous = verdicts[0].with_previous

@@ -26,6 +26,9 @@ def settle(rules: Rules, session: Session, now: int) -> Plan | None:
     Raises `UnsupportedValue`, `SessionTooLarge`, `CookieTooLarge`.
     """
     session._edits.settle()
+    origin = session._origin
+    if rules.carrier is not None and origin is not None and origin.record.expires_at <= now:
+        session._lose()  # a store would say so itself
     end, write = _end(rules, session), _write(rules, session, now)
     return None if end is None and write is None else Plan(end, write)
 
@@ -225,7 +228,8 @@ def _built(
 ) -> Write:
     record, head, body = draft.record, draft.head, session._body()
     data = records.encode_body(body)
-    if len(data) > rules.max_bytes:
+    # What grew under an older, larger limit is only refused when the app changes it.
+    if len(data) > rules.max_bytes and session._is_changed():
         raise _too_large(rules, body, len(data))
     noise = os.urandom(records.NOISE)
     seen_at = max(now, record.seen_at)

@@ -43,11 +43,16 @@ _decode = msgspec.msgpack.Decoder(_Content).decode
 
 
 class _Carrier:
-    def __init__(self, keys: KeyRing) -> None:
+    def __init__(self, keys: KeyRing, revocations: object) -> None:
         if not isinstance(keys, KeyRing):
             raise ConfigurationError(
                 f"CookieStore: expected a KeyRing, got {type(keys).__name__}; "
                 "pass KeyRing(key) with a key that `coatcheck key` made"
+            )
+        if revocations is not None and not callable(getattr(revocations, "load", None)):
+            raise ConfigurationError(
+                "CookieStore: expected revocations to be a store or None, got "
+                f"{type(revocations).__name__}; pass a store, such as SQLiteStore(path)"
             )
         self._keys = keys
 
@@ -93,7 +98,7 @@ class CookieStore(_Carrier):
     """
 
     def __init__(self, keys: KeyRing, *, revocations: Store | None) -> None:
-        super().__init__(keys)
+        super().__init__(keys, revocations)
         self.revocations = revocations
 
 
@@ -101,5 +106,5 @@ class AsyncCookieStore(_Carrier):
     """`CookieStore` beside an asynchronous store."""
 
     def __init__(self, keys: KeyRing, *, revocations: AsyncStore | None) -> None:
-        super().__init__(keys)
+        super().__init__(keys, revocations)
         self.revocations = revocations
