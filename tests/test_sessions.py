@@ -1,0 +1,813 @@
+"""`Sessions`, `AsyncSessions`: options, events, early commits, lists, turns, the store's care."""
+
+import asyncio
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from coatcheck import (
+    AsyncSessions,
+    Client,
+    ConfigurationError,
+    Contention,
+    Cookie,
+    KeyRing,
+    Lifetime,
+    Session,
+    Sessions,
+    StoreUnavailable,
+)
+from coatcheck.events import (
+    Contended,
+    CopiedCookie,
+    Created,
+    LoggedIn,
+    LoggedOut,
+    Refused,
+    Renewed,
+    Revoked,
+    Rotated,
+    Skipped,
+    Swept,
+)
+from coatcheck.record import Record
+from coatcheck.stores.cookie import AsyncCookieStore, CookieStore
+from coatcheck.stores.memory import AsyncMemoryStore, MemoryStore
+from coatcheck.testing import Clock, changed, ident, login
+from coatcheck.testing import record as a_record
+from coatcheck.turns import AsyncTurns, Turns
+from tests.sites import KEY, Browser, Site
+
+
+@pytest.fixture
+def memory() -> Site:
+    return Site("memory", Path())
+
+
+def put(key: str, value: Any) -> Callable[[Any], None]:
+    return lambda session: session.__setitem__(key, value)
+
+
+WRONG_OPTIONS: list[dict[str, Any]] = [
+    {"name": ""},
+    {"name": "x" * 256},
+    {"name": "ü" * 128},
+    {"name": 7},
+    {"name": b"site"},
+    {"name": "\ud800"},
+    {"cookie": "session"},
+    {"cookie": None},
+    {"lifetime": 3600},
+    {"lifetime": None},
+    {"max_bytes": 0},
+    {"max_bytes": -1},
+    {"max_bytes": 1.5},
+    {"max_bytes": True},
+    {"max_bytes": None},
+    {"outage": "ignore"},
+    {"outage": None},
+    {"outage": ["refuse"]},
+    {"renew_after": 120},
+    {"renew_after": 0},
+    {"renew_after": -900},
+    {"renew_after": float("nan")},
+    {"renew_after": float("inf")},
+    {"renew_after": "900"},
+    {"renew_after": True},
+    {"renew_after": timedelta(seconds=120)},
+    {"on_event": "print"},
+    {"clock": 1_800_000_000},
+]
+
+
+class TestOptions:
+    @pytest.mark.parametrize("make", [Sessions, AsyncSessions])
+    @pytest.mark.parametrize("options", WRONG_OPTIONS, ids=repr)
+    def test_a_malformed_option_is_refused(self, make: Any, options: dict[str, Any]) -> None:
+        """When it is made, by its name."""
+        store = MemoryStore() if make is Sessions else AsyncMemoryStore()
+        (name,) = options
+        with pytest.raises(ConfigurationError, match=rf"expected {name}"):
+            make(store, **options)
+
+    @pytest.mark.parametrize(
+        "store", [None, "memory:", MemoryStore, object()], ids=["none", "url", "class", "object"]
+    )
+    @pytest.mark.parametrize("make", [Sessions, AsyncSessions])
+    def test_what_is_no_store_is_refused(self, make: Any, store: object) -> None:
+        """When it is made, not at the first request."""
+        with pytest.raises(ConfigurationError, match="store"):
+            make(store)
+
+    @pytest.mark.parametrize(
+        ("make", "store"),
+        [
+            (Sessions, AsyncMemoryStore()),
+            (AsyncSessions, MemoryStore()),
+            (Sessions, CookieStore(KeyRing(KEY), revocations=AsyncMemoryStore())),  # type: ignore[arg-type]
+            (AsyncSessions, AsyncCookieStore(KeyRing(KEY), revocations=MemoryStore())),  # type: ignore[arg-type]
+        ],
+        ids=["async store", "sync store", "async revocations", "sync revocations"],
+    )
+    def test_a_store_of_the_other_kind_is_refused(self, make: Any, store: object) -> None:
+        """The two are easy to mix up, and the first request would fail in an odd way."""
+        with pytest.raises(ConfigurationError, match="Async"):
+            make(store)
+
+    def test_a_cookie_that_is_the_record_has_nothing_to_renew(self) -> None:
+        """So the option is refused."""
+        with pytest.raises(ConfigurationError, match="renew_after"):
+            Sessions(CookieStore(KeyRing(KEY), revocations=None), renew_after=900)
+
+    def test_the_name_is_the_cookies(self) -> None:
+        """Unless it is given."""
+        assert "session" == Sessions(MemoryStore()).name
+        assert "prefs" == Sessions(MemoryStore(), cookie=Cookie("prefs")).name
+        assert "site" == Sessions(MemoryStore(), name="site").name
+
+    def test_spans_may_be_timedeltas(self, make_site: Callable[..., Site]) -> None:
+        """Renewal too."""
+        site = make_site(renew_after=timedelta(minutes=15))
+        owner = site.browser()
+        owner.login()
+        site.clock.move(900)
+        owner.visit(lambda s: s.subject)
+
+        assert 1 == len(site.events_of(Renewed))
+
+    def test_a_cookie_that_is_not_persistent_has_no_age(
+        self, make_site: Callable[..., Site]
+    ) -> None:
+        """Unless the login is to be remembered."""
+        site = make_site(cookie=Cookie(persistent=False))
+        browser = site.browser()
+        browser.login()
+        assert "Max-Age" not in browser.answers[-1]
+        browser.login(remember=True)
+
+        assert "Max-Age=2592000" in browser.answers[-1]
+
+    def test_whether_other_processes_share_it_is_the_stores_word(self) -> None:
+        """Memory is not shared, and what says nothing is."""
+        carried = Sessions(CookieStore(KeyRing(KEY), revocations=None))
+
+        assert (False, True) == (Sessions(MemoryStore()).is_shared, carried.is_shared)
+
+    def test_no_secret_in_a_repr(self) -> None:
+        """Its name is enough."""
+        assert "Sessions('session')" == repr(Sessions(MemoryStore()))
+
+
+class TestHeader:
+    def test_bytes_and_text_are_the_same(self, site: Site) -> None:
+        """As frameworks give it."""
+        owner = site.browser()
+        owner.login()
+        assert owner.cookie is not None
+
+        assert "user:42" == site.open(owner.cookie).subject
+        assert "user:42" == site.open(owner.cookie.encode()).subject
+
+    def test_a_session_that_may_be_idle_is_told(self, site: Site) -> None:
+        """So that an adapter can skip a commit that would do nothing."""
+        owner = site.browser()
+        owner.visit(put("a", 1))
+        reading, writing = owner.begin(), owner.begin()
+        assert 1 == reading["a"]
+        writing["a"] = 2
+
+        assert (True, False) == (site.sessions.is_idle(reading), site.sessions.is_idle(writing))
+        leaving = owner.begin()
+        leaving.logout()
+        assert False is site.sessions.is_idle(leaving)
+
+
+class TestEvents:
+    def test_each_thing_that_happens_is_told_once(self, make_site: Callable[..., Site]) -> None:
+        """In its order, with the session's id and subject."""
+        site = make_site(renew_after=600)
+        owner = site.browser()
+        owner.visit(put("a", 1))
+        owner.login()
+        owner.visit(lambda s: s.rotate())
+        site.clock.move(600)
+        owner.visit(lambda s: s.subject)
+        owner.visit(lambda s: s.logout())
+        (told_of,) = {event.session_id for event in site.events}
+
+        told = [(type(event), event.subject) for event in site.events]
+        assert [
+            (Created, None),
+            (LoggedIn, "user:42"),
+            (Rotated, "user:42"),
+            (Renewed, "user:42"),
+            (LoggedOut, "user:42"),
+        ] == told
+        assert 32 == len(told_of or "")
+
+    def test_nothing_is_told_of_what_was_not_written(self, site: Site) -> None:
+        """A login that a failed response drops did not happen."""
+        session = site.open()
+        session.login("user:42")
+        site.commit(session, failed=True)
+
+        assert [] == site.events
+
+    def test_a_revocation_is_told(self, server: Site) -> None:
+        """With whose session it was."""
+        session = server.browser().login()
+        server.call("revoke", session.id)
+
+        assert [(session.id, "user:42")] == [
+            (event.session_id, event.subject) for event in server.events_of(Revoked)
+        ]
+
+    @pytest.mark.parametrize("value", ["garbage", "A" * 64])
+    def test_a_refusal_says_why(self, site: Site, value: str) -> None:
+        """And names no more than the public id."""
+        site.open(f"{site.sessions.cookie.full_name}={value}")
+        (event,) = site.events_of(Refused)
+        well_shaped = len(value) == 64 and not site.is_carried
+
+        assert ("unknown" if well_shaped else "malformed") == event.reason
+        assert ("0" * 32 if well_shaped else None) == event.session_id
+
+    def test_a_handler_that_raises_harms_no_request(
+        self, make_site: Callable[..., Site], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """It is logged, and the request goes on."""
+
+        def handler(event: object) -> None:
+            raise ZeroDivisionError
+
+        site = Site("memory", Path())
+        site.sessions = Sessions(site.store, on_event=handler, clock=site.clock)
+        browser = site.browser()
+        browser.login()
+
+        assert "user:42" == browser.begin().subject
+        assert ["coatcheck"] == [entry.name for entry in caplog.records]
+
+    def test_an_event_can_be_logged_whole(self, memory: Site) -> None:
+        """No token, no value."""
+        owner = memory.browser()
+        owner.login()
+        owner.visit(put("secret", "a value"))
+        assert owner.cookie is not None
+        told = repr(memory.events)
+
+        assert "LoggedIn" in told
+        assert "a value" not in told
+        assert owner.cookie.partition("=")[2][22:] not in told
+
+
+class TestEarlyCommits:
+    def test_an_early_commit_is_seen_by_others(self, site: Site) -> None:
+        """Before the response has begun."""
+        session = site.open()
+        session["a"] = 1
+        (header,) = site.commit(session)
+
+        assert {"a": 1} == dict(site.open(header.partition(";")[0]))
+
+    def test_a_later_commit_repeats_the_cookie(self, server: Site) -> None:
+        """The last call's answer is the whole one."""
+        session = server.open()
+        session["a"] = 1
+        early = server.commit(session)
+
+        assert early == server.commit(session)
+
+    def test_a_logout_after_an_early_commit_takes_its_cookie_back(self, site: Site) -> None:
+        """And ends what was just stored."""
+        session = site.open()
+        session.login("user:42")
+        (early,) = site.commit(session)
+        session.logout()
+        (late,) = site.commit(session)
+
+        assert "; Max-Age=0" in late
+        assert None is site.open(early.partition(";")[0]).subject
+
+    def test_a_login_after_an_early_commit_ends_its_token(self, site: Site) -> None:
+        """Law 5 within one request."""
+        session = site.open()
+        session["a"] = 1
+        (early,) = site.commit(session)
+        session.login("user:42")
+        (late,) = site.commit(session)
+
+        assert True is site.open(early.partition(";")[0]).is_new
+        assert ("user:42", 1) == (site.open(late.partition(";")[0]).subject, session["a"])
+
+    def test_edits_count_once_however_often_it_commits(self, server: Site) -> None:
+        """What is stored is not done again."""
+        owner = server.browser()
+        owner.visit(put("n", 0))
+        session = owner.begin()
+        for _ in range(3):
+            session.edit("n", lambda n: n + 1)
+            server.commit(session)
+            server.commit(session)
+            owner.visit(lambda s: s.edit("n", lambda n: n + 100))
+
+        assert {"n": 303} == owner.values()
+
+    def test_a_message_read_stays_read(self, site: Site) -> None:
+        """Over early commits too."""
+        owner = site.browser()
+        owner.visit(lambda s: s.flash("one"))
+        session = owner.begin()
+        assert 1 == len(session.flashes())
+        owner.end(session)
+        session.flash("two")
+        owner.end(session)
+
+        assert [("two", "info")] == owner.begin().flashes()
+
+    def test_what_was_overtaken_once_stays_dropped(self, server: Site) -> None:
+        """After a logout by another request, nothing of this one comes through."""
+        owner = server.browser()
+        owner.login()
+        slow = owner.begin()
+        slow["a"] = 1
+        owner.visit(lambda s: s.logout())
+        assert [] == server.commit(slow)
+        slow["b"] = 2
+
+        assert ([], []) == (server.commit(slow), server.records())
+
+
+class TestLists:
+    def test_a_list_shows_what_a_device_page_needs(self, server: Site) -> None:
+        """The last seen first, with times and clients."""
+        first = server.open(None, Client("203.0.113.9", "Firefox"))
+        first.login("user:42")
+        server.commit(first)
+        server.clock.move(10)
+        second = server.open(None, Client("203.0.113.7", "Chrome"))
+        second.login("user:42")
+        server.commit(second)
+        infos = server.call("list_for", "user:42")
+        now = datetime.fromtimestamp(server.clock(), UTC)
+
+        assert [second.id, first.id] == [info.id for info in infos]
+        assert ["Chrome", "Firefox"] == [info.client.agent for info in infos]
+        assert [now, now, now, now + timedelta(hours=1), "user:42"] == [
+            infos[0].created_at,
+            infos[0].seen_at,
+            infos[0].login_at,
+            infos[0].expires_at,
+            infos[0].subject,
+        ]
+
+    def test_a_list_shows_no_other_subject(self, server: Site) -> None:
+        """Nor anonymous ones, nor what ended."""
+        server.browser().login("user:7")
+        server.browser().visit(put("a", 1))
+        gone = server.browser()
+        gone.login()
+        gone.visit(lambda s: s.logout())
+
+        assert [] == server.call("list_for", "user:42")
+        assert 1 == len(server.call("list_for", "user:7"))
+
+    def test_a_record_of_a_newer_format_is_left_out(self, memory: Site) -> None:
+        """It cannot be shown, and is not touched."""
+        memory.browser().login()
+        (record,) = memory.records()
+        newer = changed(record, payload=b"\x02" + record.payload[1:])
+        memory.store.save(newer, record.revision, int(memory.clock() * 1000))
+
+        assert ([], [newer]) == (memory.call("list_for", "user:42"), memory.records())
+
+    def test_the_cookie_store_cannot_list(self) -> None:
+        """And says so, with what to use instead."""
+        sessions = Sessions(CookieStore(KeyRing(KEY), revocations=MemoryStore()))
+        for call in (sessions.list_for, sessions.revoke_all):
+            with pytest.raises(ConfigurationError, match="server-side store"):
+                call("user:42")
+
+    @pytest.mark.parametrize("id", ["", "x", "0" * 31, "0" * 33, "A" * 32, "%" * 32, "é" * 32])
+    def test_a_malformed_id_revokes_nothing(self, site: Site, id: str) -> None:
+        """And never reaches the store: a form may send anything."""
+        assert False is site.call("revoke", id)
+
+    @pytest.mark.parametrize("id", [None, 7, b"0" * 32])
+    def test_an_id_of_another_type_revokes_nothing(self, site: Site, id: Any) -> None:
+        """Nor does it raise."""
+        assert False is site.call("revoke", id)
+
+    def test_revoking_twice_says_so(self, server: Site) -> None:
+        """The second finds nothing."""
+        session = server.browser().login()
+
+        assert [True, False] == [server.call("revoke", session.id) for _ in range(2)]
+        assert 1 == len(server.events_of(Revoked))
+
+    def test_revoke_all_counts_what_it_ended(self, server: Site) -> None:
+        """Nothing where nobody is logged in."""
+        for _ in range(3):
+            server.browser().login()
+
+        assert [3, 0] == [server.call("revoke_all", "user:42") for _ in range(2)]
+        assert 3 == len(server.events_of(Revoked))
+
+
+class TestStore:
+    def test_sweep_removes_what_expired(self, server: Site) -> None:
+        """In batches, until none is left, told once."""
+        for _ in range(5):
+            server.browser().login()
+        server.clock.move(3600)
+        server.browser().login()
+
+        assert 5 == server.call("sweep")
+        assert [5] == [event.count for event in server.events_of(Swept)]
+        assert 1 == len(server.records())
+
+    def test_ping_asks_the_store(self, site: Site) -> None:
+        """And is content with any answer."""
+        assert None is site.call("ping")
+
+    def test_ping_raises_where_the_store_does_not_answer(self) -> None:
+        """For a health check."""
+
+        class Down(MemoryStore):
+            def load(self, id: str, now: int) -> Record | None:
+                raise StoreUnavailable("expected an answer, got none; wait")
+
+        with pytest.raises(StoreUnavailable):
+            Sessions(Down()).ping()
+
+    def test_sessions_close_their_store(self) -> None:
+        """By a call, or at the end of a with block."""
+        closed: list[str] = []
+
+        class Closing(MemoryStore):
+            def close(self) -> None:
+                closed.append("sync")
+
+        class AsyncClosing(AsyncMemoryStore):
+            async def close(self) -> None:
+                closed.append("async")
+
+        async def block() -> None:
+            async with AsyncSessions(AsyncClosing()) as sessions:
+                assert isinstance(sessions, AsyncSessions)
+
+        with Sessions(Closing()) as sessions:
+            assert isinstance(sessions, Sessions)
+        asyncio.run(block())
+
+        assert ["sync", "async"] == closed
+
+    def test_a_cookie_store_alone_has_nothing_to_sweep_ping_or_close(self) -> None:
+        """Each is fine."""
+        with Sessions(CookieStore(KeyRing(KEY), revocations=None)) as sessions:
+            assert (0, None) == (sessions.sweep(), sessions.ping())  # type: ignore[func-returns-value]
+
+
+class Rivalled(MemoryStore):
+    """A real store in which another process always saves a moment before us."""
+
+    def __init__(self, wins: int) -> None:
+        super().__init__()
+        self.wins = wins
+
+    def save(self, record: Record, expected: bytes, now: int) -> Any:
+        found = self.load(record.id, now)
+        if self.wins and found is not None:
+            self.wins -= 1
+            super().save(changed(found, payload=found.payload), found.revision, now)
+        return super().save(record, expected, now)
+
+
+class TestContention:
+    def test_a_save_is_tried_twenty_times_and_more(self) -> None:
+        """Against a rival who wins twenty times, with an event that counts them."""
+        site = Site("memory", Path(), store=Rivalled(20))
+        owner = site.browser()
+        owner.visit(put("a", 1))
+        owner.visit(put("b", 2))
+
+        assert {"a": 1, "b": 2} == owner.values()
+        assert [20] == [event.tries for event in site.events_of(Contended)]
+
+    def test_a_save_that_never_goes_through_gives_up(self) -> None:
+        """With an error, an event, and nothing written."""
+        site = Site("memory", Path(), store=Rivalled(1000))
+        owner = site.browser()
+        owner.visit(put("a", 1))
+        with pytest.raises(Contention):
+            owner.visit(put("b", 2))
+
+        assert ({"a": 1}, 1) == (owner.values(), len(site.events_of(Contended)))
+
+    def test_a_renewal_that_never_goes_through_is_skipped(self) -> None:
+        """The request only read; it does not fail for it (law 7)."""
+        site = Site("memory", Path(), {"renew_after": 600}, store=Rivalled(1000))
+        owner = site.browser()
+        owner.visit(put("a", 1))
+        site.clock.move(600)
+        session = owner.begin()
+        assert 1 == session["a"]
+
+        assert [] == owner.end(session)
+        assert 1 == len(site.events_of(Skipped) + site.events_of(Contended))
+
+    def test_a_session_that_grew_under_a_larger_limit_is_renewed(self) -> None:
+        """It can be read and kept; only a change of it must respect the new limit."""
+        site = Site("memory", Path(), {"renew_after": 600})
+        owner = site.browser()
+        owner.visit(put("a", "x" * 5000))
+        site.clock.move(600)
+        site.sessions = Sessions(
+            site.store,
+            clock=site.clock,
+            renew_after=600,
+            max_bytes=1000,
+            on_event=site.events.append,
+        )
+        session = owner.begin()
+        assert 5000 == len(session["a"])
+
+        assert 1 == len(owner.end(session))
+
+    def test_a_seen_mark_that_meets_a_newer_format_is_skipped(self) -> None:
+        """The request was served from what it had read (law 7)."""
+        site = Site("memory", Path(), {"renew_after": 600})
+        owner = site.browser()
+        owner.login()
+        site.clock.move(600)
+        owner.visit(lambda s: s.subject)
+        reading = owner.begin()
+        assert "user:42" == reading.subject
+        (record,) = site.records()
+        newer = changed(record, payload=b"\x02" + record.payload[1:])
+        site.store.save(newer, record.revision, int(site.clock() * 1000))
+
+        assert [] == owner.end(reading)
+        assert [newer] == site.records()
+
+
+class TestTogether:
+    def test_threads_lose_no_write(self, memory: Site) -> None:
+        """Eight threads, real ones: all keys survive and all edits count."""
+        owner = memory.browser()
+        owner.visit(put("n", 0))
+        start = threading.Barrier(8)
+
+        def work(number: int) -> None:
+            start.wait()
+            for turn in range(10):
+                session = memory.open(owner.cookie)
+                session[f"key{number}-{turn}"] = turn
+                session.edit("n", lambda n: n + 1)
+                memory.commit(session)
+
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(work, range(8)))
+
+        values = owner.values()
+        assert (80, 81) == (values["n"], len(values))
+
+    def test_tasks_lose_no_write(self) -> None:
+        """Fifty tasks of one event loop."""
+
+        async def run() -> dict[str, Any]:
+            sessions = AsyncSessions(AsyncMemoryStore())
+            first = await sessions.open(None)
+            first["n"] = 0
+            cookie = (await sessions.commit(first))[0].partition(";")[0]
+
+            async def work() -> None:
+                session = await sessions.open(cookie)
+                await asyncio.sleep(0)
+                session.edit("n", lambda n: n + 1)
+                await sessions.commit(session)
+
+            await asyncio.gather(*(work() for _ in range(50)))
+            return dict(await sessions.open(cookie))
+
+        assert {"n": 50} == asyncio.run(run())
+
+    def test_one_sessions_may_serve_one_loop_after_another(self) -> None:
+        """Test clients have a loop for each request."""
+        sessions = AsyncSessions(AsyncMemoryStore())
+
+        async def visit(cookie: str | None) -> str | None:
+            session = await sessions.open(cookie)
+            session.edit("n", lambda n: n + 1, default=0)
+            answers = await sessions.commit(session)
+            return answers[0].partition(";")[0] if answers else cookie
+
+        cookie = asyncio.run(visit(None))
+        for _ in range(3):
+            asyncio.run(visit(cookie))
+        session = asyncio.run(sessions.open(cookie))
+
+        assert {"n": 4} == dict(session)
+
+    def test_a_cancelled_request_leaves_the_others_alone(self) -> None:
+        """Its turn passes on."""
+
+        async def run() -> dict[str, Any]:
+            sessions = AsyncSessions(Slow())
+            first = await sessions.open(None)
+            first["n"] = 0
+            cookie = (await sessions.commit(first))[0].partition(";")[0]
+
+            async def work(number: int) -> None:
+                session = await sessions.open(cookie)
+                session[f"key{number}"] = number
+                await sessions.commit(session)
+
+            tasks = [asyncio.create_task(work(number)) for number in range(6)]
+            for _ in range(5):
+                await asyncio.sleep(0)
+            tasks[0].cancel()
+            tasks[3].cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            return dict(await sessions.open(cookie))
+
+        values = asyncio.run(run())
+        assert {1, 2, 4, 5} <= {value for key, value in values.items() if key != "n"}
+
+
+class Slow(AsyncMemoryStore):
+    """The memory store, with a turn of the loop before each call."""
+
+    async def load(self, id: str, now: int) -> Record | None:
+        await asyncio.sleep(0)
+        return await super().load(id, now)
+
+    async def save(self, record: Record, expected: bytes, now: int) -> Any:
+        await asyncio.sleep(0)
+        return await super().save(record, expected, now)
+
+
+class TestTurns:
+    def test_one_id_is_taken_by_one_thread_at_a_time(self) -> None:
+        """Another id is free meanwhile, and nothing is left over."""
+        turns, inside, most = Turns(), list[int](), list[int]()
+
+        def work(number: int) -> None:
+            with turns.take("same"):
+                inside.append(number)
+                most.append(len(inside))
+                with turns.take(f"other {number}"):
+                    inside.remove(number)
+
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(work, range(200)))
+
+        assert ({1}, {}) == (set(most), turns._waiting)
+
+    def test_a_turn_ends_with_an_error(self) -> None:
+        """The next may come."""
+        turns = Turns()
+        for _ in range(2):
+            with pytest.raises(ZeroDivisionError), turns.take("same"):
+                raise ZeroDivisionError
+
+        assert {} == turns._waiting
+
+    def test_one_id_is_taken_by_one_task_at_a_time(self) -> None:
+        """In the order of coming, and nothing is left over."""
+        turns, log = AsyncTurns(), list[str]()
+
+        async def work(number: int) -> None:
+            async with turns.take("same"):
+                log.append(f"in {number}")
+                await asyncio.sleep(0)
+                log.append(f"out {number}")
+
+        async def run() -> None:
+            await asyncio.gather(*(work(number) for number in range(3)))
+
+        asyncio.run(run())
+
+        assert ["in 0", "out 0", "in 1", "out 1", "in 2", "out 2"] == log
+        assert {} == turns._waiting
+
+    def test_a_cancelled_waiter_leaves_nothing(self) -> None:
+        """Neither its place nor a lock."""
+
+        async def run() -> dict[Any, Any]:
+            turns, release = AsyncTurns(), asyncio.Event()
+
+            async def hold() -> None:
+                async with turns.take("same"):
+                    await release.wait()
+
+            tasks = [asyncio.create_task(hold()) for _ in range(3)]
+            await asyncio.sleep(0)
+            tasks[1].cancel()
+            release.set()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            return dict(turns._waiting)
+
+        assert {} == asyncio.run(run())
+
+
+class Jar:
+    """The least of test clients."""
+
+    def __init__(self) -> None:
+        self.held: dict[str, str] = {}
+
+    def set_cookie(self, name: str, value: str) -> None:
+        self.held[name] = value
+
+
+class TestHelpers:
+    @pytest.mark.parametrize("kind", ["memory", "memory-async"])
+    def test_a_test_client_is_logged_in(self, kind: str) -> None:
+        """Without the site's login page, with values."""
+        site, jar = Site(kind, Path()), Jar()
+        made = login(jar, site.sessions, "user:42", values={"cart": ["tea"]})
+        ((name, value),) = jar.held.items()
+        session = site.open(f"{name}={value}")
+        site.close()
+
+        assert (made, "user:42", {"cart": ["tea"]}) == (session.id, session.subject, dict(session))
+
+    def test_what_keeps_no_cookies_is_refused(self) -> None:
+        """With what to do instead."""
+        with pytest.raises(ConfigurationError, match="set the cookie yourself"):
+            login(object(), Sessions(MemoryStore()), "user:42")
+
+    def test_a_clock_stands_until_it_is_moved(self) -> None:
+        """Forwards, or back."""
+        clock = Clock(100.0)
+        seen = [clock(), clock()]
+        clock.move(5.5)
+        seen.append(clock())
+        clock.move(-10)
+
+        assert [100.0, 100.0, 105.5, 95.5] == [*seen, clock()]
+
+
+def test_two_sites_with_cookies_of_their_own_share_a_store(
+    make_site: Callable[..., Site],
+) -> None:
+    """Two sessions in one request, each with its own token."""
+    shelf = MemoryStore()
+    main = make_site(store=shelf)
+    prefs = make_site(store=shelf, cookie=Cookie("prefs"), lifetime=Lifetime(idle=None))
+    one, other = main.browser(), prefs.browser()
+    one.visit(put("a", 1))
+    other.visit(put("b", 2))
+    both = f"{one.cookie}; {other.cookie}"
+
+    assert ({"a": 1}, {"b": 2}) == (dict(main.open(both)), dict(prefs.open(both)))
+
+
+def test_a_copied_cookie_is_told_with_its_subject(make_site: Callable[..., Site]) -> None:
+    """An operator wants to know whose."""
+    site = make_site(renew_after=600)
+    owner: Browser = site.browser()
+    owned = owner.login().id
+    thief = owner.copy()
+    site.clock.move(600)
+    owner.visit(lambda s: s.subject)
+    owner.visit(lambda s: s.subject)
+    site.clock.move(60)
+    thief.begin()
+
+    assert [(owned, "user:42")] == [
+        (event.session_id, event.subject) for event in site.events_of(CopiedCookie)
+    ]
+
+
+def test_an_id_that_is_taken_costs_another_try() -> None:
+    """A collision of 128 random bits, should it come."""
+
+    class Taken(MemoryStore):
+        first = True
+
+        def create(self, record: Record, now: int) -> None:
+            if self.first:
+                self.first = False
+                super().create(a_record(record.id), now)
+            super().create(record, now)
+
+    site = Site("memory", Path(), store=Taken())
+    owner = site.browser()
+    token: list[str] = []
+
+    def begin(session: Session) -> None:
+        session["a"] = 1
+        token.append(session.csrf_token)
+
+    owner.visit(begin)
+
+    assert ({"a": 1}, True) == (owner.values(), owner.begin().check_csrf(token[0]))
+    assert 2 == len(site.store.page("", 9, int(site.clock() * 1000)))
+    assert ident(1) not in {record.id for record in site.records()}
