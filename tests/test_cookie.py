@@ -1,6 +1,5 @@
 """Cookies: what is read from a Cookie header, what is written to Set-Cookie, what is refused."""
 
-
 import copy
 import dataclasses
 import re

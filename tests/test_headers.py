@@ -3,7 +3,6 @@
 Every rule is tested for both kinds: ASGI's lists of bytes and WSGI's of str.
 """
 
-
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
