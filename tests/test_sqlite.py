@@ -1078,27 +1078,32 @@ asyncio.run(main())
 """
         subprocess.run([sys.executable, "-c", program], check=True)
 
-    def writers(self) -> list[str]:
-        return [thread.name for thread in threading.enumerate() if "coatcheck" in thread.name]
+    @pytest.fixture
+    def writers(self) -> Callable[[], list[str]]:
+        """The names of the threads that this test started."""
+        before = set(threading.enumerate())
+        return lambda: [thread.name for thread in set(threading.enumerate()) - before]
 
-    def test_thread_ends_by_close(self, path: Path) -> None:
+    def test_thread_ends_by_close(self, path: Path, writers: Callable[[], list[str]]) -> None:
         """The thread starts with the first write, ends with close, and starts again after it."""
         store = AsyncSQLiteStore(path, timeout=10)
         asyncio.run(store.load(an_id(1), NOW))
-        assert [] == self.writers()
+        assert [] == writers()
         asyncio.run(store.create(a_record(1), NOW))
-        assert ["coatcheck-sqlite"] == self.writers()
+        assert ["coatcheck-sqlite"] == writers()
         asyncio.run(store.close())
-        assert [] == self.writers()
+        assert [] == writers()
         assert 1 == run(store, lambda store: store.sweep(9, LATER))
 
-    def test_thread_ends_when_idle(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_thread_ends_when_idle(
+        self, path: Path, writers: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """An idle thread ends, so that forgotten stores leave none; the next write starts one."""
         monkeypatch.setattr(_writer, "_IDLE", 0.01)
         store = AsyncSQLiteStore(path, timeout=10)
         for number in (1, 2):
             asyncio.run(store.create(a_record(number), NOW))
-            while self.writers():
+            while writers():
                 os.sched_yield()
         assert 2 == len(run(store, lambda store: store.page("", 9, NOW)))
 

@@ -149,9 +149,7 @@ class Sessions(Configured):
                 if answer is not SAVED and write.essential:
                     self._insist(session, answer)
                 elif answer is not SAVED:
-                    self._tell(
-                        events.Skipped(session_id=session.id, error="another save came first")
-                    )
+                    self._tell(events.Skipped(session_id=session.id, error="refused"))
         return lifecycle.cookies(self._rules, session)
 
     def list_for(self, subject: str) -> list[SessionInfo]:
@@ -388,9 +386,7 @@ class AsyncSessions(Configured):
                 if answer is not SAVED and write.essential:
                     await self._insist(session, answer)
                 elif answer is not SAVED:
-                    self._tell(
-                        events.Skipped(session_id=session.id, error="another save came first")
-                    )
+                    self._tell(events.Skipped(session_id=session.id, error="refused"))
         return lifecycle.cookies(self._rules, session)
 
     async def list_for(self, subject: str) -> list[SessionInfo]:
