@@ -822,9 +822,10 @@ class TestDurable:
         return level
 
     def test_sync(self, store: SQLiteStore) -> None:
-        """A delete is committed with FULL, everything else with NORMAL."""
+        """Deletes and what has a subject (a login, a denial) with FULL, all else with NORMAL."""
         levels = []
         for act in (
+            lambda: store.create(a_record(3, subject=None), NOW),
             lambda: store.create(a_record(), NOW),
             lambda: store.delete(an_id(1), NOW),
             lambda: store.save(a_record(), b"one", NOW),
@@ -833,15 +834,16 @@ class TestDurable:
         ):
             act()
             levels.append(self.level(store))
-        assert [1, 2, 1, 1, 1] == levels
+        assert [1, 2, 2, 1, 1, 1] == levels
 
     def test_async(self, path: Path) -> None:
         """The same for a group: one delete in it, and all of it is."""
 
         async def use(store: AsyncSQLiteStore) -> list[int]:
-            await store.create(a_record(1), NOW)
+            await store.create(a_record(1, subject=None), NOW)
             levels = [self.level(store.sqlite)]
-            await asyncio.gather(store.delete(an_id(1), NOW), store.create(a_record(2), NOW))
+            visitor = a_record(2, subject=None)
+            await asyncio.gather(store.delete(an_id(1), NOW), store.create(visitor, NOW))
             levels.append(self.level(store.sqlite))
             return levels
 
@@ -853,7 +855,7 @@ class TestDurable:
         async def use(store: AsyncSQLiteStore) -> int:
             await store.load(an_id(1), NOW)
             with store._database.transaction():
-                create = asyncio.create_task(store.create(a_record(), NOW))
+                create = asyncio.create_task(store.create(a_record(subject=None), NOW))
                 while not store._database._writing._waiting:
                     await turn(create)
                 delete = asyncio.create_task(store.delete(an_id(1), NOW))
@@ -967,6 +969,7 @@ class TestGroupCommit:
 
     def test_cancelled_after(self, path: Path) -> None:
         """A caller that is cancelled while it is written leaves it whole, and the others alone."""
+        visitors = [a_record(number, subject=None) for number in (1, 2)]
         begun, go_on = threading.Event(), threading.Event()
 
         def hold(_: sqlite3.Connection) -> None:
@@ -978,8 +981,8 @@ class TestGroupCommit:
             with store._database.transaction():
                 tasks: list[asyncio.Task[None]] = [
                     asyncio.create_task(store._writer.do(hold)),
-                    asyncio.create_task(store.create(a_record(1), NOW)),
-                    asyncio.create_task(store.create(a_record(2), NOW)),
+                    asyncio.create_task(store.create(visitors[0], NOW)),
+                    asyncio.create_task(store.create(visitors[1], NOW)),
                 ]
                 await turn(*tasks)
             begun.wait()
@@ -990,7 +993,7 @@ class TestGroupCommit:
             assert isinstance(answers[1], asyncio.CancelledError)
             return await store.page("", 9, NOW)
 
-        assert [a_record(1), a_record(2)] == run(AsyncSQLiteStore(path, timeout=60), use)
+        assert visitors == run(AsyncSQLiteStore(path, timeout=60), use)
 
     def test_loops_one_after_another(self, path: Path) -> None:
         """One store, made outside of any loop, works from one event loop after another."""

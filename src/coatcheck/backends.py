@@ -97,6 +97,8 @@ class Carried:
 
     def write(self, write: Write, now: int) -> Answer:
         """Nothing is written; but what was denied meanwhile must not get a new cookie."""
+        if write.minted:
+            return SAVED  # a new id, which nobody can have denied
         return SAVED if self.load(write.origin.record.id, now) is None else GONE
 
     def end(self, end: End, now: int) -> bool:
@@ -123,6 +125,8 @@ class AsyncCarried:
         return None if self._revocations is None else await self._revocations.load(id, now)
 
     async def write(self, write: Write, now: int) -> Answer:
+        if write.minted:
+            return SAVED  # a new id, which nobody can have denied
         return SAVED if await self.load(write.origin.record.id, now) is None else GONE
 
     async def end(self, end: End, now: int) -> bool:

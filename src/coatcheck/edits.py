@@ -57,7 +57,7 @@ class Edits:
     def start(self, stored: dict[str, bytes]) -> None:
         """Begin with these values, and with nothing done to them."""
         self.data = stored.copy()
-        if self._live:
+        if self._live or self._stale:
             self._live, self._loose, self._stale = {}, {}, {}
         if self.operations or self._wiped:
             self.forget()
@@ -79,6 +79,7 @@ class Edits:
     def assign(self, key: str, value: object) -> None:
         self.data[key] = encode(key, value)
         self.operations[key] = _SET
+        self._stale.pop(key, None)
         self._hold(key, value)
 
     def _hold(self, key: str, value: object) -> None:
@@ -93,6 +94,7 @@ class Edits:
         del self.data[key]
         self._live.pop(key, None)
         self._loose.pop(key, None)
+        self._stale.pop(key, None)
         self.operations[key] = _REMOVED
 
     def wipe(self) -> None:
@@ -121,7 +123,7 @@ class Edits:
                 self._settle(key)
         if self._stale:
             for key in self._changed_though_stale():
-                self.assign(key, self._stale.pop(key)[0])
+                self.assign(key, self._stale[key][0])
 
     def changed_in_place(self) -> list[str]:
         """The keys whose objects are no longer what `data` says."""

@@ -57,7 +57,9 @@ class LoginGate:
 
     `user` loads the user of a subject, plain or async; where it returns None the session ends
     and the request counts as anonymous. `fresh` is how many seconds ago the login may be at most;
-    an older one has to log in again, for views that need a step-up. Raises `ConfigurationError`.
+    an older one has to log in again, for views that need a step-up. CORS preflights carry no cookie
+    and pass; anybody can send one, so where a view answers OPTIONS as it answers GET, turn
+    `preflights` off and put the CORS middleware outside the gate. Raises `ConfigurationError`.
     """
 
     def __init__(
@@ -66,6 +68,8 @@ class LoginGate:
         public: Iterable[str] = (),
         user: Loader | None = None,
         fresh: float | None = None,
+        *,
+        preflights: bool = True,
     ) -> None:
         if not isinstance(login, str) or not _is_page(login):
             raise ConfigurationError(
@@ -80,6 +84,7 @@ class LoginGate:
         self.login = login
         self.user = user
         self.fresh = fresh
+        self.preflights = preflights
         self._public = Patterns("LoginGate(public=…)", public)
 
     def check(self, request: Request, session: Session) -> Verdict:
@@ -97,8 +102,10 @@ class LoginGate:
         """Whether everybody may see this path: the login page, `public=`, and preflights."""
         if request.path == self.login or self._public.match(request.path):
             return True
-        preflight = request.header("access-control-request-method") is not None
-        return request.method == "OPTIONS" and preflight and request.header("origin") is not None
+        if not self.preflights or request.method != "OPTIONS":
+            return False
+        marks = ("origin", "access-control-request-method")
+        return all(request.header(name) is not None for name in marks)
 
     def refuse(self, request: Request) -> Refused:
         """The answer to a request that is not logged in: 303 for a page, 401 for a script."""

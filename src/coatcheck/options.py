@@ -69,6 +69,11 @@ class Configured:
         """Whether `commit` would have nothing to do, and no cookie to send."""
         return lifecycle.is_idle(self._rules, session, self._now())
 
+    def rehearse(self, session: Session) -> None:
+        """Raise what `commit` would raise without asking the store; nothing is written."""
+        if session.accessed and session._fault is None:
+            lifecycle.settle(self._rules, session, self._now())
+
     def _now(self) -> int:
         return int(self._clock() * 1000)
 
@@ -113,7 +118,8 @@ def check_store(store: object, wanted: type) -> None:
             return
     load = getattr(store, "load", None)
     if not callable(load) or inspect.isclass(store):
-        raise _wrong("store", "a store", store, "make one, such as MemoryStore()", kind)
+        got = type(store).__name__  # not itself: a URL may hold a password
+        raise _wrong("store", "a store", got, "make one, such as MemoryStore()", kind)
     if inspect.iscoroutinefunction(load) is not asynchronous:
         expected = "an asynchronous store" if asynchronous else "a synchronous store"
         remedy = f"give it {'Async' if asynchronous else 'no Async'}…Store, or take the other class"

@@ -60,6 +60,9 @@ class Record(msgspec.Struct, frozen=True, array_like=True):
     expires_at: int
     payload: bytes
 
+    def __repr__(self) -> str:
+        return f"Record({self.id!r}, subject={self.subject!r}, expires_at={self.expires_at})"
+
 
 class Head(msgspec.Struct, frozen=True, array_like=True):
     """What the payload says beside the session's values; nothing in it opens anything."""
@@ -79,12 +82,18 @@ class Head(msgspec.Struct, frozen=True, array_like=True):
     agent: str | None
     body: bytes
 
+    def __repr__(self) -> str:
+        return f"Head(created_at={self.created_at}, deadline={self.deadline})"
+
 
 class Body(msgspec.Struct, frozen=True, array_like=True):
     """The session's own content. Each value is encoded by itself, so reading one decodes one."""
 
     values: dict[str, bytes]
     flashes: list[tuple[str, str, str]]
+
+    def __repr__(self) -> str:
+        return f"Body({len(self.values)} values, {len(self.flashes)} messages)"
 
 
 _BROKEN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)

@@ -96,12 +96,14 @@ class Session(MutableMapping[str, Any]):
     _flashed: tuple[tuple[str, str, str], ...] = ()
     _flashes_read: frozenset[str] = frozenset()
     _ended: Origin | None = None  # what logout() ended, until the store knows
+    _lost: Origin | None = None  # what another request ended or re-seeded before our commit
     _said_goodbye = False  # logout() was called: the cookie goes unless a new one is set
     _next: Token | None = None  # minted, not yet committed
 
     # What was done.
     _cookie: str | None = None  # the Set-Cookie value that this response owes the browser
     _closed = False
+    _committing = False
 
     def __init__(self, domain: Domain, opened_at: int, client: ClientSource = None) -> None:
         self._domain = domain
@@ -188,10 +190,10 @@ class Session(MutableMapping[str, Any]):
     def logout(self) -> None:
         """End the session here and in the store. What is left is a new, empty, anonymous one."""
         self._change()
-        if self._muted:
+        if self._muted and (self._lost is None or self._carried):
             return
-        if self._origin is not None:
-            self._ended = self._origin
+        self._ended = self._origin or self._lost or self._ended
+        self._muted = False
         self._said_goodbye = True
         self._cookie = None
         self._become_new()
@@ -334,10 +336,10 @@ class Session(MutableMapping[str, Any]):
 
     def _change(self) -> None:
         self._use()
-        if self._closed:
+        if self._closed or self._committing:
             raise SessionClosed(
-                "session: expected changes before the response begins, got one after; "
-                "change it earlier, or keep what streams in something of your own"
+                "session: expected changes before the response begins, got one after, or while it "
+                "is being committed; change it earlier, or keep what streams in something else"
             )
         if self.degraded:
             raise StoreUnavailable(
@@ -400,6 +402,7 @@ class Session(MutableMapping[str, Any]):
         the response sets no cookie, so it cannot overwrite the other's.
         """
         self._cookie = None
+        self._lost = self._origin
         if self._login is None:
             self._become_new()
             self._muted = True

@@ -141,15 +141,11 @@ class Sessions(Configured):
             lifecycle.abandon(session)
         plan = lifecycle.settle(self._rules, session, self._now())
         if plan is not None:
-            write = plan.write
-            if plan.end is not None:
-                write = self._end_first(session, plan, plan.end)
-            if write is not None:
-                answer = self._answer(session, write)
-                if answer is not SAVED and write.essential:
-                    self._insist(session, answer)
-                elif answer is not SAVED:
-                    self._tell(events.Skipped(session_id=session.id, error="refused"))
+            session._committing = True  # a change now would be forgotten, so it raises
+            try:
+                self._carry_out(session, plan)
+            finally:
+                session._committing = False
         return lifecycle.cookies(self._rules, session)
 
     def list_for(self, subject: str) -> list[SessionInfo]:
@@ -203,6 +199,18 @@ class Sessions(Configured):
 
     # A plan, carried out.
 
+    def _carry_out(self, session: Session, plan: Plan) -> None:
+        write = plan.write
+        if plan.end is not None:
+            write = self._end_first(session, plan, plan.end)
+        if write is None:
+            return
+        answer = self._answer(session, write)
+        if answer is not SAVED and write.essential:
+            self._insist(session, write.origin.record.id, answer)
+        elif answer is not SAVED:
+            self._tell(events.Skipped(session_id=session.id, error="another save came first"))
+
     def _end_first(self, session: Session, plan: Plan, end: End) -> Write | None:
         """End what is to be ended before anything is written; what is to be written then."""
         write = plan.write
@@ -212,9 +220,9 @@ class Sessions(Configured):
         lifecycle.ended(session)
         return write
 
-    def _insist(self, session: Session, answer: Answer) -> None:
+    def _insist(self, session: Session, id: str, answer: Answer) -> None:
         """Another request was faster: do again on what it left what this one did."""
-        with self._turns.take(str(session.id)):
+        with self._turns.take(id):
             for tries in range(1, _TRIES):
                 lifecycle.replay(session, answer)
                 write = self._settled_again(session)
@@ -225,7 +233,7 @@ class Sessions(Configured):
                     self._tell(events.Contended(session_id=write.origin.record.id, tries=tries))
                     return
                 self._pause(random.uniform(0, _LONGEST_PAUSE))  # noqa: S311 - jitter
-        self._tell(events.Contended(session_id=session.id, tries=_TRIES))
+        self._tell(events.Contended(session_id=id, tries=_TRIES))
         raise Contention(
             f"session: expected a save to go through in {_TRIES} tries, got refused each time by "
             "other requests of the same session; answer 503 and let the client try again"
@@ -378,15 +386,11 @@ class AsyncSessions(Configured):
             lifecycle.abandon(session)
         plan = lifecycle.settle(self._rules, session, self._now())
         if plan is not None:
-            write = plan.write
-            if plan.end is not None:
-                write = await self._end_first(session, plan, plan.end)
-            if write is not None:
-                answer = await self._answer(session, write)
-                if answer is not SAVED and write.essential:
-                    await self._insist(session, answer)
-                elif answer is not SAVED:
-                    self._tell(events.Skipped(session_id=session.id, error="refused"))
+            session._committing = True  # a change now would be forgotten, so it raises
+            try:
+                await self._carry_out(session, plan)
+            finally:
+                session._committing = False
         return lifecycle.cookies(self._rules, session)
 
     async def list_for(self, subject: str) -> list[SessionInfo]:
@@ -440,6 +444,18 @@ class AsyncSessions(Configured):
 
     # A plan, carried out.
 
+    async def _carry_out(self, session: Session, plan: Plan) -> None:
+        write = plan.write
+        if plan.end is not None:
+            write = await self._end_first(session, plan, plan.end)
+        if write is None:
+            return
+        answer = await self._answer(session, write)
+        if answer is not SAVED and write.essential:
+            await self._insist(session, write.origin.record.id, answer)
+        elif answer is not SAVED:
+            self._tell(events.Skipped(session_id=session.id, error="another save came first"))
+
     async def _end_first(self, session: Session, plan: Plan, end: End) -> Write | None:
         """End what is to be ended before anything is written; what is to be written then."""
         write = plan.write
@@ -449,9 +465,9 @@ class AsyncSessions(Configured):
         lifecycle.ended(session)
         return write
 
-    async def _insist(self, session: Session, answer: Answer) -> None:
+    async def _insist(self, session: Session, id: str, answer: Answer) -> None:
         """Another request was faster: do again on what it left what this one did."""
-        async with self._turns.take(str(session.id)):
+        async with self._turns.take(id):
             for tries in range(1, _TRIES):
                 lifecycle.replay(session, answer)
                 write = self._settled_again(session)
@@ -462,7 +478,7 @@ class AsyncSessions(Configured):
                     self._tell(events.Contended(session_id=write.origin.record.id, tries=tries))
                     return
                 await self._pause(random.uniform(0, _LONGEST_PAUSE))  # noqa: S311 - jitter
-        self._tell(events.Contended(session_id=session.id, tries=_TRIES))
+        self._tell(events.Contended(session_id=id, tries=_TRIES))
         raise Contention(
             f"session: expected a save to go through in {_TRIES} tries, got refused each time by "
             "other requests of the same session; answer 503 and let the client try again"

@@ -60,7 +60,8 @@ class Store(Protocol):
     def create(self, record: Record, now: int) -> None:
         """Write where no live record is; what has expired there is replaced.
 
-        Raises `Collision` where a live record has that id, which stays as it was.
+        Raises `Collision` where a live record has that id, which stays as it was. A record with a
+        subject is as durable as a deletion when it returns: it may say that another one ended.
         """
         ...
 

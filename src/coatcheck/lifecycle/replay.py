@@ -6,7 +6,7 @@ from hmac import compare_digest
 from coatcheck import record as records
 from coatcheck.events import Revoked
 from coatcheck.lifecycle.resume import REPLACED
-from coatcheck.lifecycle.rules import End, Rules, Write
+from coatcheck.lifecycle.rules import GRACE, End, Rules, Write
 from coatcheck.lifetime import LONGEST
 from coatcheck.record import Body, Record
 from coatcheck.session import Origin, Session
@@ -47,7 +47,7 @@ def _still_ours(origin: Origin, record: Record) -> tuple[Origin, Body] | None:
 def finish(session: Session, write: Write) -> None:
     """The write went through."""
     session._committed(write.origin, write.body)
-    session._muted, session._replaced = False, None
+    session._muted, session._replaced, session._lost = False, None, None
     if write.minted:
         session._with_previous = False
     if write.cookie is not None:
@@ -57,13 +57,13 @@ def finish(session: Session, write: Write) -> None:
 def denial(end: End, now: int) -> Record:
     """What a cookie store's `revocations` keep of an ended session, until its hard end.
 
-    It has a subject of its own, so that a full store does not take it for an anonymous session.
+    A minute more, for clocks that disagree: it must not be swept while a cookie can open. It has
+    a subject of its own, so that a full store does not take it for an anonymous session.
     """
     reason = REPLACED if end.replaced else _OVER
     subject = f"coatcheck:ended:{end.id}"
-    return Record(
-        end.id, records.next_revision(b"", os.urandom(8)), subject, None, now, end.deadline, reason
-    )
+    revision = records.next_revision(b"", os.urandom(8))
+    return Record(end.id, revision, subject, None, now, end.deadline + GRACE, reason)
 
 
 def revocation(id: str, now: int) -> End:

@@ -66,6 +66,9 @@ class Write(msgspec.Struct, frozen=True):
     cookie: str | None
     event: Event | None
 
+    def __repr__(self) -> str:
+        return f"Write({self.verb!r}, {self.origin.record!r})"
+
 
 class End(msgspec.Struct, frozen=True):
     """A session that the request ended: its id, its hard end, and why."""

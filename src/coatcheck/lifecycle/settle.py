@@ -27,7 +27,8 @@ def settle(rules: Rules, session: Session, now: int) -> Plan | None:
     """
     session._edits.settle()
     origin = session._origin
-    if rules.carrier is not None and origin is not None and origin.record.expires_at <= now:
+    expired = origin is not None and origin.record.expires_at <= now
+    if rules.carrier is not None and expired and session._is_changed():
         session._lose()  # a store would say so itself
     end, write = _end(rules, session), _write(rules, session, now)
     return None if end is None and write is None else Plan(end, write)
@@ -52,7 +53,7 @@ def _end(rules: Rules, session: Session) -> End | None:
     ended = session._ended
     if ended is not None:
         event = LoggedOut(session_id=ended.record.id, subject=ended.record.subject)
-        return End(ended.record.id, ended.head.deadline, False, event)
+        return End(ended.record.id, ended.head.deadline, session._login is not None, event)
     origin = session._origin
     if rules.carrier is not None and origin is not None and session._is_reseeded():
         return End(origin.record.id, origin.head.deadline, True, None)
@@ -148,6 +149,8 @@ def _proof_upkeep(rules: Rules, session: Session, origin: Origin, now: int) -> W
     head = origin.head
     if head.previous_proof is None and rules.renew_after is None:
         return None
+    if session._cookie is not None:
+        return None  # this request minted the token, so no browser has used it yet
     if session._with_previous:
         if head.proof_seen_at == 0 and session._opened_at >= head.proof_at + GRACE:
             return _renewal(rules, session, origin, head, now)

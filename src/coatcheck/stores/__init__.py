@@ -37,7 +37,9 @@ def _made(url: str, *, prefix: str) -> object:
 
 def _memory(url: str, prefix: str) -> object:
     if url not in ("memory:", "memory://"):
-        raise ConfigurationError(f"from_url: expected 'memory:', got {url!r}; it has no more parts")
+        raise ConfigurationError(
+            "from_url: expected 'memory:', got a URL with more parts; leave them out"
+        )
     return _class("memory", prefix + "MemoryStore")()
 
 
@@ -46,8 +48,8 @@ def _sqlite(url: str, prefix: str) -> object:
     path = unquote(parts.path[1:])
     if parts.netloc or parts.query or parts.fragment or not path:
         raise ConfigurationError(
-            f"from_url: expected 'sqlite:///path', got {url!r}; write three slashes and a path, "
-            "four for an absolute one, with '?' and '#' in it as %3F and %23"
+            "from_url: expected 'sqlite:///path', got a URL with other parts; write three slashes "
+            "and a path, four for an absolute one, with '?' and '#' in it as %3F and %23"
         )
     return _class("sqlite", prefix + "SQLiteStore")(path)
 

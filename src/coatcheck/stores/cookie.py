@@ -37,6 +37,9 @@ class _Content(msgspec.Struct, frozen=True, array_like=True):
     expires_at: int
     payload: bytes
 
+    def __repr__(self) -> str:
+        return f"_Content(subject={self.subject!r}, …)"
+
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(_Content).decode

@@ -82,7 +82,7 @@ class SQLiteStore:
         return Record(*rows[0]) if rows else None
 
     def create(self, record: Record, now: int) -> None:
-        with self._database.transaction() as connection:
+        with self._database.transaction(durable=_is_durable(record)) as connection:
             _create(connection, record, now)
 
     def save(self, record: Record, expected: bytes, now: int) -> Saved | Gone | Record:
@@ -135,7 +135,8 @@ class AsyncSQLiteStore:
         return self.sqlite.load(id, now)
 
     async def create(self, record: Record, now: int) -> None:
-        await self._writer.do(lambda connection: _create(connection, record, now))
+        durable = _is_durable(record)
+        await self._writer.do(lambda connection: _create(connection, record, now), durable=durable)
 
     async def save(self, record: Record, expected: bytes, now: int) -> Saved | Gone | Record:
         return await self._writer.do(lambda connection: _save(connection, record, expected, now))
@@ -174,6 +175,11 @@ class AsyncSQLiteStore:
     async def _prepare(self) -> None:
         """The first use may create the file and wait for its lock, which no event loop should."""
         await asyncio.to_thread(self._database.prepare)
+
+
+def _is_durable(record: Record) -> bool:
+    """Whether its creation waits for the disk: a login's does, and what says that an id ended."""
+    return record.subject is not None
 
 
 def _create(connection: sqlite3.Connection, record: Record, now: int) -> None:

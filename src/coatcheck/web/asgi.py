@@ -135,7 +135,8 @@ class _Response:
         # Most responses have nothing to commit: they need no coroutine of ours.
         sessions, session = self._pairs[0]
         if session.accessed:
-            if session._fault is not None or not sessions.is_idle(session):
+            failed = message.get("status", 101) >= 500
+            if failed or session._fault is not None or not sessions.is_idle(session):
                 return self._first(message)
             _add_headers(message, [])
         session.close()
@@ -160,6 +161,9 @@ class _Response:
         await self._send(message)
 
     async def _commit(self, cookies: list[str], *, status: int) -> None:
+        if len(self._pairs) > 1 and status < 500:
+            for sessions, session in self._pairs:
+                sessions.rehearse(session)  # what cannot be committed is met before anything is
         for sessions, session in self._pairs:
             if session._fault is not None:
                 # A framework's 500 hides the outage; a 503 is the app's own answer to it.

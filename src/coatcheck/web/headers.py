@@ -4,7 +4,8 @@
   cookie (RFC 9110, section 12.5.5). The app's own `Vary` headers are folded into one with ours;
   where one is `*`, which covers every header, nothing is added.
 - A response that sets a cookie says `Cache-Control: no-store` instead of whatever the app said:
-  a cache may store a Set-Cookie and hand it to the next visitor (RFC 9111, section 7.3).
+  a cache may store a Set-Cookie and hand it to the next visitor (RFC 9111, section 7.3). What
+  would overrule it at a CDN goes too: `CDN-Cache-Control` and its like (RFC 9213).
 - Each cookie is a header of its own, after the app's: two Set-Cookie headers cannot be folded
   (RFC 9110, section 5.3), and where the app set a cookie of our name, the browser keeps the last.
 
@@ -34,6 +35,7 @@ class _Words(Generic[AnyStr]):
     set_cookie: AnyStr
     lower_vary: AnyStr
     lower_cache_control: AnyStr
+    lower_surrogate: AnyStr
     covering: frozenset[AnyStr]  # members of Vary that make another one needless
     comma: AnyStr
     blanks: AnyStr
@@ -45,6 +47,7 @@ _BYTES = _Words(
     set_cookie=b"set-cookie",
     lower_vary=b"vary",
     lower_cache_control=b"cache-control",
+    lower_surrogate=b"surrogate-control",
     covering=frozenset([b"cookie", b"*"]),
     comma=b", ",
     blanks=b" \t",
@@ -55,6 +58,7 @@ _STR = _Words(
     set_cookie="Set-Cookie",
     lower_vary="vary",
     lower_cache_control="cache-control",
+    lower_surrogate="surrogate-control",
     covering=frozenset(["cookie", "*"]),
     comma=", ",
     blanks=" \t",
@@ -119,10 +123,15 @@ def _with_folded_vary(
 def _with_cookies(
     headers: list[tuple[AnyStr, AnyStr]], cookies: Sequence[AnyStr], words: _Words[AnyStr]
 ) -> list[tuple[AnyStr, AnyStr]]:
-    merged = _without(words.lower_cache_control, headers)
+    merged = [header for header in headers if not _is_about_caching(header[0], words)]
     merged.append(words.no_store)
     merged.extend([(words.set_cookie, cookie) for cookie in cookies])
     return merged
+
+
+def _is_about_caching(name: AnyStr, words: _Words[AnyStr]) -> bool:
+    lowered = name.lower()
+    return lowered.endswith(words.lower_cache_control) or lowered == words.lower_surrogate
 
 
 def _without(name: AnyStr, headers: list[tuple[AnyStr, AnyStr]]) -> list[tuple[AnyStr, AnyStr]]:

@@ -140,6 +140,7 @@ class _Response:
 
     def close(self) -> None:
         """The response is over: what was changed in place since it began is lost, so say so."""
+        self._failed()  # where the client left before the first byte
         self._close_body()
         for _, session in self._pairs:
             session.check_closed()
@@ -214,6 +215,9 @@ class _Response:
         self._write = self._start_response(status, headers, exc_info)
 
     def _commit(self, cookies: list[str], *, failed: bool) -> None:
+        if len(self._pairs) > 1 and not failed:
+            for sessions, session in self._pairs:
+                sessions.rehearse(session)  # what cannot be committed is met before anything is
         for sessions, session in self._pairs:
             if session.accessed and session._fault is None:
                 cookies += sessions.commit(session, failed=failed)
