@@ -18,6 +18,7 @@ __all__ = ["is_idle", "settle"]
 
 _LONGEST_AGENT = 512
 _PLAIN = Plain()
+_SILENCE = bytes(records.NOISE)
 
 
 def settle(rules: Rules, session: Session, now: int) -> Plan | None:
@@ -234,7 +235,8 @@ def _built(
     # What grew under an older, larger limit is only refused when the app changes it.
     if len(data) > rules.max_bytes and session._is_changed():
         raise _too_large(rules, body, len(data))
-    noise = os.urandom(records.NOISE)
+    # A carried record is sealed by its carrier, and its revision is never looked at.
+    noise = os.urandom(records.NOISE) if rules.carrier is None else _SILENCE
     seen_at = max(now, record.seen_at)
     head = replace(head, body=draft.sealer.seal(data, record.id.encode(), noise[:NONCE]))
     record = Record(

@@ -132,7 +132,8 @@ class AsyncSQLiteStore:
     async def load(self, id: str, now: int) -> Record | None:
         if not self._database.ready:
             await self._prepare()
-        return self.sqlite.load(id, now)
+        rows = self._database.read(_LOAD, (id, now))
+        return Record(*rows[0]) if rows else None
 
     async def create(self, record: Record, now: int) -> None:
         durable = _is_durable(record)
