@@ -46,7 +46,7 @@ class DemoUser:
 DEMO_USERS = (
     DemoUser("ada", "Ada Lovelace", "analytical-engine"),
     DemoUser("grace", "Grace Hopper", "a-moth-in-relay-70"),
-    DemoUser("linus", "Linus Torvalds", "just-a-hobby-1991"),
+    DemoUser("linus", "Linus", "just-a-hobby-1991"),
 )
 
 
