@@ -5,7 +5,7 @@
     ├── UnsupportedValue     (also TypeError)   a value that a session cannot keep exactly
     ├── SessionTooLarge      the session's values exceed `max_bytes`
     ├── CookieTooLarge       the cookie exceeds what browsers keep (4096 bytes)
-    ├── SessionClosed        changed after the commit, so the change would vanish
+    ├── SessionClosed        changed during or after the commit, so the change would vanish
     └── StoreError
         ├── StoreUnavailable  the store did not answer in time, or refused for now: 503
         ├── Collision         a record of that id is already there
@@ -50,7 +50,7 @@ class CookieTooLarge(CoatcheckError):
 
 
 class SessionClosed(CoatcheckError):
-    """The session was changed after its last commit, when its response had begun."""
+    """The session was changed when its response had begun, or while it was being committed."""
 
 
 class StoreError(CoatcheckError):

@@ -111,7 +111,10 @@ class Outage(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Skipped(Event):
-    """A touch, a renewal or a seen-mark did not get through; the request did not need it."""
+    """A touch, a renewal or a seen-mark did not get through; the request did not need it.
+
+    The store was out of reach, or another request of the session saved first.
+    """
 
     error: str
 
