@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 
-from coatcheck import AsyncSessions, Session, SessionClosed, Sessions
+from coatcheck import AsyncSessions, Cookie, Session, SessionClosed, Sessions
 from coatcheck.errors import ConfigurationError
 from coatcheck.events import CopiedCookie
 from coatcheck.gate import Admitted, LoginGate, Request
 from coatcheck.stores import from_url
 from coatcheck.stores.memory import AsyncMemoryStore
+from coatcheck.web.asgi import SessionMiddleware
 from coatcheck.web.headers import merge_bytes
 from tests.sites import KINDS, Site
 
@@ -193,3 +194,17 @@ def test_plans_show_no_token_and_no_value(make_site: Callable[..., Site]) -> Non
 
     for part in (value, "for nobody"):
         assert part not in repr(plan)
+
+
+def test_two_sessions_of_one_request_do_not_take_each_others_tokens() -> None:
+    """One name on one store would open the one with the other's cookie."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None: ...
+
+    store = AsyncMemoryStore()
+    main, prefs = (AsyncSessions(store, cookie=Cookie(c), name="site") for c in ("main", "prefs"))
+    with pytest.raises(ConfigurationError, match="name="):
+        SessionMiddleware(app, main, named={"prefs": prefs})
+
+    apart = AsyncSessions(store, cookie=Cookie("prefs"))
+    SessionMiddleware(app, main, named={"prefs": apart})

@@ -65,6 +65,11 @@ class Configured:
         """Whether other processes see the same sessions."""
         return bool(getattr(self._store, "shared", True))
 
+    def shares_tokens_with(self, other: "Configured") -> bool:
+        """Whether each would accept the other's cookies: one store, and one name."""
+        same_store = (self._carrier or self._store) is (other._carrier or other._store)
+        return same_store and self.name == other.name
+
     def is_idle(self, session: Session) -> bool:
         """Whether `commit` would have nothing to do, and no cookie to send."""
         return lifecycle.is_idle(self._rules, session, self._now())

@@ -30,4 +30,10 @@ def checked_sessions(
                 f"{each.cookie.full_name!r} once more; give it another name, as Cookie({name!r})"
             )
         cookies.add(each.cookie.full_name)
+        others = (other for other in every.values() if other is not each)
+        if any(each.shares_tokens_with(other) for other in others):
+            raise ConfigurationError(
+                f"SessionMiddleware(named=…): expected a name of its own for {name!r} on a store "
+                f"that it shares, got {each.name!r} twice; give one of the sessions another name="
+            )
     return every
