@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 from msgspec.structs import replace
 
@@ -53,7 +53,8 @@ def measure(effort: Effort, wanted: Callable[[str], bool], folder: Path) -> Sect
     with asyncio.Runner() as runner, ExitStack() as stack:
         for name in filter(wanted, KINDS):
             url = "memory:" if name == "memory" else f"sqlite:///{folder}/stores.sqlite3"
-            store, async_store = from_url(url), async_from_url(url)
+            store = cast("Store", from_url(url))
+            async_store = cast("AsyncStore", async_from_url(url))
             stack.callback(store.close)
             stack.callback(_close, runner, async_store)
             cases.update(_sync_cases(name, store, effort.count))

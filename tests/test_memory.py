@@ -210,10 +210,10 @@ class TestOneShelf:
 
     def test_stores_made_apart_share_nothing(self) -> None:
         """Each has a shelf of its own, by URL too."""
-        stores = [MemoryStore(), AsyncMemoryStore().memory, from_url("memory:")]
+        stores: list[Any] = [MemoryStore(), AsyncMemoryStore().memory, from_url("memory:")]
         stores[0].create(login(1), NOW)
 
-        assert [1, 0, 0] == [len(store.page("", 9, NOW)) for store in stores]  # type: ignore[attr-defined]
+        assert [1, 0, 0] == [len(store.page("", 9, NOW)) for store in stores]
         assert isinstance(async_from_url("memory:"), AsyncMemoryStore)
 
     def test_closing_keeps_what_is_kept(self) -> None:

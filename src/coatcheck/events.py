@@ -21,6 +21,7 @@ __all__ = [
     "Refused",
     "Renewed",
     "Revoked",
+    "RiskyConfiguration",
     "Rotated",
     "Skipped",
     "Swept",
@@ -117,6 +118,17 @@ class Skipped(Event):
     """
 
     error: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RiskyConfiguration(Event):
+    """The store's server has a `setting` whose `consequence` breaks a promise; told once.
+
+    Without an `on_event` it is a warning on the logger `coatcheck`.
+    """
+
+    setting: str
+    consequence: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,22 +1,26 @@
 """The options of `Sessions` and `AsyncSessions`, checked once, and what needs no store."""
 
 import inspect
+import logging
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Literal
 
-from coatcheck import events, lifecycle
+from coatcheck import events, lifecycle, patience
 from coatcheck.cookie import Cookie
 from coatcheck.errors import ConfigurationError, StoreUnavailable
 from coatcheck.events import Event, Handler
 from coatcheck.lifecycle import Rules
 from coatcheck.lifetime import LONGEST, Lifetime
 from coatcheck.session import ClientSource, Session
-from coatcheck.store import AsyncStore, Carrier
+from coatcheck.store import Advising, AsyncStore, Carrier, Risk
 from coatcheck.token import Domain
 
 __all__ = ["Configured", "cannot", "check_store"]
 
+_logger = logging.getLogger("coatcheck")
+
+_NO_LIMIT = patience.limit(None)
 _LEAST, _MOST = 2 * lifecycle.GRACE / 1000, LONGEST / 1000
 
 
@@ -24,6 +28,7 @@ class Configured:
     """The options that both drivers share, checked once."""
 
     _store: object
+    _patience: float | None = None
 
     def __init__(
         self,
@@ -85,6 +90,22 @@ class Configured:
     def _tell(self, *told: Event) -> None:
         for event in told:
             events.send(self._on_event, event)
+
+    def _attend(self) -> None:
+        """Learn from the store how long it may take, and what it finds wrong with its server."""
+        self._patience = getattr(self._store, "patience", None)
+        if isinstance(self._store, Advising):
+            self._store.advise(self._warn)
+
+    def _warn(self, risk: Risk) -> None:
+        if self._on_event is None:
+            _logger.warning("%s: %s", risk.setting, risk.consequence)
+        self._tell(events.RiskyConfiguration(setting=risk.setting, consequence=risk.consequence))
+
+    @property
+    def _limit(self) -> patience.limit:
+        """What one request may wait for the store at a time, all of its calls together."""
+        return _NO_LIMIT if self._patience is None else patience.limit(self._patience)
 
     def _begin(self, client: ClientSource, now: int) -> Session:
         session = Session(self._rules.domain, now, client)

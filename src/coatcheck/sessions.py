@@ -88,6 +88,7 @@ class Sessions(Configured):
             self._store, self._backend = store.revocations, Carried(store.revocations)
         else:
             self._store, self._backend = store, Kept(store)
+        self._attend()
         self._turns = Turns()
         self._pause = time.sleep
 
@@ -115,14 +116,16 @@ class Sessions(Configured):
             return session
         session._presented = True
         found = []
-        try:
-            for claim in lifecycle.claims(self._rules, values):
-                found.append((claim, self._backend.load(claim.token.id, now)))  # noqa: PERF401
-            endings, told = lifecycle.resume(self._rules, session, found, now)
-        except StoreUnavailable as error:
-            return self._without_store(session, error)
-        for ending in endings:
-            self._end_found(ending, now)
+        with self._limit:
+            try:
+                for claim in lifecycle.claims(self._rules, values):
+                    record = self._backend.load(claim.token.id, now)
+                    found.append((claim, record))
+                endings, told = lifecycle.resume(self._rules, session, found, now)
+            except StoreUnavailable as error:
+                return self._without_store(session, error)
+            for ending in endings:
+                self._end_found(ending, now)
         if told:
             self._tell(*told)
         return session
@@ -143,7 +146,8 @@ class Sessions(Configured):
         if plan is not None:
             session._committing = True  # a change now would be forgotten, so it raises
             try:
-                self._carry_out(session, plan)
+                with self._limit:
+                    self._carry_out(session, plan)
             finally:
                 session._committing = False
         return lifecycle.cookies(self._rules, session)
@@ -333,6 +337,7 @@ class AsyncSessions(Configured):
             self._store, self._backend = store.revocations, AsyncCarried(store.revocations)
         else:
             self._store, self._backend = store, AsyncKept(store)
+        self._attend()
         self._turns = AsyncTurns()
         self._pause = asyncio.sleep
 
@@ -360,14 +365,16 @@ class AsyncSessions(Configured):
             return session
         session._presented = True
         found = []
-        try:
-            for claim in lifecycle.claims(self._rules, values):
-                found.append((claim, await self._backend.load(claim.token.id, now)))  # noqa: PERF401
-            endings, told = lifecycle.resume(self._rules, session, found, now)
-        except StoreUnavailable as error:
-            return self._without_store(session, error)
-        for ending in endings:
-            await self._end_found(ending, now)
+        with self._limit:
+            try:
+                for claim in lifecycle.claims(self._rules, values):
+                    record = await self._backend.load(claim.token.id, now)
+                    found.append((claim, record))
+                endings, told = lifecycle.resume(self._rules, session, found, now)
+            except StoreUnavailable as error:
+                return self._without_store(session, error)
+            for ending in endings:
+                await self._end_found(ending, now)
         if told:
             self._tell(*told)
         return session
@@ -388,7 +395,8 @@ class AsyncSessions(Configured):
         if plan is not None:
             session._committing = True  # a change now would be forgotten, so it raises
             try:
-                await self._carry_out(session, plan)
+                with self._limit:
+                    await self._carry_out(session, plan)
             finally:
                 session._committing = False
         return lifecycle.cookies(self._rules, session)

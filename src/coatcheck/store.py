@@ -11,12 +11,17 @@ from one event loop after another (`AsyncStore`); they are made without a runnin
 on first use. What one store keeps is defined by its client and namespace, so two objects made
 alike are the same store.
 
-What a store can do beyond the five verbs is a protocol of its own here: `Listable`, `Sweepable`.
+What a store can do beyond the five verbs is a protocol of its own here: `Listable`, `Sweepable`,
+`Advising`. Three attributes say what kind it is: `shared = False` that other processes do not see
+what it keeps, `evicts = True` that it may forget live records when it is full, and `patience` how
+many seconds its slowest single call may take; `Sessions` then grants a whole `open` or `commit` no
+more, and the store asks `coatcheck.patience.left` before it waits.
 `coatcheck.testing.StoreContract` tests all of this; a store of your own subclasses it.
 """
 
 import enum
-from typing import Final, Literal, Protocol, runtime_checkable
+from collections.abc import Callable
+from typing import Final, Literal, NamedTuple, Protocol, runtime_checkable
 
 from coatcheck.record import Record
 from coatcheck.token import Token
@@ -24,6 +29,7 @@ from coatcheck.token import Token
 __all__ = [
     "GONE",
     "SAVED",
+    "Advising",
     "AsyncCarrierStore",
     "AsyncListable",
     "AsyncStore",
@@ -32,6 +38,7 @@ __all__ = [
     "CarrierStore",
     "Gone",
     "Listable",
+    "Risk",
     "Saved",
     "Store",
     "Sweepable",
@@ -152,6 +159,27 @@ class AsyncSweepable(Protocol):
     """`Sweepable`, awaited."""
 
     async def sweep(self, limit: int, now: int) -> int: ...
+
+
+class Risk(NamedTuple):
+    """A setting of the store's server under which a promise may break."""
+
+    setting: str
+    """The setting as it stands, such as "maxmemory-policy allkeys-lru"."""
+    consequence: str
+    """What can happen, and what to set instead."""
+
+
+@runtime_checkable
+class Advising(Protocol):
+    """A store that looks at how its server is set up, once, when it first reaches it."""
+
+    def advise(self, tell: Callable[[Risk], None]) -> None:
+        """Call `tell` with each risk: those found so far now, and others when they are found.
+
+        A server that does not let itself be asked has none. Looking never fails a request.
+        """
+        ...
 
 
 class Carrier(Protocol):

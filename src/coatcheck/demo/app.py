@@ -14,7 +14,7 @@ from coatcheck.demo.hardening import OutagePage, SecurityHeaders
 from coatcheck.demo.pages import STATIC, Site, render, render_bare
 from coatcheck.demo.users import DEMO_USERS, Users
 from coatcheck.gate import LoginGate
-from coatcheck.store import AsyncStore
+from coatcheck.store import AsyncCarrierStore, AsyncStore
 from coatcheck.web.asgi import LoginMiddleware, SessionMiddleware
 
 __all__ = ["create_app"]
@@ -24,7 +24,9 @@ _PUBLIC = ["/", "/register", "/logout", "/goodbye", "/inside", "/static/*"]
 _PUBLIC_SHOP = ["/shop", "/cart", "/cart/*", "/race", "/race/*"]
 
 
-def create_app(sessions: AsyncSessions, store: AsyncStore, users: Users) -> Starlette:
+def create_app(
+    sessions: AsyncSessions, store: AsyncStore | AsyncCarrierStore, users: Users
+) -> Starlette:
     """The demo over these sessions; `store` is theirs, for the page that looks into it."""
     gate = LoginGate(login="/login", public=_PUBLIC + _PUBLIC_SHOP, user=users.find)
     app = Starlette(

@@ -13,6 +13,7 @@ from starlette.responses import Response
 from coatcheck import current, token
 from coatcheck.demo.pages import Site, render, site_of
 from coatcheck.record import Head, Record, read_payload
+from coatcheck.store import AsyncCarrierStore
 from coatcheck.token import Token
 from coatcheck.web.headers import joined_cookie
 
@@ -82,7 +83,9 @@ def _attributes(header: str) -> list[tuple[str, str]]:
 
 async def _kept(site: Site, session_id: str | None) -> Kept | None:
     now = int(datetime.now(UTC).timestamp() * 1000)
-    record = None if session_id is None else await site.store.load(session_id, now)
+    if session_id is None or isinstance(site.store, AsyncCarrierStore):
+        return None
+    record = await site.store.load(session_id, now)
     if record is None:
         return None
     head = read_payload(record.payload)

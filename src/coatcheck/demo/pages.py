@@ -12,7 +12,7 @@ from starlette.responses import HTMLResponse
 
 from coatcheck import AsyncSessions, Session, current
 from coatcheck.demo.users import User, Users
-from coatcheck.store import AsyncStore
+from coatcheck.store import AsyncCarrierStore, AsyncStore
 
 __all__ = ["STATIC", "Site", "Ticket", "render", "render_bare", "site_of", "user_of"]
 
@@ -26,7 +26,7 @@ class Site:
     """What the pages work with; it is the app's `state.site`."""
 
     sessions: AsyncSessions
-    store: AsyncStore
+    store: AsyncStore | AsyncCarrierStore
     users: Users
 
 

@@ -15,7 +15,7 @@ import uvicorn
 from coatcheck import AsyncSessions, ConfigurationError
 from coatcheck.demo.app import create_app
 from coatcheck.demo.users import DEMO_USERS, Users
-from coatcheck.store import AsyncStore
+from coatcheck.store import AsyncCarrierStore, AsyncStore
 from coatcheck.stores import async_from_url
 from coatcheck.stores.sqlite import AsyncSQLiteStore
 
@@ -40,7 +40,9 @@ def run(*, host: str = "localhost", port: int = 8000, store_url: str | None = No
         _serve(store, users, sockets)
 
 
-def _serve(store: AsyncStore, users: Users, sockets: list[socket.socket]) -> None:
+def _serve(
+    store: AsyncStore | AsyncCarrierStore, users: Users, sockets: list[socket.socket]
+) -> None:
     sessions = AsyncSessions(store)
     config = uvicorn.Config(
         create_app(sessions, store, users),
@@ -56,12 +58,13 @@ def _serve(store: AsyncStore, users: Users, sockets: list[socket.socket]) -> Non
         runner.run(sessions.close())
 
 
-def _kept(store_url: str | None) -> tuple[AsyncStore, Users, str]:
+def _kept(store_url: str | None) -> tuple[AsyncStore | AsyncCarrierStore, Users, str]:
     """The sessions' store, the users beside it, and where that is, in words."""
     if store_url is None:
         folder = _data_folder()
-        store = AsyncSQLiteStore(folder / "sessions.sqlite3")
-        return store, Users(folder / "users.sqlite3"), f"{folder} (remove it to begin afresh)"
+        users = Users(folder / "users.sqlite3")
+        where = f"{folder} (remove it to begin afresh)"
+        return AsyncSQLiteStore(folder / "sessions.sqlite3"), users, where
     return async_from_url(store_url), Users(_users_path(store_url)), store_url
 
 

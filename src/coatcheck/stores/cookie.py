@@ -57,6 +57,12 @@ class _Carrier:
                 "CookieStore: expected revocations to be a store or None, got "
                 f"{type(revocations).__name__}; pass a store, such as SQLiteStore(path)"
             )
+        if getattr(revocations, "evicts", False):
+            raise ConfigurationError(
+                "CookieStore: expected revocations to be a store that keeps what it took, got "
+                f"{type(revocations).__name__}, which forgets when it is full, and an ended "
+                "session would come back; pass another store, such as RedisStore(client)"
+            )
         self._keys = keys
 
     def seal(self, token: Token, record: Record, name: bytes) -> str:

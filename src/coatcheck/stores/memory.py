@@ -17,8 +17,9 @@ from operator import attrgetter
 from coatcheck.errors import Collision, ConfigurationError, StoreUnavailable
 from coatcheck.record import Record
 from coatcheck.store import GONE, SAVED, Gone, Saved
+from coatcheck.stores._url import StoreURL
 
-__all__ = ["AsyncMemoryStore", "MemoryStore"]
+__all__ = ["AsyncMemoryStore", "MemoryStore", "async_from_url", "from_url"]
 
 
 class MemoryStore:
@@ -212,3 +213,15 @@ class AsyncMemoryStore:
 def _process_of_its_own() -> int:
     """This process, or none where a parent started several alike, as servers' workers are."""
     return os.getpid() if multiprocessing.parent_process() is None else 0
+
+
+def from_url(url: StoreURL) -> MemoryStore:
+    """memory:"""
+    if url.hosts or url.path or url.user:
+        url.refuse("'memory:'", "a URL with more parts", "leave them out")
+    return MemoryStore(max_sessions=url.number("max_sessions", 100_000, most=10**8))
+
+
+def async_from_url(url: StoreURL) -> AsyncMemoryStore:
+    """memory:"""
+    return AsyncMemoryStore(from_url(url))

@@ -20,9 +20,10 @@ from coatcheck.errors import Collision, ConfigurationError
 from coatcheck.record import Record
 from coatcheck.store import GONE, SAVED, Gone, Saved
 from coatcheck.stores._sqlite_database import Database
+from coatcheck.stores._url import CALL, StoreURL
 from coatcheck.stores._writer import Writer
 
-__all__ = ["AsyncSQLiteStore", "SQLiteStore"]
+__all__ = ["AsyncSQLiteStore", "SQLiteStore", "async_from_url", "from_url"]
 
 StrPath: TypeAlias = str | os.PathLike[str]
 
@@ -259,3 +260,20 @@ def _checked_timeout(timeout: float) -> float:
             f"{timeout!r}; pass how long a write may wait, such as 0.5"
         )
     return float(timeout)
+
+
+def from_url(url: StoreURL) -> SQLiteStore:
+    """sqlite:///path, or four slashes for an absolute one; timeout=0.5"""
+    path = url.path.removeprefix("/")
+    if url.hosts or url.user or not path:
+        url.refuse(
+            "'sqlite:///path'",
+            "a URL with other parts",
+            "write four slashes for an absolute path, with '?' and '#' in it as %3F and %23",
+        )
+    return SQLiteStore(path, timeout=url.seconds("timeout", CALL))
+
+
+def async_from_url(url: StoreURL) -> AsyncSQLiteStore:
+    """sqlite:///path"""
+    return AsyncSQLiteStore(from_url(url))

@@ -1,0 +1,147 @@
+"""A server's process: started and waited for, frozen, killed, started again, and ended for sure."""
+
+import atexit
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Self
+
+__all__ = ["PATIENCE", "Service", "folder_for", "free_port", "temporary_folder", "until"]
+
+PATIENCE = 30.0
+"""Seconds after which a server counts as never coming up, or never going down."""
+
+_PAUSE = 0.01
+
+
+def free_port() -> int:
+    """A port that nobody listens on at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def until(happens: Callable[[], object], what: str, patience: float = PATIENCE) -> None:
+    """Wait until it answers something true; an OSError counts as not yet."""
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            if happens():
+                return
+        except OSError:
+            pass
+        assert time.monotonic() < deadline, f"{what} did not happen within {patience} s"
+        time.sleep(_PAUSE)
+
+
+def temporary_folder(name: str) -> Path:
+    """A folder that goes when the tests end."""
+    folder = Path(tempfile.mkdtemp(prefix=f"coatcheck-{name}-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def folder_for(user: str | None, name: str) -> Path:
+    """One that the user owns, where root runs a server that refuses to be root."""
+    folder = temporary_folder(name)
+    if user is not None:
+        shutil.chown(folder, user)
+    return folder
+
+
+class Service:
+    """One program, kept up between `start` and `stop`; its words are in `folder/log`.
+
+    `ready` says whether it answers. `user` is whom root runs it as; others run it as themselves.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str | os.PathLike[str]],
+        folder: Path,
+        ready: Callable[[], object],
+        *,
+        user: str | None = None,
+        log: str = "log",
+    ) -> None:
+        self.command = command
+        self.folder = folder
+        self.log = folder / log
+        self._ready = ready
+        self._user = user if user is not None and os.geteuid() == 0 else None
+        self._process: subprocess.Popen[bytes] | None = None
+        atexit.register(self.stop)
+
+    def start(self) -> Self:
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                self.command,
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                user=self._user,
+                group=None if self._user is None else pwd.getpwnam(self._user).pw_gid,
+                extra_groups=None if self._user is None else [],
+                env={**os.environ, "LC_ALL": "C.UTF-8"},
+            )
+        until(self._is_up, f"a start of {self.command[0]} (see {self.log})")
+        return self
+
+    def _is_up(self) -> object:
+        assert self._process is not None
+        assert self._process.poll() is None, f"{self.command[0]} ended:\n{self.log.read_text()}"
+        return self._ready()
+
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def freeze(self) -> None:
+        """It keeps its connections, and answers nothing."""
+        os.killpg(self.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        os.killpg(self.pid, signal.SIGCONT)
+
+    def kill(self) -> None:
+        """At once, as a machine that loses power; nothing is written any more."""
+        if self._process is not None:
+            with _gone_is_fine():
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait(PATIENCE)
+
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
+        """Politely, then by force. Stopping what is down is fine."""
+        if not self.is_running or self._process is None:
+            return
+        with _gone_is_fine():
+            os.killpg(self._process.pid, signal.SIGCONT)
+            os.kill(self._process.pid, how)
+        try:
+            self._process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.kill()
+        with _gone_is_fine():
+            os.killpg(self._process.pid, signal.SIGKILL)
+
+
+class _gone_is_fine:  # noqa: N801 - reads as a statement
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> bool:
+        return kind is ProcessLookupError
