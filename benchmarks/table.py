@@ -48,9 +48,9 @@ class Section:
         """How many times as fast as its baseline in that column; None where there is none."""
         mine = self.figures.get((row, column))
         base = self.figures.get((self.against.get(row, self.baseline or ""), column))
-        unit = self.columns[column]
         if mine is None or base is None or mine.median <= 0 or base.median <= 0:
             return None
+        unit = self.columns[column]
         if unit == MICROSECONDS:
             return base.median / mine.median
         return mine.median / base.median if unit == PER_SECOND else None
