@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from coatcheck.stores.file import AsyncFileStore, FileStore
 from coatcheck.stores.memory import AsyncMemoryStore, MemoryStore
 from coatcheck.stores.sqlite import AsyncSQLiteStore, SQLiteStore
 from coatcheck.testing import AsyncStoreContract, StoreContract
@@ -31,3 +32,15 @@ class TestAsyncSQLiteStore(AsyncStoreContract):
     @pytest.fixture
     def store(self, tmp_path: Path) -> AsyncSQLiteStore:
         return AsyncSQLiteStore(tmp_path / "sessions.sqlite3")
+
+
+class TestFileStore(StoreContract):
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> FileStore:
+        return FileStore(tmp_path / "sessions")
+
+
+class TestAsyncFileStore(AsyncStoreContract):
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> AsyncFileStore:
+        return AsyncFileStore(tmp_path / "sessions")
