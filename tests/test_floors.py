@@ -49,6 +49,11 @@ FLOORS: dict[str, float] = {
     "stores._url": 4,
     "stores.cookie": 5,
     "stores.memory": 5,
+    "stores._memcached_pool": 5,
+    "stores._memcached_protocol": 5,
+    "stores._memcached_server": 5.1,
+    "stores._memcached_cluster": 5.2,
+    "stores.memcached": 5.3,
     "stores._sqlite_file": 5,
     "stores._sqlite_database": 5.1,
     "stores._writer": 5.2,
@@ -296,7 +301,12 @@ def _packages(module: str) -> set[str]:
 
 @pytest.mark.parametrize(
     "module",
-    ["coatcheck.stores.memory", "coatcheck.stores.cookie", "coatcheck.stores.sqlite"],
+    [
+        "coatcheck.stores.memory",
+        "coatcheck.stores.cookie",
+        "coatcheck.stores.sqlite",
+        "coatcheck.stores.memcached",
+    ],
 )
 def test_a_store_loads_no_other_store(module: str) -> None:
     """Nor an integration."""
