@@ -5,9 +5,11 @@ from pathlib import Path
 import pytest
 
 from coatcheck.stores.file import AsyncFileStore, FileStore
+from coatcheck.stores.memcached import AsyncMemcachedStore, MemcachedStore
 from coatcheck.stores.memory import AsyncMemoryStore, MemoryStore
 from coatcheck.stores.sqlite import AsyncSQLiteStore, SQLiteStore
 from coatcheck.testing import AsyncStoreContract, StoreContract
+from tests.services import memcached
 
 
 class TestMemoryStore(StoreContract):
@@ -44,3 +46,21 @@ class TestAsyncFileStore(AsyncStoreContract):
     @pytest.fixture
     def store(self, tmp_path: Path) -> AsyncFileStore:
         return AsyncFileStore(tmp_path / "sessions")
+
+
+class TestMemcachedStore(StoreContract):
+    lists = False
+    sweeps = False
+
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> MemcachedStore:
+        return MemcachedStore(memcached.shared().name, prefix=memcached.prefix(tmp_path))
+
+
+class TestAsyncMemcachedStore(AsyncStoreContract):
+    lists = False
+    sweeps = False
+
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> AsyncMemcachedStore:
+        return AsyncMemcachedStore(memcached.shared().name, prefix=memcached.prefix(tmp_path))

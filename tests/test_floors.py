@@ -50,6 +50,11 @@ FLOORS: dict[str, float] = {
     "stores._fair_lock": 4,
     "stores.cookie": 5,
     "stores.memory": 5,
+    "stores._memcached_pool": 5,
+    "stores._memcached_protocol": 5,
+    "stores._memcached_server": 5.1,
+    "stores._memcached_cluster": 5.2,
+    "stores.memcached": 5.3,
     "stores._sqlite_file": 5,
     "stores._sqlite_database": 5.1,
     "stores._writer": 5.2,
@@ -309,6 +314,7 @@ def _packages(module: str) -> set[str]:
         "coatcheck.stores.cookie",
         "coatcheck.stores.sqlite",
         "coatcheck.stores.file",
+        "coatcheck.stores.memcached",
     ],
 )
 def test_a_store_loads_no_other_store(module: str) -> None:

@@ -20,12 +20,14 @@ TWINS = {
     "sessions.py": ["Sessions"],
     "backends.py": ["Kept", "Carried"],
     "stores/cookie.py": ["CookieStore"],
+    "stores/memcached.py": ["MemcachedStore"],
     "store.py": ["Store", "Listable", "Sweepable", "CarrierStore"],
 }
 EXCEPTED = {
     ("stores/memory.py", "MemoryStore"): "its twin hands each call over to the one shelf",
     ("stores/sqlite.py", "SQLiteStore"): "its twin reads inline and writes in a thread",
     ("stores/file.py", "FileStore"): "its twin reads inline and writes in threads",
+    ("stores/_memcached_server.py", "Server"): "threads wait on sockets, tasks share batches",
     ("turns.py", "Turns"): "threads need a guard around the locks, tasks do not",
     ("sweeper.py", "Sweeper"): "a thread here, a task there",
     ("testing/contract.py", "StoreContract"): "its twin inherits from it",

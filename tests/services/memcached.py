@@ -1,0 +1,103 @@
+"""A real Memcached: one that a test run shares, and private ones that a test may kill or freeze."""
+
+import functools
+import hashlib
+import re
+import socket
+from pathlib import Path
+from typing import Self
+from urllib.parse import unquote
+
+from tests.services.process import Service, folder_for, free_port
+
+__all__ = ["Memcached", "dump", "prefix", "url"]
+
+
+class Memcached:
+    """A server on a port of its own, of 64 MB unless the options say otherwise."""
+
+    def __init__(self, *options: str) -> None:
+        self.port = free_port()
+        fixed = ["-l", "127.0.0.1", "-p", str(self.port), "-U", "0", "-u", "nobody", "-m", "64"]
+        self.service = Service(
+            ["memcached", *fixed, *options],
+            folder_for("nobody", "memcached"),
+            lambda: self.ask("version"),
+            user="nobody",
+        )
+
+    @property
+    def name(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    def start(self) -> Self:
+        self.service.start()
+        return self
+
+    def stop(self) -> None:
+        self.service.stop()
+
+    def kill(self) -> None:
+        self.service.kill()
+
+    def freeze(self) -> None:
+        self.service.freeze()
+
+    def thaw(self) -> None:
+        self.service.thaw()
+
+    def ask(self, command: str) -> bytes:
+        """All that it answers to one command, up to and without the last line."""
+        with socket.create_connection(("127.0.0.1", self.port), 5) as connection:
+            connection.settimeout(5)
+            connection.sendall(f"{command}\r\n".encode())
+            answer = b""
+            while not answer.endswith(b"\r\n") or not answer.rstrip().endswith(_LAST):
+                piece = connection.recv(65_536)
+                if not piece:
+                    break
+                answer += piece
+                if answer.startswith(_LINES) and answer.endswith(b"\r\n"):
+                    break
+            return answer
+
+    def set(self, key: str, value: bytes) -> None:
+        """Put any bytes there, as somebody else would."""
+        assert self.ask(f"set {key} 0 0 {len(value)}\r\n{value.decode('latin-1')}") == b"STORED\r\n"
+
+    def get(self, key: str) -> bytes:
+        """The value of a key, or nothing."""
+        answer = self.ask(f"get {key}")
+        head, _, rest = answer.partition(b"\r\n")
+        return rest[: int(head.split()[3])] if head.startswith(b"VALUE") else b""
+
+    def keys(self, prefix: str) -> dict[str, int]:
+        """The keys that begin so, and the second at which each ends; -1 is never."""
+        found = re.findall(rb"key=(\S+) exp=(-?\d+)", self.ask("lru_crawler metadump all"))
+        keys = {unquote(key.decode()): int(ends) for key, ends in found}
+        return {key: ends for key, ends in keys.items() if key.startswith(prefix)}
+
+
+_LAST = b"END"
+_LINES = (b"VERSION", b"STORED", b"DELETED", b"NOT_FOUND", b"OK", b"ERROR", b"SERVER", b"CLIENT")
+
+
+@functools.cache
+def shared() -> Memcached:
+    return Memcached().start()
+
+
+def prefix(folder: Path) -> str:
+    """A namespace of that folder's own."""
+    return hashlib.sha256(str(folder).encode()).hexdigest()[:16] + ":"
+
+
+def url(folder: Path) -> str:
+    return f"memcached://{shared().name}/?prefix={prefix(folder)}"
+
+
+def dump(folder: Path) -> bytes:
+    """Every key of that namespace, and its value."""
+    server = shared()
+    keys = server.keys(prefix(folder))
+    return b"\n".join(key.encode() + b" " + server.get(key) for key in keys)
