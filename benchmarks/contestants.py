@@ -43,9 +43,14 @@ AsyncVerb: TypeAlias = Callable[[Slot], Coroutine[Any, Any, None]]
 
 
 def slots(number: int) -> list[Slot]:
-    """New sessions."""
-    stored = [records.made() for _ in range(number)]
-    return [Slot(each, replace(each, revision=os.urandom(12))) for each in stored]
+    """New sessions; the records that take turns are a second apart, as a save moves the end."""
+    return [_slot(records.made()) for _ in range(number)]
+
+
+def _slot(stored: Record) -> Slot:
+    seen_at, expires_at = stored.seen_at + 1000, stored.expires_at + 1000
+    other = replace(stored, revision=os.urandom(12), seen_at=seen_at, expires_at=expires_at)
+    return Slot(stored, other)
 
 
 class Contestant(Protocol):
@@ -80,13 +85,14 @@ class OfPlain:
         self._plain = plain
 
     def create(self, slot: Slot) -> None:
-        self._plain.create(slot.stored.id, slot.stored.payload)
+        self._plain.create(slot.stored.id, slot.stored.payload, slot.stored.expires_at)
 
     def load(self, slot: Slot) -> None:
         assert self._plain.load(slot.stored.id) is not None
 
     def save(self, slot: Slot) -> None:
-        self._plain.save(slot.stored.id, slot.stored.payload)
+        self._plain.save(slot.other.id, slot.other.payload, slot.other.expires_at)
+        slot.turn()
 
 
 class OfAsyncStore:
@@ -109,10 +115,11 @@ class OfAsyncPlain:
         self._plain = plain
 
     async def create(self, slot: Slot) -> None:
-        await self._plain.create(slot.stored.id, slot.stored.payload)
+        await self._plain.create(slot.stored.id, slot.stored.payload, slot.stored.expires_at)
 
     async def load(self, slot: Slot) -> None:
         assert await self._plain.load(slot.stored.id) is not None
 
     async def save(self, slot: Slot) -> None:
-        await self._plain.save(slot.stored.id, slot.stored.payload)
+        await self._plain.save(slot.other.id, slot.other.payload, slot.other.expires_at)
+        slot.turn()

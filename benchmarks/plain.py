@@ -16,6 +16,8 @@ import psycopg
 import pymemcache  # type: ignore[import-untyped]
 import redis.asyncio
 
+from benchmarks.records import NOW
+
 __all__ = [
     "AiomcachePlain",
     "AiosqlitePlain",
@@ -29,8 +31,6 @@ __all__ = [
     "SQLitePlain",
 ]
 
-_DAY = 86_400
-_EXPIRES_AT = 2**42
 _SCHEMA = "CREATE TABLE plain (id TEXT PRIMARY KEY, data {bytes} NOT NULL, expires_at {int})"
 _SQLITE_SCHEMA = _SCHEMA.format(bytes="BLOB", int="INTEGER NOT NULL")
 _POSTGRES_SCHEMA = _SCHEMA.format(bytes="BYTEA", int="BIGINT NOT NULL")
@@ -40,9 +40,9 @@ _POOL = 8
 class Plain(Protocol):
     """`create` is for filling, before anything is measured."""
 
-    def create(self, id: str, data: bytes) -> None: ...
+    def create(self, id: str, data: bytes, expires_at: int) -> None: ...
     def load(self, id: str) -> bytes | None: ...
-    def save(self, id: str, data: bytes) -> None: ...
+    def save(self, id: str, data: bytes, expires_at: int) -> None: ...
     def close(self) -> None: ...
 
 
@@ -50,9 +50,9 @@ class AsyncPlain(Protocol):
     """`open` comes first, within the event loop that all the rest runs in."""
 
     async def open(self) -> None: ...
-    async def create(self, id: str, data: bytes) -> None: ...
+    async def create(self, id: str, data: bytes, expires_at: int) -> None: ...
     async def load(self, id: str) -> bytes | None: ...
-    async def save(self, id: str, data: bytes) -> None: ...
+    async def save(self, id: str, data: bytes, expires_at: int) -> None: ...
     async def close(self) -> None: ...
 
 
@@ -65,17 +65,17 @@ class SQLitePlain:
         self._connection.execute("PRAGMA synchronous = NORMAL")
         self._connection.execute(_SQLITE_SCHEMA)
 
-    def create(self, id: str, data: bytes) -> None:
-        self._connection.execute("INSERT INTO plain VALUES (?, ?, ?)", (id, data, _EXPIRES_AT))
+    def create(self, id: str, data: bytes, expires_at: int) -> None:
+        self._connection.execute("INSERT INTO plain VALUES (?, ?, ?)", (id, data, expires_at))
 
     def load(self, id: str) -> bytes | None:
         statement = "SELECT data FROM plain WHERE id = ?"
         row = self._connection.execute(statement, (id,)).fetchone()
         return None if row is None else row[0]
 
-    def save(self, id: str, data: bytes) -> None:
+    def save(self, id: str, data: bytes, expires_at: int) -> None:
         statement = "UPDATE plain SET data = ?, expires_at = ? WHERE id = ?"
-        self._connection.execute(statement, (data, _EXPIRES_AT, id))
+        self._connection.execute(statement, (data, expires_at, id))
 
     def close(self) -> None:
         self._connection.close()
@@ -91,22 +91,19 @@ class AiosqlitePlain:
         self._connection = await aiosqlite.connect(self._path)
         await self._connection.execute("PRAGMA synchronous = NORMAL")
 
-    async def create(self, id: str, data: bytes) -> None:
-        await self._connection.execute(
-            "INSERT INTO plain VALUES (?, ?, ?)", (id, data, _EXPIRES_AT)
-        )
+    async def create(self, id: str, data: bytes, expires_at: int) -> None:
+        await self._connection.execute("INSERT INTO plain VALUES (?, ?, ?)", (id, data, expires_at))
         await self._connection.commit()
 
     async def load(self, id: str) -> bytes | None:
         statement = "SELECT data FROM plain WHERE id = ?"
-        for row in await self._connection.execute_fetchall(statement, (id,)):
-            data: bytes = row[0]
-            return data
-        return None
+        async with self._connection.execute(statement, (id,)) as cursor:
+            row = await cursor.fetchone()
+        return None if row is None else row[0]
 
-    async def save(self, id: str, data: bytes) -> None:
+    async def save(self, id: str, data: bytes, expires_at: int) -> None:
         statement = "UPDATE plain SET data = ?, expires_at = ? WHERE id = ?"
-        await self._connection.execute(statement, (data, _EXPIRES_AT, id))
+        await self._connection.execute(statement, (data, expires_at, id))
         await self._connection.commit()
 
     async def close(self) -> None:
@@ -119,15 +116,15 @@ class RedisPlain:
     def __init__(self, url: str) -> None:
         self._client = redis.Redis.from_url(url)
 
-    def create(self, id: str, data: bytes) -> None:
-        self.save(id, data)
+    def create(self, id: str, data: bytes, expires_at: int) -> None:
+        self.save(id, data, expires_at)
 
     def load(self, id: str) -> bytes | None:
         data: Any = self._client.get(f"plain:{id}")
         return data  # type: ignore[no-any-return]
 
-    def save(self, id: str, data: bytes) -> None:
-        self._client.set(f"plain:{id}", data, px=_DAY * 1000)
+    def save(self, id: str, data: bytes, expires_at: int) -> None:
+        self._client.set(f"plain:{id}", data, px=expires_at - NOW)
 
     def close(self) -> None:
         self._client.close()
@@ -142,15 +139,15 @@ class AsyncRedisPlain:
     async def open(self) -> None:
         self._client = redis.asyncio.Redis.from_url(self._url)
 
-    async def create(self, id: str, data: bytes) -> None:
-        await self.save(id, data)
+    async def create(self, id: str, data: bytes, expires_at: int) -> None:
+        await self.save(id, data, expires_at)
 
     async def load(self, id: str) -> bytes | None:
         data: Any = await self._client.get(f"plain:{id}")
         return data  # type: ignore[no-any-return]
 
-    async def save(self, id: str, data: bytes) -> None:
-        await self._client.set(f"plain:{id}", data, px=_DAY * 1000)
+    async def save(self, id: str, data: bytes, expires_at: int) -> None:
+        await self._client.set(f"plain:{id}", data, px=expires_at - NOW)
 
     async def close(self) -> None:
         await self._client.aclose()
@@ -163,16 +160,16 @@ class PsycopgPlain:
         self._connection = psycopg.connect(url, autocommit=True)
         self._connection.execute(_POSTGRES_SCHEMA)
 
-    def create(self, id: str, data: bytes) -> None:
-        self._connection.execute("INSERT INTO plain VALUES (%s, %s, %s)", (id, data, _EXPIRES_AT))
+    def create(self, id: str, data: bytes, expires_at: int) -> None:
+        self._connection.execute("INSERT INTO plain VALUES (%s, %s, %s)", (id, data, expires_at))
 
     def load(self, id: str) -> bytes | None:
         row = self._connection.execute("SELECT data FROM plain WHERE id = %s", (id,)).fetchone()
         return None if row is None else row[0]
 
-    def save(self, id: str, data: bytes) -> None:
+    def save(self, id: str, data: bytes, expires_at: int) -> None:
         statement = "UPDATE plain SET data = %s, expires_at = %s WHERE id = %s"
-        self._connection.execute(statement, (data, _EXPIRES_AT, id))
+        self._connection.execute(statement, (data, expires_at, id))
 
     def close(self) -> None:
         self._connection.close()
@@ -187,16 +184,16 @@ class AsyncpgPlain:
     async def open(self) -> None:
         self._pool = await asyncpg.create_pool(self._url, min_size=_POOL, max_size=_POOL)
 
-    async def create(self, id: str, data: bytes) -> None:
-        await self._pool.execute("INSERT INTO plain VALUES ($1, $2, $3)", id, data, _EXPIRES_AT)
+    async def create(self, id: str, data: bytes, expires_at: int) -> None:
+        await self._pool.execute("INSERT INTO plain VALUES ($1, $2, $3)", id, data, expires_at)
 
     async def load(self, id: str) -> bytes | None:
         data: bytes | None = await self._pool.fetchval("SELECT data FROM plain WHERE id = $1", id)
         return data
 
-    async def save(self, id: str, data: bytes) -> None:
+    async def save(self, id: str, data: bytes, expires_at: int) -> None:
         statement = "UPDATE plain SET data = $1, expires_at = $2 WHERE id = $3"
-        await self._pool.execute(statement, data, _EXPIRES_AT, id)
+        await self._pool.execute(statement, data, expires_at, id)
 
     async def close(self) -> None:
         await self._pool.close()
@@ -208,15 +205,15 @@ class PymemcachePlain:
     def __init__(self, url: str) -> None:
         self._client = pymemcache.Client(_host(url))
 
-    def create(self, id: str, data: bytes) -> None:
-        self.save(id, data)
+    def create(self, id: str, data: bytes, expires_at: int) -> None:
+        self.save(id, data, expires_at)
 
     def load(self, id: str) -> bytes | None:
         data: bytes | None = self._client.get(f"plain:{id}")
         return data
 
-    def save(self, id: str, data: bytes) -> None:
-        self._client.set(f"plain:{id}", data, expire=_DAY, noreply=False)
+    def save(self, id: str, data: bytes, expires_at: int) -> None:
+        self._client.set(f"plain:{id}", data, expire=_seconds(expires_at), noreply=False)
 
     def close(self) -> None:
         self._client.close()
@@ -231,17 +228,21 @@ class AiomcachePlain:
     async def open(self) -> None:
         self._client = aiomcache.Client(self._host, self._port)
 
-    async def create(self, id: str, data: bytes) -> None:
-        await self.save(id, data)
+    async def create(self, id: str, data: bytes, expires_at: int) -> None:
+        await self.save(id, data, expires_at)
 
     async def load(self, id: str) -> bytes | None:
         return await self._client.get(b"plain:" + id.encode())
 
-    async def save(self, id: str, data: bytes) -> None:
-        await self._client.set(b"plain:" + id.encode(), data, exptime=_DAY)
+    async def save(self, id: str, data: bytes, expires_at: int) -> None:
+        await self._client.set(b"plain:" + id.encode(), data, exptime=_seconds(expires_at))
 
     async def close(self) -> None:
         await self._client.close()
+
+
+def _seconds(expires_at: int) -> int:
+    return (expires_at - NOW) // 1000
 
 
 def _host(url: str) -> tuple[str, int]:
