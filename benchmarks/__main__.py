@@ -53,7 +53,13 @@ _PARTS = (
         Effort(3, seconds=0.3),
         lambda effort, wanted, folder: http.measure(effort, wanted),
     ),
-    _Part(stores.NAME, list(stores.KINDS), Effort(21, 1024), Effort(5, 256), stores.measure),
+    _Part(
+        stores.NAME,
+        list(stores.KINDS),
+        Effort(21, seconds=0.1),
+        Effort(5, seconds=0.03),
+        stores.measure,
+    ),
     _Part(
         scale.NAME,
         list(scale.KINDS),

@@ -14,6 +14,7 @@ import os
 import pwd
 import re
 import shutil
+import signal
 import socket
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
@@ -96,7 +97,7 @@ def _running(
     try:
         yield
     finally:
-        service.stop()
+        service.stop(signal.SIGINT)  # PostgreSQL would wait for its clients at a SIGTERM
         shutil.rmtree(folder, ignore_errors=True)
 
 

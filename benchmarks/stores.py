@@ -42,7 +42,7 @@ PATIENT = "timeout=60"
 """For a store's URL: a machine that is busy shall not end a measurement."""
 
 _OTHERS = 1000  # sessions that lie there beside the ones that are asked for
-_MORE = 4  # times as many operations with many in flight, so that starting them weighs little
+_FIRST = 128  # operations, to warm up and to see how long they take
 _FLIGHTS = (1, 64)
 
 
@@ -116,9 +116,9 @@ def measure(effort: Effort, wanted: Callable[[str], bool], folder: Path) -> Sect
         for name, kind in kinds.items():
             backend = kind.make(folder, stack)
             for sync_name, contestant in _contestants(name, kind, backend, stack):
-                cases.update(_sync_cases(sync_name, contestant, effort.count))
+                cases.update(_sync_cases(sync_name, contestant, effort.seconds))
             for async_name, opened in _async_contestants(name, kind, backend, runner, stack):
-                cases.update(_async_cases(async_name, runner, opened, effort.count))
+                cases.update(_async_cases(async_name, runner, opened, effort.seconds))
         samples = interleaved(cases, effort.rounds)
     return Section(
         NAME,
@@ -144,39 +144,40 @@ def _against(kinds: dict[str, _Kind]) -> dict[str, str]:
 def _contestants(
     name: str, kind: _Kind, backend: _Backend, stack: ExitStack
 ) -> Iterator[tuple[str, Contestant]]:
-    store = cast("Store", from_url(backend.url))
-    stack.callback(store.close)
-    yield name, OfStore(store)
     if backend.driver is not None and kind.driver is not None:
         stack.callback(backend.driver.close)
         yield kind.driver, OfPlain(backend.driver)
+    store = cast("Store", from_url(backend.url))
+    stack.callback(store.close)
+    yield name, OfStore(store)
 
 
 def _async_contestants(
     name: str, kind: _Kind, backend: _Backend, runner: asyncio.Runner, stack: ExitStack
 ) -> Iterator[tuple[str, AsyncContestant]]:
-    store = cast("AsyncStore", async_from_url(backend.url))
-    stack.callback(_finish, runner, store.close)
-    yield name, OfAsyncStore(store)
     if backend.async_driver is not None and kind.async_driver is not None:
         runner.run(backend.async_driver.open())
         stack.callback(_finish, runner, backend.async_driver.close)
         yield kind.async_driver, OfAsyncPlain(backend.async_driver)
+    store = cast("AsyncStore", async_from_url(backend.url))
+    stack.callback(_finish, runner, store.close)
+    yield name, OfAsyncStore(store)
 
 
 def _finish(runner: asyncio.Runner, close: Callable[[], Coroutine[Any, Any, None]]) -> None:
     runner.run(close())
 
 
-def _sync_cases(name: str, contestant: Contestant, count: int) -> dict[Key, Measure]:
+def _sync_cases(name: str, contestant: Contestant, seconds: float) -> dict[Key, Measure]:
     (slot,) = slots(1)
     for each in [slot, *slots(_OTHERS)]:
         contestant.create(each)
+
+    def case(verb: Verb) -> Measure:
+        return _lasting(seconds, lambda count: _timed(verb, slot, count))
+
     called = row(name, None)
-    return {
-        (called, LOADS): lambda: _timed(contestant.load, slot, count),
-        (called, SAVES): lambda: _timed(contestant.save, slot, count),
-    }
+    return {(called, LOADS): case(contestant.load), (called, SAVES): case(contestant.save)}
 
 
 def _timed(verb: Verb, slot: Slot, count: int) -> float:
@@ -187,34 +188,42 @@ def _timed(verb: Verb, slot: Slot, count: int) -> float:
 
 
 def _async_cases(
-    name: str, runner: asyncio.Runner, contestant: AsyncContestant, count: int
+    name: str, runner: asyncio.Runner, contestant: AsyncContestant, seconds: float
 ) -> dict[Key, Measure]:
-    async def fill(sessions: list[Slot]) -> None:
-        for each in sessions:
-            await contestant.create(each)
+    def case(verb: AsyncVerb, sessions: list[Slot]) -> Measure:
+        return _lasting(seconds, lambda count: runner.run(_together(verb, sessions, count)))
 
     cases: dict[Key, Measure] = {}
     for flight in _FLIGHTS:
         sessions = slots(flight)
-        runner.run(fill(sessions))
-        for column, verb in ((LOADS, contestant.load), (SAVES, contestant.save)):
-            operations = count if flight == 1 else count * _MORE
-            cases[row(name, flight), column] = _flight(runner, verb, sessions, operations)
+        runner.run(_fill(contestant, sessions))
+        called = row(name, flight)
+        cases[called, LOADS] = case(contestant.load, sessions)
+        cases[called, SAVES] = case(contestant.save, sessions)
     return cases
 
 
-def _flight(runner: asyncio.Runner, verb: AsyncVerb, sessions: list[Slot], count: int) -> Measure:
-    each = max(1, count // len(sessions))
+async def _fill(contestant: AsyncContestant, sessions: list[Slot]) -> None:
+    for each in sessions:
+        await contestant.create(each)
+
+
+async def _together(verb: AsyncVerb, sessions: list[Slot], count: int) -> float:
+    """One task a session, which all do their part of so many operations."""
+    part = max(1, count // len(sessions))
 
     async def work(slot: Slot) -> None:
-        for _ in range(each):
+        for _ in range(part):
             await verb(slot)
 
-    async def timed() -> float:
-        begun = time.perf_counter()
-        async with asyncio.TaskGroup() as group:
-            for slot in sessions:
-                group.create_task(work(slot))
-        return each * len(sessions) / (time.perf_counter() - begun)
+    begun = time.perf_counter()
+    async with asyncio.TaskGroup() as group:
+        for slot in sessions:
+            group.create_task(work(slot))
+    return part * len(sessions) / (time.perf_counter() - begun)
 
-    return lambda: runner.run(timed())
+
+def _lasting(seconds: float, timed: Callable[[int], float]) -> Measure:
+    """As many operations each time as take about so long; a first, short try tells how many."""
+    count = max(1, round(timed(_FIRST) * seconds))
+    return lambda: timed(count)
