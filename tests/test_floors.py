@@ -47,6 +47,7 @@ FLOORS: dict[str, float] = {
     "backends": 5,
     "options": 5,
     "stores._url": 4,
+    "stores._advice": 4,
     "stores.cookie": 5,
     "stores.memory": 5,
     "stores._sqlite_file": 5,
