@@ -165,24 +165,24 @@ class Commands:
     def index_key(self, subject: str) -> bytes:
         return b"%bsubject:%b" % (self.prefix, subject.encode())
 
-    def load(self, id: str) -> Command:
+    def read(self, id: str) -> Command:
         key = self.prefix + id.encode()
         return Command(key, None, (b"GET", key))
 
-    def create(self, record: Record, until: int, now: int) -> Command:
+    def add(self, record: Record, until: int, now: int) -> Command:
         arguments = (now, _ttl(record, now), encode(record, until))
         return Command(self.key(record.id), _CREATE, arguments)
 
-    def save(self, record: Record, expected: bytes, until: int, now: int) -> Command:
+    def replace(self, record: Record, expected: bytes, until: int, now: int) -> Command:
         arguments = (now, _ttl(record, now), expected, encode(record, until))
         return Command(self.key(record.id), _SAVE, arguments)
 
-    def touch(
+    def prolong(
         self, id: str, revision: bytes, seen_at: int, expires_at: int, until: int, now: int
     ) -> Command:
         return Command(self.key(id), _TOUCH, (now, revision, seen_at, expires_at, until))
 
-    def delete(self, id: str) -> Command:
+    def remove(self, id: str) -> Command:
         return Command(self.key(id), _DELETE, ())
 
     def index(self, subject: str, id: str, until: int, now: int) -> Command:

@@ -76,38 +76,38 @@ class RedisStore:
         self.patience = options.patience
 
     def load(self, id: str, now: int) -> Record | None:
-        return _live(id, self._line.ask(self._commands.load(id)), now)
+        return _live(id, self._line.ask(self._commands.read(id)), now)
 
     def create(self, record: Record, now: int) -> None:
         if record.subject is None:
-            answer = self._line.ask(self._commands.create(record, 0, now))
+            answer = self._line.ask(self._commands.add(record, 0, now))
         else:
             until = indexed_until(record.seen_at, record.expires_at)
             index = self._commands.index(record.subject, record.id, until, now)
             self._line.ask_durably(index)
-            answer = self._line.ask_durably(self._commands.create(record, until, now))
+            answer = self._line.ask_durably(self._commands.add(record, until, now))
         _check_created(record.id, answer)
 
     def save(self, record: Record, expected: bytes, now: int) -> Saved | Gone | Record:
-        answer = self._line.ask(self._commands.save(record, expected, 0, now))
+        answer = self._line.ask(self._commands.replace(record, expected, 0, now))
         if answer == INDEX_FIRST and record.subject is not None:
             until = indexed_until(record.seen_at, record.expires_at)
             self._line.ask(self._commands.index(record.subject, record.id, until, now))
-            answer = self._line.ask(self._commands.save(record, expected, until, now))
+            answer = self._line.ask(self._commands.replace(record, expected, until, now))
         return _outcome(record.id, answer)
 
     def touch(self, id: str, revision: bytes, seen_at: int, expires_at: int, now: int) -> bool:
         times = (seen_at, expires_at)
-        answer = self._line.ask(self._commands.touch(id, revision, *times, 0, now))
+        answer = self._line.ask(self._commands.prolong(id, revision, *times, 0, now))
         found = decode(id, answer) if isinstance(answer, bytes) else None
         if found is not None and found.subject is not None:  # the index first
             until = indexed_until(max(seen_at, found.seen_at), max(expires_at, found.expires_at))
             self._line.ask(self._commands.index(found.subject, id, until, now))
-            answer = self._line.ask(self._commands.touch(id, revision, *times, until, now))
+            answer = self._line.ask(self._commands.prolong(id, revision, *times, until, now))
         return bool(answer == 1)
 
     def delete(self, id: str, now: int) -> bool:
-        header = self._line.ask_durably(self._commands.delete(id))
+        header = self._line.ask_durably(self._commands.remove(id))
         try:
             found = None if header is None else decode(id, header)
         except NewerFormat:
@@ -119,7 +119,7 @@ class RedisStore:
 
     def by_subject(self, subject: str, now: int) -> list[Record]:
         entries = _entries(self._line.ask(self._commands.indexed(subject, now)))
-        values = self._line.ask_all([self._commands.load(each) for each, _ in entries])
+        values = self._line.ask_all([self._commands.read(each) for each, _ in entries])
         records, seen = _met(subject, entries, values, now)
         if seen:
             with suppress(StoreUnavailable):  # the next reader can do it
@@ -141,7 +141,7 @@ class RedisStore:
             if not ids:
                 return []
             wanted = sorted(ids)
-            values = self._line.ask_all([self._commands.load(each) for each in wanted])
+            values = self._line.ask_all([self._commands.read(each) for each in wanted])
             if records := _all_live(wanted, values, now):
                 return records
             after = wanted[-1]
@@ -180,40 +180,40 @@ class AsyncRedisStore:
         self.patience = options.patience
 
     async def load(self, id: str, now: int) -> Record | None:
-        return _live(id, await self._line.ask(self._commands.load(id)), now)
+        return _live(id, await self._line.ask(self._commands.read(id)), now)
 
     async def create(self, record: Record, now: int) -> None:
         if record.subject is None:
-            answer = await self._line.ask(self._commands.create(record, 0, now))
+            answer = await self._line.ask(self._commands.add(record, 0, now))
         else:
             until = indexed_until(record.seen_at, record.expires_at)
             index = self._commands.index(record.subject, record.id, until, now)
             await self._line.ask_durably(index)
-            answer = await self._line.ask_durably(self._commands.create(record, until, now))
+            answer = await self._line.ask_durably(self._commands.add(record, until, now))
         _check_created(record.id, answer)
 
     async def save(self, record: Record, expected: bytes, now: int) -> Saved | Gone | Record:
-        answer = await self._line.ask(self._commands.save(record, expected, 0, now))
+        answer = await self._line.ask(self._commands.replace(record, expected, 0, now))
         if answer == INDEX_FIRST and record.subject is not None:
             until = indexed_until(record.seen_at, record.expires_at)
             await self._line.ask(self._commands.index(record.subject, record.id, until, now))
-            answer = await self._line.ask(self._commands.save(record, expected, until, now))
+            answer = await self._line.ask(self._commands.replace(record, expected, until, now))
         return _outcome(record.id, answer)
 
     async def touch(
         self, id: str, revision: bytes, seen_at: int, expires_at: int, now: int
     ) -> bool:
         times = (seen_at, expires_at)
-        answer = await self._line.ask(self._commands.touch(id, revision, *times, 0, now))
+        answer = await self._line.ask(self._commands.prolong(id, revision, *times, 0, now))
         found = decode(id, answer) if isinstance(answer, bytes) else None
         if found is not None and found.subject is not None:  # the index first
             until = indexed_until(max(seen_at, found.seen_at), max(expires_at, found.expires_at))
             await self._line.ask(self._commands.index(found.subject, id, until, now))
-            answer = await self._line.ask(self._commands.touch(id, revision, *times, until, now))
+            answer = await self._line.ask(self._commands.prolong(id, revision, *times, until, now))
         return bool(answer == 1)
 
     async def delete(self, id: str, now: int) -> bool:
-        header = await self._line.ask_durably(self._commands.delete(id))
+        header = await self._line.ask_durably(self._commands.remove(id))
         try:
             found = None if header is None else decode(id, header)
         except NewerFormat:
@@ -225,7 +225,7 @@ class AsyncRedisStore:
 
     async def by_subject(self, subject: str, now: int) -> list[Record]:
         entries = _entries(await self._line.ask(self._commands.indexed(subject, now)))
-        values = await self._line.ask_all([self._commands.load(each) for each, _ in entries])
+        values = await self._line.ask_all([self._commands.read(each) for each, _ in entries])
         records, seen = _met(subject, entries, values, now)
         if seen:
             with suppress(StoreUnavailable):  # the next reader can do it
@@ -246,7 +246,7 @@ class AsyncRedisStore:
             if not ids:
                 return []
             wanted = sorted(ids)
-            values = await self._line.ask_all([self._commands.load(each) for each in wanted])
+            values = await self._line.ask_all([self._commands.read(each) for each in wanted])
             if records := _all_live(wanted, values, now):
                 return records
             after = wanted[-1]
