@@ -1,15 +1,18 @@
 """Every store of ours under the contract that we ship."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from coatcheck.stores import async_from_url, from_url
 from coatcheck.stores.file import AsyncFileStore, FileStore
 from coatcheck.stores.memcached import AsyncMemcachedStore, MemcachedStore
 from coatcheck.stores.memory import AsyncMemoryStore, MemoryStore
 from coatcheck.stores.sqlite import AsyncSQLiteStore, SQLiteStore
 from coatcheck.testing import AsyncStoreContract, StoreContract
-from tests.services import memcached
+from tests.services import memcached, redis
 
 
 class TestMemoryStore(StoreContract):
@@ -64,3 +67,39 @@ class TestAsyncMemcachedStore(AsyncStoreContract):
     @pytest.fixture
     def store(self, tmp_path: Path) -> AsyncMemcachedStore:
         return AsyncMemcachedStore(memcached.shared().name, prefix=memcached.prefix(tmp_path))
+
+
+class TestRedisStore(StoreContract):
+    sweeps = False
+
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> Iterator[Any]:
+        opened: Any = from_url(redis.url(tmp_path))
+        yield opened
+        opened.close()
+
+
+class TestAsyncRedisStore(AsyncStoreContract):
+    sweeps = False
+
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> Any:
+        return async_from_url(redis.url(tmp_path))
+
+
+class TestRedisClusterStore(StoreContract):
+    sweeps = False
+
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> Iterator[Any]:
+        opened: Any = from_url(redis.cluster_url(tmp_path))
+        yield opened
+        opened.close()
+
+
+class TestAsyncRedisClusterStore(AsyncStoreContract):
+    sweeps = False
+
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> Any:
+        return async_from_url(redis.cluster_url(tmp_path))

@@ -21,6 +21,7 @@ TWINS = {
     "backends.py": ["Kept", "Carried"],
     "stores/cookie.py": ["CookieStore"],
     "stores/memcached.py": ["MemcachedStore"],
+    "stores/redis.py": ["RedisStore"],
     "store.py": ["Store", "Listable", "Sweepable", "CarrierStore"],
 }
 EXCEPTED = {
@@ -28,6 +29,7 @@ EXCEPTED = {
     ("stores/sqlite.py", "SQLiteStore"): "its twin reads inline and writes in a thread",
     ("stores/file.py", "FileStore"): "its twin reads inline and writes in threads",
     ("stores/_memcached_server.py", "Server"): "threads wait on sockets, tasks share batches",
+    ("stores/_redis_line.py", "Line"): "connections of threads, and pipelines of event loops",
     ("turns.py", "Turns"): "threads need a guard around the locks, tasks do not",
     ("sweeper.py", "Sweeper"): "a thread here, a task there",
     ("testing/contract.py", "StoreContract"): "its twin inherits from it",
