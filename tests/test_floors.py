@@ -56,8 +56,6 @@ FLOORS: dict[str, float] = {
     "stores._memcached_cluster": 5.2,
     "stores.memcached": 5.3,
     "stores._advice": 4.1,
-    "stores.cookie": 5,
-    "stores.memory": 5,
     "stores._redis_timed": 4,
     "stores._redis_value": 4,
     "stores._redis_errors": 4,
