@@ -1,55 +1,78 @@
 """Stores filled with very many sessions, by the driver's bulk way into the store's own format.
 
 That format is taken from the store's module, never written down again: its statement, its columns,
-its encoding. Sessions that expire at `SOON` have expired at the moment of `sweep`.
+its commands. Half of the sessions expire at `SOON`; the sweep comes at that moment.
 """
 
+import asyncio
 import os
 import sqlite3
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing
+from itertools import islice
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, cast
 
+import redis.asyncio
 from msgspec.structs import astuple
 
+from benchmarks import services
 from benchmarks.records import NOW, SOON
 from coatcheck import AsyncSessions
 from coatcheck.record import Record
 from coatcheck.store import AsyncStore
+from coatcheck.stores import async_from_url
+from coatcheck.stores import redis as redis_store
 from coatcheck.stores import sqlite as sqlite_store
+from coatcheck.stores._redis_scripts import Raw
+from coatcheck.stores._redis_value import indexed_until
 
-__all__ = ["Filled", "sqlite"]
+__all__ = ["KINDS", "Filled"]
 
-_PATIENCE = 60.0
+_PATIENT = "timeout=60"
+_BATCH = 1000
+_LEAD, _EXPIRING = 0.2, 40_000  # seconds, and then keys a second, to say when Redis' keys end
+_PAUSE = 0.05  # seconds between two looks at how many keys Redis still has
 
 
 class Filled(Protocol):
-    """One store. `fill` comes first, then `size`, what it takes in bytes; `sweep` comes last."""
+    """One store. `fill` comes first, then `size`, what it takes in bytes; then half of it expires:
+    `expire` prepares that, and `sweep` removes it and says how many sessions it were."""
 
     store: AsyncStore
 
-    def fill(self, records: Iterable[Record]) -> None: ...
+    def fill(self, made: Iterable[Record]) -> None: ...
     def size(self) -> int: ...
+    def expire(self) -> None: ...
     async def sweep(self) -> int: ...
 
 
-async def _swept(store: AsyncStore) -> int:
-    return await AsyncSessions(store, clock=lambda: SOON / 1000).sweep()
+class _Swept:
+    """A store that is swept as a site does it."""
+
+    def __init__(self, url: str) -> None:
+        self.store = cast("AsyncStore", async_from_url(f"{url}?{_PATIENT}"))
+
+    def expire(self) -> None:
+        """It does by itself: the sweep's clock has gone on."""
+
+    async def sweep(self) -> int:
+        return await AsyncSessions(self.store, clock=lambda: SOON / 1000).sweep()
 
 
-class _SQLite:
+class _SQLite(_Swept):
     """One transaction of the store's own statement that creates."""
 
     def __init__(self, path: str) -> None:
+        super().__init__(f"sqlite:///{path}")
         self._path = path
-        self.store: AsyncStore = sqlite_store.AsyncSQLiteStore(path, timeout=_PATIENCE)
 
-    def fill(self, records: Iterable[Record]) -> None:
+    def fill(self, made: Iterable[Record]) -> None:
         sqlite_store.SQLiteStore(self._path).sweep(0, NOW)  # which creates the file
         with closing(sqlite3.connect(self._path, isolation_level=None)) as connection:
             connection.execute("BEGIN")
-            rows = ((*astuple(each), NOW) for each in records)
+            rows = ((*astuple(each), NOW) for each in made)
             connection.executemany(sqlite_store._CREATE, rows)
             connection.execute("COMMIT")
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -57,9 +80,82 @@ class _SQLite:
     def size(self) -> int:
         return os.path.getsize(self._path)
 
+
+class _Redis:
+    """Pipelines of the commands that the store sends for a new session.
+
+    Sessions that expire at once could not all be created at once, so the server is told their last
+    moment before it comes; and that of their subjects' indexes, which else would outlive them.
+    """
+
+    def __init__(self, url: str) -> None:
+        made = async_from_url(f"{url}/0?{_PATIENT}")
+        assert isinstance(made, redis_store.AsyncRedisStore)
+        self.store: AsyncStore = made
+        self._commands = made._commands
+        self._url = url
+        self._client = redis.Redis.from_url(url)
+        self._empty = self._used()
+        self._ending: list[bytes] = []
+
+    def fill(self, made: Iterable[Record]) -> None:
+        self._send(self._creating(made))
+
+    def size(self) -> int:
+        return self._used() - self._empty
+
+    def expire(self) -> None:
+        """Returns in the last moment."""
+        moment = time.time() + _LEAD + len(self._ending) / _EXPIRING
+        self._send((b"PEXPIREAT", key, int(moment * 1000)) for key in self._ending)
+        time.sleep(moment - time.time())
+
     async def sweep(self) -> int:
-        return await _swept(self.store)
+        """The server does it; this one waits until nothing is left of what expired."""
+        async with redis.asyncio.Redis.from_url(self._url) as client:
+            lasting = await client.dbsize() - len(self._ending)
+            while await client.dbsize() > lasting:
+                await asyncio.sleep(_PAUSE)
+        return len(self._ending) // 2
+
+    def _creating(self, made: Iterable[Record]) -> Iterator[Raw]:
+        whole = True  # the first ones bring their scripts along
+        for each in made:
+            assert each.subject is not None
+            until = indexed_until(each.seen_at, each.expires_at)
+            index = self._commands.index(each.subject, each.id, until, NOW)
+            record = self._commands.add(each, until, NOW)
+            if each.expires_at <= SOON:
+                self._ending += [index.key, record.key]
+            yield index.raw(whole)
+            yield record.raw(whole)
+            whole = False
+
+    def _send(self, commands: Iterator[Raw]) -> None:
+        connection: Any = self._client.connection_pool.get_connection()
+        while batch := list(islice(commands, _BATCH)):
+            connection.send_packed_command(connection.pack_commands(batch))
+            for _ in batch:
+                connection.read_response()
+        self._client.connection_pool.release(connection)
+
+    def close(self) -> None:
+        self._client.close()
+
+    def _used(self) -> int:
+        used: Any = self._client.info("memory")
+        return int(used["used_memory"])
 
 
-def sqlite(folder: Path, stack: ExitStack, name: str) -> Filled:
+def _sqlite(folder: Path, stack: ExitStack, name: str) -> Filled:
     return _SQLite(f"{folder}/{name}.sqlite3")
+
+
+def _redis(folder: Path, stack: ExitStack, name: str) -> Filled:
+    made = _Redis(stack.enter_context(services.redis()))
+    stack.callback(made.close)
+    return made
+
+
+KINDS: dict[str, Callable[[Path, ExitStack, str], Filled]] = {"SQLite": _sqlite, "Redis": _redis}
+"""How one is made: what it keeps in files is in the folder, under that name."""

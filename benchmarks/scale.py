@@ -18,8 +18,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks import filled, records
-from benchmarks.filled import Filled
+from benchmarks import records
+from benchmarks.filled import KINDS, Filled
 from benchmarks.rounds import Effort, Figure, Key, Measure, figure, interleaved
 from benchmarks.table import BYTES, MICROSECONDS, SECONDS, Section
 from coatcheck.record import Record
@@ -28,7 +28,6 @@ __all__ = ["BYTES_EACH", "KINDS", "MEDIAN", "NAME", "SLOWEST", "SWEEP", "measure
 
 NAME = "Scale"
 BYTES_EACH, MEDIAN, SLOWEST, SWEEP = "bytes each", "load p50, µs", "load p99, µs", "sweep, s"
-KINDS: dict[str, Callable[[Path, ExitStack, str], Filled]] = {"SQLite": filled.sqlite}
 _SMALLER = 100  # times
 _PICKED = 50_000  # ids, at most, that loads pick from
 
@@ -63,7 +62,7 @@ class _Size:
         return [await self.load() for _ in range(count)]
 
     async def loads_meanwhile(self) -> tuple[float, list[float]]:
-        """How many seconds it took to remove what expired, and the loads that went on."""
+        """How many seconds it took until what expired was gone, and the loads that went on."""
         begun = time.perf_counter()
         sweep = asyncio.create_task(self.filled.sweep())
         took = [await self.load(), await self.load()]
@@ -83,11 +82,12 @@ def measure(effort: Effort, wanted: Callable[[str], bool], folder: Path) -> Sect
             for name in filter(wanted, KINDS)
             for number in (effort.sessions // _SMALLER, effort.sessions)
         ]
-        figures.update(_loaded(sizes, effort, runner))
+        loaded = _loaded(sizes, effort, runner)
         for small, large in zip(sizes[::2], sizes[1::2], strict=True):
             sweeping = f"{large.row}, sweeping half"
             against |= {large.row: small.row, sweeping: large.row}
-            figures.update(_swept(sweeping, large, runner))
+            figures |= {key: loaded[key] for key in loaded if key[0] in (small.row, large.row)}
+            figures |= _swept(sweeping, large, runner)
     return Section(
         NAME,
         {BYTES_EACH: BYTES, MEDIAN: MICROSECONDS, SLOWEST: MICROSECONDS, SWEEP: SECONDS},
@@ -133,6 +133,7 @@ def _case(runner: asyncio.Runner, size: _Size, count: int, slowest: list[float])
 
 
 def _swept(row: str, size: _Size, runner: asyncio.Runner) -> dict[Key, Figure]:
+    size.filled.expire()
     seconds, took = runner.run(size.loads_meanwhile())
     return {
         (row, MEDIAN): figure([statistics.median(took)]),
