@@ -47,8 +47,18 @@ FLOORS: dict[str, float] = {
     "backends": 5,
     "options": 5,
     "stores._url": 4,
+    "stores._advice": 4.1,
     "stores.cookie": 5,
     "stores.memory": 5,
+    "stores._redis_timed": 4,
+    "stores._redis_value": 4,
+    "stores._redis_errors": 4,
+    "stores._redis_scripts": 4.1,
+    "stores._redis_look": 4.2,
+    "stores._redis_routes": 4.2,
+    "stores._redis_place": 4.3,
+    "stores._redis_line": 5,
+    "stores.redis": 5.1,
     "stores._sqlite_file": 5,
     "stores._sqlite_database": 5.1,
     "stores._writer": 5.2,
@@ -296,7 +306,12 @@ def _packages(module: str) -> set[str]:
 
 @pytest.mark.parametrize(
     "module",
-    ["coatcheck.stores.memory", "coatcheck.stores.cookie", "coatcheck.stores.sqlite"],
+    [
+        "coatcheck.stores.memory",
+        "coatcheck.stores.cookie",
+        "coatcheck.stores.sqlite",
+        "coatcheck.stores.redis",
+    ],
 )
 def test_a_store_loads_no_other_store(module: str) -> None:
     """Nor an integration."""
