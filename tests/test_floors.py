@@ -59,7 +59,7 @@ FLOORS: dict[str, float] = {
     "stores._file_folder": 5.1,
     "stores._file_subjects": 5.2,
     "stores._file_sweep": 5.3,
-    "stores._file_threads": 5,
+    "stores._file_threads": 5.1,
     "stores.file": 5.4,
     "stores": 5.5,
     "sessions": 6,
