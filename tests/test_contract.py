@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from coatcheck.stores import async_from_url, from_url
+from coatcheck.stores.file import AsyncFileStore, FileStore
 from coatcheck.stores.memory import AsyncMemoryStore, MemoryStore
 from coatcheck.stores.sqlite import AsyncSQLiteStore, SQLiteStore
 from coatcheck.testing import AsyncStoreContract, StoreContract
@@ -71,3 +72,15 @@ class TestAsyncRedisClusterStore(AsyncStoreContract):
     @pytest.fixture
     def store(self, tmp_path: Path) -> Any:
         return async_from_url(redis.cluster_url(tmp_path))
+
+
+class TestFileStore(StoreContract):
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> FileStore:
+        return FileStore(tmp_path / "sessions")
+
+
+class TestAsyncFileStore(AsyncStoreContract):
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> AsyncFileStore:
+        return AsyncFileStore(tmp_path / "sessions")

@@ -48,6 +48,7 @@ FLOORS: dict[str, float] = {
     "options": 5,
     "stores._url": 4,
     "stores._advice": 4.1,
+    "stores._fair_lock": 4,
     "stores.cookie": 5,
     "stores.memory": 5,
     "stores._redis_timed": 4,
@@ -63,6 +64,13 @@ FLOORS: dict[str, float] = {
     "stores._sqlite_database": 5.1,
     "stores._writer": 5.2,
     "stores.sqlite": 5.3,
+    "stores._file_locks": 5,
+    "stores._file_records": 5.1,
+    "stores._file_folder": 5.1,
+    "stores._file_subjects": 5.2,
+    "stores._file_sweep": 5.3,
+    "stores._file_threads": 5.1,
+    "stores.file": 5.4,
     "stores": 5.5,
     "sessions": 6,
     "": 6.5,  # the package itself
@@ -311,6 +319,7 @@ def _packages(module: str) -> set[str]:
         "coatcheck.stores.cookie",
         "coatcheck.stores.sqlite",
         "coatcheck.stores.redis",
+        "coatcheck.stores.file",
     ],
 )
 def test_a_store_loads_no_other_store(module: str) -> None:

@@ -37,6 +37,7 @@ from coatcheck.store import (
     Sweepable,
 )
 from coatcheck.stores import _sqlite_database, _writer
+from coatcheck.stores._fair_lock import FairLock
 from coatcheck.stores.sqlite import AsyncSQLiteStore, SQLiteStore
 
 T = TypeVar("T")
@@ -706,7 +707,7 @@ class TestLocked:
 
     def test_fair(self) -> None:
         """Threads get the lock in the order in which they came."""
-        lock, order = _sqlite_database._FairLock(), list[int]()
+        lock, order = FairLock(), list[int]()
 
         def take(number: int) -> None:
             lock.acquire()
@@ -726,7 +727,7 @@ class TestLocked:
 
     def test_fair_after_a_time_out(self) -> None:
         """Whoever stopped waiting is not handed the lock, and it is free again."""
-        lock = _sqlite_database._FairLock()
+        lock = FairLock()
         assert [True, False] == [lock.acquire(0.01), lock.acquire(0.01)]
         lock.release()
         assert lock.acquire(0.01)

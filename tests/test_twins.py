@@ -27,6 +27,7 @@ EXCEPTED = {
     ("stores/memory.py", "MemoryStore"): "its twin hands each call over to the one shelf",
     ("stores/sqlite.py", "SQLiteStore"): "its twin reads inline and writes in a thread",
     ("stores/_redis_line.py", "Line"): "connections of threads, and pipelines of event loops",
+    ("stores/file.py", "FileStore"): "its twin reads inline and writes in threads",
     ("turns.py", "Turns"): "threads need a guard around the locks, tasks do not",
     ("sweeper.py", "Sweeper"): "a thread here, a task there",
     ("testing/contract.py", "StoreContract"): "its twin inherits from it",
