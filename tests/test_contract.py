@@ -12,7 +12,7 @@ from coatcheck.stores.memcached import AsyncMemcachedStore, MemcachedStore
 from coatcheck.stores.memory import AsyncMemoryStore, MemoryStore
 from coatcheck.stores.sqlite import AsyncSQLiteStore, SQLiteStore
 from coatcheck.testing import AsyncStoreContract, StoreContract
-from tests.services import memcached, redis
+from tests.services import memcached, postgres, redis
 
 
 class TestMemoryStore(StoreContract):
@@ -37,36 +37,6 @@ class TestAsyncSQLiteStore(AsyncStoreContract):
     @pytest.fixture
     def store(self, tmp_path: Path) -> AsyncSQLiteStore:
         return AsyncSQLiteStore(tmp_path / "sessions.sqlite3")
-
-
-class TestFileStore(StoreContract):
-    @pytest.fixture
-    def store(self, tmp_path: Path) -> FileStore:
-        return FileStore(tmp_path / "sessions")
-
-
-class TestAsyncFileStore(AsyncStoreContract):
-    @pytest.fixture
-    def store(self, tmp_path: Path) -> AsyncFileStore:
-        return AsyncFileStore(tmp_path / "sessions")
-
-
-class TestMemcachedStore(StoreContract):
-    lists = False
-    sweeps = False
-
-    @pytest.fixture
-    def store(self, tmp_path: Path) -> MemcachedStore:
-        return MemcachedStore(memcached.shared().name, prefix=memcached.prefix(tmp_path))
-
-
-class TestAsyncMemcachedStore(AsyncStoreContract):
-    lists = False
-    sweeps = False
-
-    @pytest.fixture
-    def store(self, tmp_path: Path) -> AsyncMemcachedStore:
-        return AsyncMemcachedStore(memcached.shared().name, prefix=memcached.prefix(tmp_path))
 
 
 class TestRedisStore(StoreContract):
@@ -103,3 +73,47 @@ class TestAsyncRedisClusterStore(AsyncStoreContract):
     @pytest.fixture
     def store(self, tmp_path: Path) -> Any:
         return async_from_url(redis.cluster_url(tmp_path))
+
+
+class TestFileStore(StoreContract):
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> FileStore:
+        return FileStore(tmp_path / "sessions")
+
+
+class TestAsyncFileStore(AsyncStoreContract):
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> AsyncFileStore:
+        return AsyncFileStore(tmp_path / "sessions")
+
+
+class TestPostgresStore(StoreContract):
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> Iterator[Any]:
+        opened: Any = from_url(postgres.url(tmp_path))
+        yield opened
+        opened.close()
+
+
+class TestAsyncPostgresStore(AsyncStoreContract):
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> Any:
+        return async_from_url(postgres.url(tmp_path))
+
+
+class TestMemcachedStore(StoreContract):
+    lists = False
+    sweeps = False
+
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> MemcachedStore:
+        return MemcachedStore(memcached.shared().name, prefix=memcached.prefix(tmp_path))
+
+
+class TestAsyncMemcachedStore(AsyncStoreContract):
+    lists = False
+    sweeps = False
+
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> AsyncMemcachedStore:
+        return AsyncMemcachedStore(memcached.shared().name, prefix=memcached.prefix(tmp_path))

@@ -24,13 +24,17 @@ try:
 except ModuleNotFoundError:  # not POSIX; FileStore refuses
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["FOLDER", "Locks", "is_posix", "sync"]
+__all__ = ["FOLDER", "Busy", "Locks", "is_posix", "sync"]
 
 FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
 """How a folder is opened: never through a symbolic link."""
 
 _PAUSE = 0.0005  # seconds between two tries
 _EVERYTHING = getattr(fcntl, "F_FULLFSYNC", None)  # macOS: through the disk's own cache too
+
+
+class Busy(StoreUnavailable):
+    """A turn did not come in time, so nothing was begun."""
 
 
 class Locks:
@@ -51,7 +55,7 @@ class Locks:
         """The folder of that name, locked; None where there is none.
 
         What was done in it, or found to be done, is on the disk afterwards, if `durable`. Raises
-        `StoreUnavailable` where the turn does not come before the deadline.
+        `Busy` where the turn does not come before the deadline.
         """
         with _forks.opened(name, parent) as folder:
             if folder is None:
@@ -105,8 +109,8 @@ def _flock(folder: int, deadline: float) -> None:
         time.sleep(_PAUSE)
 
 
-def _busy(others: str) -> StoreUnavailable:
-    return StoreUnavailable(
+def _busy(others: str) -> Busy:
+    return Busy(
         f"FileStore: expected its turn to write in time, got none, as other {others} keep the "
         "folder busy; raise timeout, or look at the disk"
     )

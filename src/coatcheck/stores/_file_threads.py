@@ -2,6 +2,7 @@
 
 The writes that one turn of the loop asks for share them: a thread takes several at once, and does
 them one after another; the file system's journal takes what several threads wait for in one go.
+Whatever would have to wait for its turn goes last, so that it holds up no other.
 """
 
 import asyncio
@@ -9,17 +10,19 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, TypeVar
 
 from coatcheck import patience
 from coatcheck.coalesce import Coalescer
+from coatcheck.stores._file_locks import Busy
 
 __all__ = ["Threads", "Writes"]
 
 T = TypeVar("T")
 
-_THREADS = 16
-_BATCH = 4
+_THREADS = 8
+_BATCH = 8
 _GRACE = 0.5  # seconds that the disk may take for a write whose turn has come
 
 
@@ -39,7 +42,7 @@ class Writes:
         return answer
 
     async def _send(self, writes: "Sequence[_Write]") -> Sequence[Any]:
-        return await self._threads.run(lambda: [write.answer() for write in writes])
+        return await self._threads.run(partial(_carry_out, writes))
 
 
 class _Write:
@@ -51,12 +54,21 @@ class _Write:
         self.work = work
         self.deadline = time.monotonic() + timeout
 
-    def answer(self) -> Any:
+    def attempt(self, seconds: float) -> Any:
+        """The answer or the error, after waiting so long for its turn."""
         try:
-            with patience.limit(self.deadline - time.monotonic()):
+            with patience.limit(seconds):
                 return self.work()
         except Exception as error:  # noqa: BLE001 - it is the caller's own
             return error
+
+
+def _carry_out(writes: Sequence[_Write]) -> list[Any]:
+    answers = [write.attempt(0) for write in writes]
+    for number, write in enumerate(writes):
+        if isinstance(answers[number], Busy):
+            answers[number] = write.attempt(write.deadline - time.monotonic())
+    return answers
 
 
 class Threads:
