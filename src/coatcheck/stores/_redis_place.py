@@ -67,13 +67,15 @@ class Place:
     service: str = ""
 
     @property
-    def has_replicas(self) -> bool:
-        """Whether it is made to fail over."""
-        return self.cluster or self.sentinels is not None
+    def replicas(self) -> int:
+        """How many confirm, by default: one where the place is made to fail over."""
+        return int(self.cluster or self.sentinels is not None)
 
 
 def place_of(client: object, *, asynchronous: bool) -> Place:
     """Where a ready client's server is; `ConfigurationError` for what is no client of that kind."""
+    if isinstance(client, Place):
+        return client
     library: Any = redis.asyncio if asynchronous else redis
     if isinstance(client, library.RedisCluster):
         return _of_cluster(client, asynchronous)
