@@ -17,7 +17,7 @@ Ending a session, and creating one with a subject, waits for `replicas` of the s
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from heapq import nsmallest
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any
 
 from coatcheck.errors import Collision, StoreUnavailable
 from coatcheck.record import NewerFormat, Record
@@ -26,19 +26,12 @@ from coatcheck.stores._url import CALL, CONNECT, StoreURL, missing_driver
 
 try:
     from coatcheck.stores._redis_line import AsyncLine, Line
-    from coatcheck.stores._redis_place import Place, place_of_url
+    from coatcheck.stores._redis_place import AsyncClient, Client, place_of_url
 except ModuleNotFoundError as error:
     raise missing_driver(__name__, "redis", error) from error
 from coatcheck.stores._redis_options import POOL, PREFIX, Options, checked_prefix, options_of_url
 from coatcheck.stores._redis_scripts import INDEX_FIRST, Commands, Seen
 from coatcheck.stores._redis_value import decode, indexed_until
-
-if TYPE_CHECKING:
-    import redis
-    import redis.asyncio
-
-    Client: TypeAlias = redis.Redis | redis.RedisCluster | Place
-    AsyncClient: TypeAlias = redis.asyncio.Redis | redis.asyncio.RedisCluster | Place
 
 __all__ = ["AsyncRedisStore", "RedisStore", "async_from_url", "from_url"]
 
@@ -57,7 +50,7 @@ class RedisStore:
 
     def __init__(
         self,
-        client: "Client",
+        client: Client,
         *,
         prefix: str = PREFIX,
         timeout: float = CALL,
@@ -160,7 +153,7 @@ class AsyncRedisStore:
 
     def __init__(
         self,
-        client: "AsyncClient",
+        client: AsyncClient,
         *,
         prefix: str = PREFIX,
         timeout: float = CALL,
