@@ -29,6 +29,7 @@ __all__ = ["FOLDER", "Busy", "Locks", "is_posix", "sync"]
 FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
 """How a folder is opened: never through a symbolic link."""
 
+_BY_DESCRIPTOR = {os.open, os.rename, os.unlink, os.mkdir, os.utime} <= os.supports_dir_fd
 _PAUSE = 0.0005  # seconds between two tries
 _EVERYTHING = getattr(fcntl, "F_FULLFSYNC", None)  # macOS: through the disk's own cache too
 
@@ -85,7 +86,7 @@ class Locks:
 
 def is_posix() -> bool:
     """Whether this system has what the file store stands on."""
-    return fcntl is not None and {os.open, os.rename, os.unlink, os.mkdir} <= os.supports_dir_fd
+    return fcntl is not None and _BY_DESCRIPTOR
 
 
 def sync(descriptor: int) -> None:
