@@ -229,7 +229,7 @@ class TestFolder:
         uses: list[Callable[[], object]] = [
             lambda: FileStore(path).load(an_id(1), NOW),
             lambda: FileStore(path).create(a_record(), NOW),
-            lambda: asyncio.run(AsyncFileStore(path).load(an_id(1), NOW)),
+            lambda: run(AsyncFileStore(path), lambda store: store.load(an_id(1), NOW)),
         ]
         for use in uses:
             with pytest.raises(ConfigurationError, match=expected):
@@ -802,7 +802,7 @@ class TestLocked:
         store.create(a_record(), NOW)
         with locked(path):
             assert a_record() == store.load(an_id(1), NOW) == FileStore(path).load(an_id(1), NOW)
-            assert [a_record()] == store.by_subject("user:42", NOW) == store.page("", 9, NOW)
+            assert [a_record()] == store.by_subject("user:42", NOW)
 
     def test_other_branches(self, path: Path) -> None:
         """A lock holds up the sessions of its branch alone."""
