@@ -56,8 +56,8 @@ _PARTS = (
     _Part(
         stores.NAME,
         list(stores.KINDS),
-        Effort(21, seconds=0.1),
-        Effort(5, seconds=0.03),
+        Effort(21, seconds=0.1, sessions=1000),
+        Effort(5, seconds=0.03, sessions=1000),
         stores.measure,
     ),
     _Part(
@@ -106,7 +106,7 @@ def _parser() -> argparse.ArgumentParser:
         "--sessions",
         type=_positive,
         metavar="NUMBER",
-        help="how many sessions the section Scale fills a store with; `--only scale` asks for it",
+        help="how many sessions there are (Scale), or lie beside those that are asked for (Stores)",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure to a file")
     return parser

@@ -18,7 +18,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks import records
+from benchmarks import records, services
 from benchmarks.filled import KINDS, Filled
 from benchmarks.rounds import Effort, Figure, Key, Measure, figure, interleaved
 from benchmarks.table import BYTES, MICROSECONDS, SECONDS, Section
@@ -74,12 +74,13 @@ class _Size:
 
 def measure(effort: Effort, wanted: Callable[[str], bool], folder: Path) -> Section:
     """Bytes, latencies of loads, and what a sweep of half does to them."""
+    kinds = list(filter(wanted, KINDS))
     figures: dict[Key, Figure] = {}
     against: dict[str, str] = {}
     with asyncio.Runner() as runner, ExitStack() as stack:
         sizes = [
             _filled(name, number, folder, runner, stack)
-            for name in filter(wanted, KINDS)
+            for name in kinds
             for number in (effort.sessions // _SMALLER, effort.sessions)
         ]
         loaded = _loaded(sizes, effort, runner)
@@ -92,9 +93,9 @@ def measure(effort: Effort, wanted: Callable[[str], bool], folder: Path) -> Sect
         NAME,
         {BYTES_EACH: BYTES, MEDIAN: MICROSECONDS, SLOWEST: MICROSECONDS, SWEEP: SECONDS},
         figures,
-        note=f"Sessions with {len(records.PAYLOAD)} bytes of payload. Loads one after another, "
-        "each after a turn of the event loop. In brackets, how many times as fast as the row "
-        "above.",
+        note=f"Sessions with {len(records.PAYLOAD)} bytes of payload{services.versions(kinds)}. "
+        "Loads one after another, each after a turn of the event loop. In brackets, how many "
+        "times as fast as the row above.",
         against=against,
     )
 

@@ -9,7 +9,6 @@ A store and the plain driver beside it ask the same server, over TCP on loopback
 What they write goes where temporary files go, which should be a disk: set TMPDIR where it is not.
 """
 
-import getpass
 import os
 import pwd
 import re
@@ -17,7 +16,7 @@ import shutil
 import signal
 import socket
 import subprocess
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -33,6 +32,11 @@ _POSTGRES = {
     "synchronous_commit": "on",
     "shared_buffers": "1GB",
     "max_wal_size": "4GB",
+}
+_PROGRAMS = {
+    "Redis": ("redis-server", " (append-only file, synced every second)"),
+    "PostgreSQL": ("postgres", " (fsync and synchronous_commit on)"),
+    "Memcached": ("memcached", ""),
 }
 
 
@@ -65,25 +69,21 @@ def memcached() -> Iterator[str]:
     """A Memcached of its own, as a URL."""
     port = free_port()
     command = ["memcached", "-l", _HOST, "-p", str(port), "-U", "0", "-m", "256"]
-    command += ["-u", getpass.getuser()]
+    command += ["-u", pwd.getpwuid(os.geteuid()).pw_name]
     with _running(command, folder_for(None, "memcached"), lambda: _greeted(port, b"version\r\n")):
         yield f"memcached://{_HOST}:{port}"
 
 
-def versions() -> str:
-    """Of the programs that are started."""
-    programs: dict[str, str | Path] = {
-        "Redis": "redis-server",
-        "PostgreSQL": _postgres_programs() / "postgres",
-        "Memcached": "memcached",
-    }
-    return ", ".join(f"{name} {_version(program)}" for name, program in programs.items())
+def versions(kinds: Iterable[str]) -> str:
+    """Of the servers among these kinds of stores, and how they are set up."""
+    return "".join(f"; {name} {_version(*_PROGRAMS[name])}" for name in kinds if name in _PROGRAMS)
 
 
-def _version(program: str | Path) -> str:
-    told = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
-    found = re.search(r"\d+(\.\d+)+", told.stdout)
-    return found[0] if found else told.stdout.strip()
+def _version(program: str, setting: str) -> str:
+    path = _postgres_programs() / program if program == "postgres" else program
+    told = subprocess.run([path, "--version"], capture_output=True, text=True, check=True).stdout
+    found = re.search(r"\d+(\.\d+)+", told)
+    return f"{found[0] if found else told.strip()}{setting}"
 
 
 @contextmanager

@@ -41,7 +41,6 @@ LOADS, SAVES = "loads/s", "saves/s"
 PATIENT = "timeout=60"
 """For a store's URL: a machine that is busy shall not end a measurement."""
 
-_OTHERS = 1000  # sessions that lie there beside the ones that are asked for
 _FIRST = 128  # operations, to warm up and to see how long they take
 _FLIGHTS = (1, 64)
 
@@ -116,16 +115,17 @@ def measure(effort: Effort, wanted: Callable[[str], bool], folder: Path) -> Sect
         for name, kind in kinds.items():
             backend = kind.make(folder, stack)
             for sync_name, contestant in _contestants(name, kind, backend, stack):
-                cases.update(_sync_cases(sync_name, contestant, effort.seconds))
+                cases.update(_sync_cases(sync_name, contestant, effort))
             for async_name, opened in _async_contestants(name, kind, backend, runner, stack):
-                cases.update(_async_cases(async_name, runner, opened, effort.seconds))
+                cases.update(_async_cases(async_name, runner, opened, effort))
         samples = interleaved(cases, effort.rounds)
     return Section(
         NAME,
         dict.fromkeys((LOADS, SAVES), PER_SECOND),
         {key: figure(each) for key, each in samples.items()},
-        note=f"Operations a second, among {_OTHERS} other sessions; {services.versions()}. In "
-        "brackets, how many times as fast as the plain driver of the same backend.",
+        note=f"Operations a second, among {effort.sessions} other sessions"
+        f"{services.versions(kinds)}. In brackets, how many times as fast as the plain driver of "
+        "the same backend.",
         against=_against(kinds),
     )
 
@@ -168,13 +168,13 @@ def _finish(runner: asyncio.Runner, close: Callable[[], Coroutine[Any, Any, None
     runner.run(close())
 
 
-def _sync_cases(name: str, contestant: Contestant, seconds: float) -> dict[Key, Measure]:
+def _sync_cases(name: str, contestant: Contestant, effort: Effort) -> dict[Key, Measure]:
     (slot,) = slots(1)
-    for each in [slot, *slots(_OTHERS)]:
+    for each in [slot, *slots(effort.sessions)]:
         contestant.create(each)
 
     def case(verb: Verb) -> Measure:
-        return _lasting(seconds, lambda count: _timed(verb, slot, count))
+        return _lasting(effort.seconds, lambda count: _timed(verb, slot, count))
 
     called = row(name, None)
     return {(called, LOADS): case(contestant.load), (called, SAVES): case(contestant.save)}
@@ -188,10 +188,10 @@ def _timed(verb: Verb, slot: Slot, count: int) -> float:
 
 
 def _async_cases(
-    name: str, runner: asyncio.Runner, contestant: AsyncContestant, seconds: float
+    name: str, runner: asyncio.Runner, contestant: AsyncContestant, effort: Effort
 ) -> dict[Key, Measure]:
     def case(verb: AsyncVerb, sessions: list[Slot]) -> Measure:
-        return _lasting(seconds, lambda count: runner.run(_together(verb, sessions, count)))
+        return _lasting(effort.seconds, lambda count: runner.run(_together(verb, sessions, count)))
 
     cases: dict[Key, Measure] = {}
     for flight in _FLIGHTS:

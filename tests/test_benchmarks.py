@@ -144,13 +144,13 @@ def test_a_section_that_takes_minutes_is_measured_only_when_it_is_named(
     """A row's name alone does not start it, its section's does."""
     tiny = ["--quick", "--rounds", "1", "--sessions", "400"]
 
-    main([*tiny, "--only", "sqlite"])
+    main([*tiny, "--only", "redis"])
     by_row = capsys.readouterr().out
-    main([*tiny, "--only", "scale: sqlite"])
+    main([*tiny, "--only", "scale: redis"])
     by_both = capsys.readouterr().out
 
     assert (True, False) == ("### Stores" in by_row, "### Scale" in by_row)
-    assert (False, True) == ("### Stores" in by_both, "| SQLite, 400 |" in by_both)
+    assert (False, True) == ("### Stores" in by_both, "| Redis, 400 |" in by_both)
 
 
 def test_rounds_are_interleaved() -> None:
