@@ -126,7 +126,7 @@ class _Redis:
     """
 
     def __init__(self, url: str) -> None:
-        made = async_from_url(f"{url}/0?{_PATIENT}")
+        made = async_from_url(f"{url}?{_PATIENT}")
         assert isinstance(made, redis_store.AsyncRedisStore)
         self.store: AsyncStore = made
         self._commands = made._commands
@@ -189,7 +189,7 @@ def _sqlite(folder: Path, stack: ExitStack, name: str) -> Filled:
 
 
 def _postgres(folder: Path, stack: ExitStack, name: str) -> Filled:
-    made = _Postgres(f"{stack.enter_context(services.postgres())}/postgres")
+    made = _Postgres(stack.enter_context(services.postgres()))
     stack.callback(made.close)
     return made
 

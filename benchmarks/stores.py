@@ -78,12 +78,12 @@ def _files(folder: Path, stack: ExitStack) -> _Backend:
 
 
 def _redis(folder: Path, stack: ExitStack) -> _Backend:
-    url = f"{stack.enter_context(services.redis())}/0"
+    url = stack.enter_context(services.redis())
     return _Backend(f"{url}?{PATIENT}", plain.RedisPlain(url), plain.AsyncRedisPlain(url))
 
 
 def _postgres(folder: Path, stack: ExitStack) -> _Backend:
-    url = f"{stack.enter_context(services.postgres())}/postgres"
+    url = stack.enter_context(services.postgres())
     return _Backend(f"{url}?{PATIENT}", plain.PsycopgPlain(url), plain.AsyncpgPlain(url))
 
 
