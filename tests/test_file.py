@@ -1201,7 +1201,7 @@ class TestForks:
         assert in_child(lambda: store.delete(an_id(1), NOW)) is True
 
     def test_copy_keeps_no_lock(self, path: Path) -> None:
-        """A descriptor that was copied meanwhile, as for a program about to start, holds nothing."""
+        """A descriptor copied meanwhile, as for a program that is about to start, holds nothing."""
         store = FileStore(path, timeout=0.2)
         store.create(a_record(), NOW)
         with store._folder.opened() as root, store._folder.turn(root, an_id(1)[:2]) as folder:
@@ -1216,22 +1216,27 @@ class TestForks:
         children."""
         store = FileStore(path, timeout=10)
         store.create(a_record(), NOW)
-        reading, writing_end = os.pipe()
+        waiting, going_on = os.pipe()
+        heard, told = os.pipe()
+
+        def child() -> None:
+            os.close(going_on)
+            os.read(waiting, 1)  # until the test ends
 
         def parent() -> None:
             with writing(store):
-                child, _ = fork(lambda: os.read(reading, 1))
-                os.write(told, b"%d" % child)
+                os.write(told, b"%d" % fork(child)[0])
                 signal.pause()
 
-        heard, told = os.pipe()
         process, _ = fork(parent)
-        child = int(os.read(heard, 20))
-        os.kill(process, signal.SIGKILL)
-        os.waitpid(process, 0)
-        os.kill(child, 0)  # it lives on
-        assert store.delete(an_id(1), NOW)
-        os.write(writing_end, b"x")
+        try:
+            born = int(os.read(heard, 20))
+            os.kill(process, signal.SIGKILL)
+            os.waitpid(process, 0)
+            os.kill(born, 0)  # it lives on
+            assert store.delete(an_id(1), NOW)
+        finally:
+            os.close(going_on)
 
     @forks_beside_threads
     def test_beside_threads(self, store: FileStore) -> None:
