@@ -22,7 +22,7 @@ class Memcached:
         self.service = Service(
             ["memcached", *fixed, *options],
             folder_for("nobody", "memcached"),
-            lambda: self.ask("version"),
+            lambda: self.ask(b"version"),
             user="nobody",
         )
 
@@ -35,6 +35,7 @@ class Memcached:
         return self
 
     def stop(self) -> None:
+        """It takes a second over that, so tests kill it."""
         self.service.stop()
 
     def kill(self) -> None:
@@ -46,11 +47,11 @@ class Memcached:
     def thaw(self) -> None:
         self.service.thaw()
 
-    def ask(self, command: str) -> bytes:
+    def ask(self, command: bytes) -> bytes:
         """All that it answers to one command, up to and without the last line."""
         with socket.create_connection(("127.0.0.1", self.port), 5) as connection:
             connection.settimeout(5)
-            connection.sendall(f"{command}\r\n".encode())
+            connection.sendall(command + b"\r\n")
             answer = b""
             while not answer.endswith(b"\r\n") or not answer.rstrip().endswith(_LAST):
                 piece = connection.recv(65_536)
@@ -63,17 +64,18 @@ class Memcached:
 
     def set(self, key: str, value: bytes) -> None:
         """Put any bytes there, as somebody else would."""
-        assert self.ask(f"set {key} 0 0 {len(value)}\r\n{value.decode('latin-1')}") == b"STORED\r\n"
+        command = b"set %b 0 0 %d\r\n%b" % (key.encode(), len(value), value)
+        assert self.ask(command) == b"STORED\r\n"
 
     def get(self, key: str) -> bytes:
         """The value of a key, or nothing."""
-        answer = self.ask(f"get {key}")
+        answer = self.ask(b"get " + key.encode())
         head, _, rest = answer.partition(b"\r\n")
         return rest[: int(head.split()[3])] if head.startswith(b"VALUE") else b""
 
     def keys(self, prefix: str) -> dict[str, int]:
         """The keys that begin so, and the second at which each ends; -1 is never."""
-        found = re.findall(rb"key=(\S+) exp=(-?\d+)", self.ask("lru_crawler metadump all"))
+        found = re.findall(rb"key=(\S+) exp=(-?\d+)", self.ask(b"lru_crawler metadump all"))
         keys = {unquote(key.decode()): int(ends) for key, ends in found}
         return {key: ends for key, ends in keys.items() if key.startswith(prefix)}
 

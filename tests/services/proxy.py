@@ -73,7 +73,7 @@ class Proxy:
         def cut() -> None:
             for writer in list(self._writers):
                 _reset(writer)
-            done.set()
+            self._loop.call_soon(done.set)  # by then the sockets are closed
 
         self._loop.call_soon_threadsafe(cut)
         assert done.wait(10)

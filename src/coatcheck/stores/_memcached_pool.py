@@ -32,33 +32,31 @@ _TRUSTED = 60.0
 _Where = tuple[Any, ...]
 
 
-class Link:
+class Link(socket.socket):
     """One connection, to be closed or put back by whoever took it."""
 
-    __slots__ = ("sock", "used_at")
+    __slots__ = ("used_at",)
 
-    def __init__(self, sock: socket.socket) -> None:
-        self.sock = sock
+    def __init__(self, place: _Where) -> None:
+        super().__init__(*place[:3])
         self.used_at = time.monotonic()
+        self.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def is_fit(self) -> bool:
         """Whether nothing has come since its last answer, neither an end nor a late word."""
         if time.monotonic() - self.used_at > _TRUSTED:
             return False
         try:
-            self.sock.setblocking(False)
-            self.sock.recv(1, socket.MSG_PEEK)
+            self.setblocking(False)
+            self.recv(1, socket.MSG_PEEK)
         except BlockingIOError:
             return True
         except OSError:
             pass
         return False
 
-    def close(self) -> None:
-        self.sock.close()
-
     def __del__(self) -> None:
-        self.sock.close()
+        self.close()  # without the warning that a socket dropped open is worth
 
 
 class Pool:
@@ -112,11 +110,11 @@ def connect(host: str, port: int, until: float) -> Link:
     """A new connection to the first of the host's addresses that takes one; OSError where none."""
     places = _known(host, port) or _look_up(host, port, until)
     for number, place in enumerate(places, 1):
-        link = _unconnected(place)
+        link = Link(place)
         try:
             # A share for each address: one that swallows everything leaves time for the next.
-            link.sock.settimeout(left(until) / (len(places) - number + 1))
-            link.sock.connect(place[-1])
+            link.settimeout(left(until) / (len(places) - number + 1))
+            link.connect(place[-1])
         except OSError:
             link.close()
             if number == len(places):
@@ -134,11 +132,11 @@ async def connect_async(host: str, port: int, until: float) -> Link:
         async with asyncio.timeout(left(until)):
             places = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     for number, place in enumerate(places, 1):
-        link = _unconnected(place)
+        link = Link(place)
         try:
-            link.sock.setblocking(False)
+            link.setblocking(False)
             async with asyncio.timeout(left(until) / (len(places) - number + 1)):
-                await loop.sock_connect(link.sock, place[-1])
+                await loop.sock_connect(link, place[-1])
         except OSError:
             link.close()
             if number == len(places):
@@ -146,12 +144,6 @@ async def connect_async(host: str, port: int, until: float) -> Link:
         else:
             return link
     raise OSError("the host has no address")
-
-
-def _unconnected(place: _Where) -> Link:
-    sock = socket.socket(*place[:3])
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return Link(sock)
 
 
 def _known(host: str, port: int) -> list[_Where]:

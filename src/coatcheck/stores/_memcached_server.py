@@ -95,12 +95,11 @@ class Server(_Server):
 
 
 def _exchange(link: Link, command: Command[Any], answers: Answers, until: float) -> None:
-    sock = link.sock
-    sock.settimeout(left(until))
-    sock.sendall(command.request)
-    sock.settimeout(left(until))
-    while not answers.feed(sock.recv(_LARGEST_PIECE)):
-        sock.settimeout(left(until))
+    link.settimeout(left(until))
+    link.sendall(command.request)  # the time-out of this is for all that it sends
+    link.settimeout(left(until))
+    while not answers.feed(link.recv(_LARGEST_PIECE)):
+        link.settimeout(left(until))
 
 
 class AsyncServer(_Server):
@@ -140,8 +139,8 @@ class AsyncServer(_Server):
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(self._limits.call):
-                await loop.sock_sendall(link.sock, b"".join([each.request for each in commands]))
-                while not answers.feed(await loop.sock_recv(link.sock, _LARGEST_PIECE)):
+                await loop.sock_sendall(link, b"".join([each.request for each in commands]))
+                while not answers.feed(await loop.sock_recv(link, _LARGEST_PIECE)):
                     pass
         except BaseException:
             link.close()
