@@ -8,7 +8,10 @@ it does to new data is set by attributes, at any time:
     proxy.cut_after = 10       after so many bytes of answers the connection closes, cleanly
     proxy.reset_after = 10     the same, but reset
     proxy.silent = True        nothing passes in either direction; connections stay open
+    proxy.lose = 2             after two more answers one is lost: a reset comes instead of it
     proxy.refuse = True        new connections are closed at once
+
+`on_request` and `on_answer` are called with each piece before it goes on, in the proxy's thread.
 """
 
 import asyncio
@@ -35,11 +38,13 @@ class Proxy:
         self.dribble = False
         self.cut_after: int | None = None
         self.reset_after: int | None = None
+        self.lose: int | None = None
         self.silent = False
         self.refuse = False
         self.connections = 0
         self.from_client = 0
-        self.on_request: Callable[[bytes], None] | None = None
+        self.on_request: Callable[[bytes], object] | None = None
+        self.on_answer: Callable[[bytes], object] | None = None
         self._answered = 0
         self._writers: set[asyncio.StreamWriter] = set()
         self._loop = asyncio.new_event_loop()
@@ -60,10 +65,16 @@ class Proxy:
         self._loop.call_soon_threadsafe(self._ended.set)
         self._thread.join(10)
 
+    @property
+    def open_connections(self) -> int:
+        """How many clients are connected now."""
+        return len(self._writers) // 2
+
     def heal(self) -> None:
         """Everything passes again."""
         self.delay, self.dribble, self.silent, self.refuse = 0.0, False, False, False
-        self.cut_after = self.reset_after = self.on_request = None
+        self.cut_after = self.reset_after = self.on_request = self.on_answer = None
+        self.lose = None
         self._answered = 0
 
     def cut_all(self) -> None:
@@ -144,18 +155,34 @@ class Proxy:
         await writer.drain()
         return True
 
+    def _loses(self) -> bool:
+        """Whether this is the answer that is lost."""
+        if self.lose is not None:
+            self.lose -= 1
+        if self.lose != -1:
+            return False
+        self.lose = None
+        return True
+
     async def _answer(self, writer: asyncio.StreamWriter, data: bytes) -> bool:
+        if self.on_answer is not None:
+            self.on_answer(data)
+        if self._loses():
+            _reset(writer)
+            return False
+        ends, resets = self.cut_after, self.reset_after is not None
+        if resets:
+            ends = self.reset_after
         pieces = [data[at : at + 1] for at in range(len(data))] if self.dribble else [data]
         for piece in pieces:
             if self.delay:
                 await asyncio.sleep(self.delay)
-            ends = self.cut_after if self.reset_after is None else self.reset_after
             room = len(piece) if ends is None else max(0, ends - self._answered)
             self._answered += len(piece)
             writer.write(piece[:room])
             await writer.drain()
             if room < len(piece):
-                if self.reset_after is not None:
+                if resets:
                     _reset(writer)
                 return False
         return True
