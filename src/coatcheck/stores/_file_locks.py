@@ -24,11 +24,12 @@ try:
 except ModuleNotFoundError:  # not POSIX; FileStore refuses
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["FOLDER", "Busy", "Locks", "is_posix", "sync"]
+__all__ = ["FOLDER", "Busy", "Locks", "busy", "is_posix", "sync"]
 
 FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
 """How a folder is opened: never through a symbolic link."""
 
+_BY_DESCRIPTOR = {os.open, os.rename, os.unlink, os.mkdir, os.utime} <= os.supports_dir_fd
 _PAUSE = 0.0005  # seconds between two tries
 _EVERYTHING = getattr(fcntl, "F_FULLFSYNC", None)  # macOS: through the disk's own cache too
 
@@ -72,7 +73,7 @@ class Locks:
     def _locked(self, number: int, folder: int, deadline: float) -> Iterator[None]:
         lock = self._turns[number]
         if not lock.acquire(max(0.0, deadline - time.monotonic())):
-            raise _busy("threads")
+            raise busy("threads")
         try:
             _flock(folder, deadline)
             try:
@@ -85,7 +86,7 @@ class Locks:
 
 def is_posix() -> bool:
     """Whether this system has what the file store stands on."""
-    return fcntl is not None and {os.open, os.rename, os.unlink, os.mkdir} <= os.supports_dir_fd
+    return fcntl is not None and _BY_DESCRIPTOR
 
 
 def sync(descriptor: int) -> None:
@@ -103,13 +104,14 @@ def _flock(folder: int, deadline: float) -> None:
             fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() >= deadline:
-                raise _busy("processes") from None
+                raise busy("processes") from None
         else:
             return
         time.sleep(_PAUSE)
 
 
-def _busy(others: str) -> Busy:
+def busy(others: str) -> Busy:
+    """The error for a turn that did not come; `others` says who had theirs."""
     return Busy(
         f"FileStore: expected its turn to write in time, got none, as other {others} keep the "
         "folder busy; raise timeout, or look at the disk"

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from coatcheck.record import NewerFormat
 from coatcheck.stores import _file_records, _file_subjects
-from coatcheck.stores._file_folder import BRANCHES, Folder, below, branch
+from coatcheck.stores._file_folder import BRANCHES, Folder, below
 
 __all__ = ["Sweep"]
 
@@ -29,11 +29,11 @@ class Sweep:
         removed = 0
         with self._folder.opened() as root:
             start = self._at
-            for step in range(BRANCHES):
+            for step in range(len(BRANCHES)):
                 if removed >= limit:
                     return removed
-                self._at = (start + step) % BRANCHES
-                removed += self._sweep_branch(root, branch(self._at), limit - removed, now)
+                self._at = (start + step) % len(BRANCHES)
+                removed += self._sweep_branch(root, BRANCHES[self._at], limit - removed, now)
             self._sweep_index(root)
         return removed
 
@@ -67,8 +67,8 @@ class Sweep:
             return existed
 
     def _sweep_index(self, root: int) -> None:
-        for number in range(BRANCHES):
-            for name, session in _file_subjects.entries(root, branch(number)):
+        for branch in BRANCHES:
+            for name, session in _file_subjects.entries(root, branch):
                 if not _exists(root, session):
                     self._remove_entry(root, name, session)
 
