@@ -11,7 +11,7 @@ from coatcheck.stores.file import AsyncFileStore, FileStore
 from coatcheck.stores.memory import AsyncMemoryStore, MemoryStore
 from coatcheck.stores.sqlite import AsyncSQLiteStore, SQLiteStore
 from coatcheck.testing import AsyncStoreContract, StoreContract
-from tests.services import redis
+from tests.services import postgres, redis
 
 
 class TestMemoryStore(StoreContract):
@@ -84,3 +84,17 @@ class TestAsyncFileStore(AsyncStoreContract):
     @pytest.fixture
     def store(self, tmp_path: Path) -> AsyncFileStore:
         return AsyncFileStore(tmp_path / "sessions")
+
+
+class TestPostgresStore(StoreContract):
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> Iterator[Any]:
+        opened: Any = from_url(postgres.url(tmp_path))
+        yield opened
+        opened.close()
+
+
+class TestAsyncPostgresStore(AsyncStoreContract):
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> Any:
+        return async_from_url(postgres.url(tmp_path))

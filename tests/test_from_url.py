@@ -115,6 +115,13 @@ class TestParts:
         with pytest.raises(ConfigurationError):
             StoreURL(f"x://host:{port}")
 
+    def test_a_password_taken_for_a_port_is_not_shown(self) -> None:
+        """One with a '/' in it ends the part of the URL that would hold it."""
+        with pytest.raises(ConfigurationError) as caught:
+            StoreURL("redis://user:hunter2/x@host")
+
+        assert "hunter2" not in str(caught.value)
+
     def test_a_repr_holds_no_secret(self) -> None:
         """Nor does what is shown to the site's owner."""
         text = f"redis://user:{SECRET}@host:1/0?ssl_password={SECRET}"

@@ -107,7 +107,12 @@ class StoreURL:
         if not colon or text.endswith("]"):
             name, port = text, ""
         if port and not (port.isascii() and port.isdigit() and 0 < int(port) < 65_536):
-            self.refuse("a port from 1 to 65535", port[:20], "write host:port")
+            # What stands there may be a password that has a '/' or '#' in it, so it is not shown.
+            self.refuse(
+                "a port from 1 to 65535",
+                "another",
+                "write host:port, and '/', '#' or '?' within a password as %2F, %23 or %3F",
+            )
         return unquote(name.strip("[]")), int(port) if port else None
 
 
