@@ -114,6 +114,9 @@ class Service:
     def freeze(self) -> None:
         """It keeps its connections, and answers nothing."""
         os.killpg(self.pid, signal.SIGSTOP)
+        # A signal takes a moment to arrive, and longer for every thread to stop.
+        stopped = os.WSTOPPED | os.WNOHANG
+        until(lambda: os.waitid(os.P_PID, self.pid, stopped), f"a freeze of {self.command[0]}")
 
     def thaw(self) -> None:
         os.killpg(self.pid, signal.SIGCONT)
