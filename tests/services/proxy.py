@@ -8,6 +8,7 @@ it does to new data is set by attributes, at any time:
     proxy.cut_after = 10       after so many more bytes of answers a connection closes, cleanly
     proxy.reset_after = 10     the same, but reset; of these two the one set last holds
     proxy.silent = True        nothing passes in either direction; connections stay open
+    proxy.lose = 2             after two more answers one is lost: a reset comes instead of it
     proxy.refuse = True        nobody listens on the port; connections that there are go on
 
 `on_request` and `on_answer` are called with each piece before it goes on, in the proxy's thread;
@@ -66,6 +67,7 @@ class Proxy:
         self.delay = 0.0
         self.dribble = False
         self.silent = False
+        self.lose: int | None = None
         self.connections = 0
         self.from_client = 0
         self.on_request: Callable[[bytes], object] | None = None
@@ -126,7 +128,7 @@ class Proxy:
     def heal(self) -> None:
         """Everything passes again."""
         self.delay, self.dribble, self.silent, self.refuse = 0.0, False, False, False
-        self.cut_after = self.on_request = self.on_answer = None
+        self.cut_after = self.lose = self.on_request = self.on_answer = None
 
     def cut_all(self) -> None:
         """Reset every connection there is."""
@@ -219,8 +221,15 @@ class Proxy:
         writer.write(data)
         await writer.drain()
 
+    def _loses(self) -> bool:
+        """Whether this is the answer that is lost."""
+        if self.lose is None:
+            return False
+        self.lose = self.lose - 1 if self.lose else None
+        return self.lose is None
+
     async def _answer(self, writer: asyncio.StreamWriter, data: bytes) -> None:
-        limit = self._limit
+        limit = _Limit(0, resets=True) if self._loses() else self._limit
         if self.on_answer is not None:
             self.on_answer(data)
         pieces = [data[at : at + 1] for at in range(len(data))] if self.dribble else [data]
