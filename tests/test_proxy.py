@@ -276,6 +276,23 @@ def ended(client: socket.socket) -> str:
     return "cut_after"
 
 
+class TestLosses:
+    def test_one_answer_is_lost_after_so_many(self, proxy: Proxy, client: socket.socket) -> None:
+        """On whichever connection it is due; those after it come."""
+        proxy.lose = 2
+        with connected(proxy) as other:
+            assert [b"1", b"2"] == [asked(client, b"1"), asked(other, b"2")]
+            client.sendall(b"3")
+            assert "reset_after" == ended(client)
+            assert b"4" == asked(other, b"4")
+
+    def test_healed_none_is_lost(self, proxy: Proxy, client: socket.socket) -> None:
+        """Though one was due."""
+        proxy.lose = 0
+        proxy.heal()
+        assert b"1" == asked(client, b"1")
+
+
 class TestSilence:
     def test_nothing_passes_to_the_server(
         self, proxy: Proxy, client: socket.socket, echo: Echo
