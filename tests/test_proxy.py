@@ -129,8 +129,11 @@ class TestNothing:
         assert data == received(client, len(data))
         sender.join()
 
-    def test_an_end_passes_and_answers_still_come(self, client: socket.socket) -> None:
+    def test_an_end_passes_and_answers_still_come(
+        self, proxy: Proxy, client: socket.socket
+    ) -> None:
         """A side that stops sending may go on receiving."""
+        proxy.delay = SOON
         client.sendall(b"last")
         client.shutdown(socket.SHUT_WR)
         assert b"last" == received(client, 100)
@@ -167,12 +170,18 @@ class TestNothing:
         assert (2, len(b"hello12345")) == (proxy.connections, proxy.from_client)
 
     def test_it_counts_who_is_there(self, proxy: Proxy, client: socket.socket) -> None:
-        """A client that ended is not, whatever the server does; neither is one that was cut off."""
+        """A client that ended is not, nor one that was reset, though nothing of it passes."""
         with connected(proxy) as other:
             asked(other, b"12345")
             assert 2 == proxy.open_connections
             proxy.silent = True
         until(lambda: proxy.open_connections == 1, "the end of one")
+        reset(client)
+        until(lambda: proxy.open_connections == 0, "the end of both")
+
+    def test_who_was_cut_off_is_not_there(self, proxy: Proxy, client: socket.socket) -> None:
+        """From that moment on."""
+        assert 1 == proxy.open_connections
         proxy.cut_all()
         assert 0 == proxy.open_connections
 
@@ -267,6 +276,23 @@ def ended(client: socket.socket) -> str:
     return "cut_after"
 
 
+class TestLosses:
+    def test_one_answer_is_lost_after_so_many(self, proxy: Proxy, client: socket.socket) -> None:
+        """On whichever connection it is due; those after it come."""
+        proxy.lose = 2
+        with connected(proxy) as other:
+            assert [b"1", b"2"] == [asked(client, b"1"), asked(other, b"2")]
+            client.sendall(b"3")
+            assert "reset_after" == ended(client)
+            assert b"4" == asked(other, b"4")
+
+    def test_healed_none_is_lost(self, proxy: Proxy, client: socket.socket) -> None:
+        """Though one was due."""
+        proxy.lose = 0
+        proxy.heal()
+        assert b"1" == asked(client, b"1")
+
+
 class TestSilence:
     def test_nothing_passes_to_the_server(
         self, proxy: Proxy, client: socket.socket, echo: Echo
@@ -347,6 +373,8 @@ class TestConnections:
         with connected(proxy) as other:
             asked(other, b"hello")
             proxy.cut_all()
+            client.settimeout(0)  # it is done already
+            other.settimeout(0)
             assert ["reset_after"] * 2 == [ended(client), ended(other)]
         with connected(proxy) as other:
             assert b"again" == asked(other, b"again")
@@ -421,7 +449,9 @@ class TestCalls:
 class TestEnd:
     """When the block ends, so does everything in it."""
 
-    def test_no_thread_and_no_socket_is_left(self, echo: Echo) -> None:
+    def test_no_thread_and_no_socket_is_left(
+        self, echo: Echo, caplog: pytest.LogCaptureFixture
+    ) -> None:
         """Whatever its connections were doing."""
         threads, files = set(threading.enumerate()), open_files()
         with Proxy(echo.port) as proxy:
@@ -440,6 +470,7 @@ class TestEnd:
             client.close()
         until(lambda: threads == set(threading.enumerate()), "the end of all threads")
         assert files == open_files()
+        assert [] == caplog.records
 
     def test_clients_see_a_reset(self, echo: Echo) -> None:
         """Not an end that could be taken for the end of an answer."""

@@ -177,7 +177,7 @@ class Proxy:
             async with asyncio.TaskGroup() as ways:
                 ways.create_task(self._pass_on(reader, to_server, self._ask))
                 ways.create_task(self._pass_on(from_server, writer, self._answer))
-        except* _Over:
+        except* (_Over, asyncio.CancelledError):  # Python 3.11 logs a connection that is cancelled
             pass
         except* OSError:
             for each in pair:
