@@ -16,7 +16,7 @@ from coatcheck.stores import async_from_url, from_url
 from coatcheck.stores.cookie import AsyncCookieStore, CookieStore
 from coatcheck.stores.memory import AsyncMemoryStore, MemoryStore
 from coatcheck.testing import Clock
-from tests.services import redis
+from tests.services import file, postgres, redis
 
 KEY = "k" * 32
 
@@ -36,8 +36,10 @@ KEPT: dict[str, Kept] = {
         lambda folder: f"sqlite:///{folder}/sessions.sqlite3",
         lambda folder: b"".join(path.read_bytes() for path in sorted(folder.iterdir())),
     ),
+    "file": (file.url, file.dump),
     "redis": (redis.url, redis.dump),
     "cluster": (redis.cluster_url, redis.cluster_dump),
+    "postgres": (postgres.url, postgres.dump),
 }
 """Stores outside the process: the URL for what belongs to a folder, and all that a thief gets."""
 

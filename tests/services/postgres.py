@@ -49,6 +49,7 @@ class Postgres:
             self.folder,
             self._is_ready,
             user=USER,
+            ends_by=signal.SIGINT,  # fast: sessions are ended, and told so
         )
 
     def start(self) -> Self:
@@ -61,8 +62,7 @@ class Postgres:
         return self
 
     def stop(self) -> None:
-        """Fast: sessions are ended, and told so."""
-        self.service.stop(signal.SIGINT)
+        self.service.stop()
 
     def kill(self) -> None:
         """At once, with all of its processes."""
