@@ -205,7 +205,7 @@ def dump(folder: Path) -> bytes:
     """Every row of that table."""
     table = f"{prefix(folder)}sessions"
     rows = server().execute(f'SELECT row_to_json(kept)::text FROM "{table}" AS kept')
-    blobs = server().execute(f'SELECT id::text, revision, subject, payload FROM "{table}"')
+    blobs = server().execute(f'SELECT uuid_send(id), revision, subject, payload FROM "{table}"')
     parts = [cell if isinstance(cell, bytes) else str(cell).encode() for r in blobs for cell in r]
     return b"\n".join([*(row[0].encode() for row in rows), *parts])
 
