@@ -30,7 +30,13 @@ from coatcheck import record as records
 from coatcheck.errors import Collision, ConfigurationError, StoreError, StoreUnavailable
 from coatcheck.record import NewerFormat, Record
 from coatcheck.store import GONE, SAVED
-from coatcheck.stores import _file_locks, _file_records, async_from_url, from_url
+from coatcheck.stores import (
+    _file_locks,
+    _file_records,
+    _file_threads,
+    async_from_url,
+    from_url,
+)
 from coatcheck.stores.file import AsyncFileStore, FileStore
 from tests.forks import (
     acknowledged,
@@ -770,6 +776,17 @@ class TestSweep:
         store.sweep(9, NOW)
         assert not entry_of(path).exists()
 
+    def test_passes_over_what_is_busy(self, path: Path) -> None:
+        """A branch that another keeps locked holds up no other; alone, it is an outage."""
+        store = FileStore(path, timeout=0.05)
+        for number in (1, 2, 3):
+            store.create(a_record(number), NOW)
+        with locked(path, 2):
+            assert 2 == store.sweep(9, LATER)
+            with pytest.raises(StoreUnavailable, match="other processes keep"):
+                store.sweep(9, LATER)
+        assert [1, 0] == [store.sweep(9, LATER) for _ in range(2)]
+
     def test_while_others_write(self, store: FileStore) -> None:
         """Sweeping beside logins removes what expired, and no login."""
         for number in range(60):
@@ -867,6 +884,34 @@ class TestAsync:
 
         found = run(AsyncFileStore(path), use)
         assert found in (a_record(), a_record(revision=b"two"))
+
+    def test_writes_of_one_turn(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Sixty-four writes that one turn asks for go to the threads in eight hops."""
+
+        async def use(store: AsyncFileStore) -> int:
+            hops = 0
+            real = store._threads.run
+
+            async def counted(work: Callable[[], Any]) -> Any:
+                nonlocal hops
+                hops += 1
+                return await real(work)
+
+            monkeypatch.setattr(store._threads, "run", counted)
+            calls = [store.create(a_record(number, subject=None), NOW) for number in range(64)]
+            await asyncio.gather(*calls)
+            return hops
+
+        assert 8 == run(AsyncFileStore(path, timeout=10), use)
+
+    def test_late(self) -> None:
+        """A write whose turn comes when nobody waits for it any more is not done."""
+        done: list[str] = []
+        late = _file_threads._Write(lambda: done.append("late"), 0)
+        in_time = _file_threads._Write(lambda: done.append("in time"), 60)
+        answers = _file_threads._carry_out([late, in_time])
+        assert isinstance(answers[0], StoreUnavailable)
+        assert ["in time"] == done
 
     def test_two_loops_at_once(self, path: Path) -> None:
         """Tasks of two loops in two threads share one store."""
@@ -1189,28 +1234,43 @@ class TestForks:
             go_on.set()
         assert in_child(lambda: store.delete(an_id(1), NOW)) is True
 
+    def test_copy_keeps_no_lock(self, path: Path) -> None:
+        """A descriptor copied meanwhile, as for a program that is about to start, holds nothing."""
+        store = FileStore(path, timeout=0.2)
+        store.create(a_record(), NOW)
+        with store._folder.opened() as root, store._folder.turn(root, an_id(1)[:2]) as folder:
+            assert folder is not None
+            copied = os.dup(folder)
+        assert store.delete(an_id(1), NOW)
+        os.close(copied)
+
     @forks_beside_threads
     def test_child_keeps_no_lock(self, path: Path) -> None:
         """A process that is killed in the middle of a write leaves its lock to none of its
         children."""
         store = FileStore(path, timeout=10)
         store.create(a_record(), NOW)
-        reading, writing_end = os.pipe()
+        waiting, going_on = os.pipe()
+        heard, told = os.pipe()
+
+        def child() -> None:
+            os.close(going_on)
+            os.read(waiting, 1)  # until the test ends
 
         def parent() -> None:
             with writing(store):
-                child, _ = fork(lambda: os.read(reading, 1))
-                os.write(told, b"%d" % child)
+                os.write(told, b"%d" % fork(child)[0])
                 signal.pause()
 
-        heard, told = os.pipe()
         process, _ = fork(parent)
-        child = int(os.read(heard, 20))
-        os.kill(process, signal.SIGKILL)
-        os.waitpid(process, 0)
-        os.kill(child, 0)  # it lives on
-        assert store.delete(an_id(1), NOW)
-        os.write(writing_end, b"x")
+        try:
+            born = int(os.read(heard, 20))
+            os.kill(process, signal.SIGKILL)
+            os.waitpid(process, 0)
+            os.kill(born, 0)  # it lives on
+            assert store.delete(an_id(1), NOW)
+        finally:
+            os.close(going_on)
 
     @forks_beside_threads
     def test_beside_threads(self, store: FileStore) -> None:

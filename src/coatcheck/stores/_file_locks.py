@@ -62,26 +62,31 @@ class Locks:
             if folder is None:
                 yield None
                 return
+            self._take(number, folder, deadline)
             try:
-                with self._locked(number, folder, deadline):
+                try:
                     yield folder
+                finally:
+                    self._give_back(number, folder)
             finally:
                 if durable:  # when others have their turn already
                     sync(folder)
 
-    @contextmanager
-    def _locked(self, number: int, folder: int, deadline: float) -> Iterator[None]:
+    def _take(self, number: int, folder: int, deadline: float) -> None:
         lock = self._turns[number]
         if not lock.acquire(max(0.0, deadline - time.monotonic())):
             raise busy("threads")
         try:
             _flock(folder, deadline)
-            try:
-                yield
-            finally:
-                fcntl.flock(folder, fcntl.LOCK_UN)  # closing would leave it to a child of a fork
-        finally:
+        except BaseException:
             lock.release()
+            raise
+
+    def _give_back(self, number: int, folder: int) -> None:
+        try:
+            fcntl.flock(folder, fcntl.LOCK_UN)  # closing would leave it to a child of a fork
+        finally:
+            self._turns[number].release()
 
 
 def is_posix() -> bool:

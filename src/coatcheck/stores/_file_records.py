@@ -100,7 +100,9 @@ def date(folder: int, record: Record) -> None:
 
 
 def is_due(file: "os.DirEntry[str]", now: int) -> bool:
-    """Whether the record may have expired, as far as its file's time of change tells."""
+    """Whether it is a record that may have expired, as far as its time of change tells."""
+    if not is_record(file.name):
+        return False
     try:
         return file.stat(follow_symlinks=False).st_mtime_ns <= now * _NANOSECONDS
     except FileNotFoundError:  # removed at this moment
