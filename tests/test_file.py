@@ -30,7 +30,13 @@ from coatcheck import record as records
 from coatcheck.errors import Collision, ConfigurationError, StoreError, StoreUnavailable
 from coatcheck.record import NewerFormat, Record
 from coatcheck.store import GONE, SAVED
-from coatcheck.stores import _file_locks, _file_records, async_from_url, from_url
+from coatcheck.stores import (
+    _file_locks,
+    _file_records,
+    _file_threads,
+    async_from_url,
+    from_url,
+)
 from coatcheck.stores.file import AsyncFileStore, FileStore
 from tests.forks import (
     acknowledged,
@@ -878,6 +884,34 @@ class TestAsync:
 
         found = run(AsyncFileStore(path), use)
         assert found in (a_record(), a_record(revision=b"two"))
+
+    def test_writes_of_one_turn(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Sixty-four writes that one turn asks for go to the threads in eight hops."""
+
+        async def use(store: AsyncFileStore) -> int:
+            hops = 0
+            real = store._threads.run
+
+            async def counted(work: Callable[[], Any]) -> Any:
+                nonlocal hops
+                hops += 1
+                return await real(work)
+
+            monkeypatch.setattr(store._threads, "run", counted)
+            calls = [store.create(a_record(number, subject=None), NOW) for number in range(64)]
+            await asyncio.gather(*calls)
+            return hops
+
+        assert 8 == run(AsyncFileStore(path, timeout=10), use)
+
+    def test_late(self) -> None:
+        """A write whose turn comes when nobody waits for it any more is not done."""
+        done: list[str] = []
+        late = _file_threads._Write(lambda: done.append("late"), 0)
+        in_time = _file_threads._Write(lambda: done.append("in time"), 60)
+        answers = _file_threads._carry_out([late, in_time])
+        assert isinstance(answers[0], StoreUnavailable)
+        assert ["in time"] == done
 
     def test_two_loops_at_once(self, path: Path) -> None:
         """Tasks of two loops in two threads share one store."""

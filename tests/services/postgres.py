@@ -9,8 +9,10 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Self
 
 import psycopg
@@ -49,6 +51,7 @@ class Postgres:
             self.folder,
             self._is_ready,
             user=USER,
+            ends_by=signal.SIGINT,  # fast: sessions are ended, and told so
         )
 
     def start(self) -> Self:
@@ -61,12 +64,52 @@ class Postgres:
         return self
 
     def stop(self) -> None:
-        """Fast: sessions are ended, and told so."""
-        self.service.stop(signal.SIGINT)
+        self.service.stop()
 
     def kill(self) -> None:
         """At once, with all of its processes."""
+        children = list(_children(self.service.pid))
         self.service.kill()
+        for pid in children:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def freeze(self) -> None:
+        """It keeps its connections, and answers nothing; nor do its processes, which are groups of
+        their own."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        for pid in (self.service.pid, *_children(self.service.pid)):
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.kill()
+
+    def standby(self) -> "Postgres":
+        """Another server, to be started, that follows this one until it is promoted."""
+        other = Postgres()
+        command: list[str | Path] = [_program("pg_basebackup"), "-D", other.data, "-R"]
+        command += ["-d", self.conninfo(), "--checkpoint=fast", "--no-sync", "--wal-method=stream"]
+        other._run(command)
+        with (other.data / "postgresql.conf").open("a") as file:
+            file.write(f"port = {other.port}\nunix_socket_directories = '{other.folder}'\n")
+        return other
+
+    def promote(self) -> None:
+        self.execute("SELECT pg_promote()")
 
     def restart(self) -> None:
         self.stop()
@@ -93,6 +136,10 @@ class Postgres:
             cursor = connection.execute(statement.encode(), parameters or None)
             return cursor.fetchall() if cursor.description else []
 
+    def configure(self, **settings: str) -> None:
+        """Before the first start."""
+        self._settings.update(settings)
+
     def set(self, **settings: str) -> None:
         """Change settings of the running server."""
         for name, value in settings.items():
@@ -109,10 +156,7 @@ class Postgres:
             "--auth=trust",
         ]
         command += ["--encoding=UTF8", "--locale=C.UTF-8", "--no-sync", "--no-instructions"]
-        user = USER if os.geteuid() == 0 else None
-        subprocess.run(
-            command, cwd=self.folder, user=user, check=True, capture_output=True, timeout=120
-        )
+        self._run(command)
         settings = {
             **self._settings,
             "listen_addresses": "127.0.0.1",
@@ -122,7 +166,14 @@ class Postgres:
         with (self.data / "postgresql.conf").open("a") as file:
             file.writelines(f"{name} = '{value}'\n" for name, value in settings.items())
         rules = ["host all app all scram-sha-256", "local all all trust", "host all all all trust"]
+        rules += ["host replication all all trust"]
         (self.data / "pg_hba.conf").write_text("\n".join([*rules, ""]))
+
+    def _run(self, command: Sequence[str | Path]) -> None:
+        user = USER if os.geteuid() == 0 else None
+        subprocess.run(
+            command, cwd=self.folder, user=user, check=True, capture_output=True, timeout=120
+        )
 
     def _is_ready(self) -> bool:
         try:
@@ -205,9 +256,17 @@ def dump(folder: Path) -> bytes:
     """Every row of that table."""
     table = f"{prefix(folder)}sessions"
     rows = server().execute(f'SELECT row_to_json(kept)::text FROM "{table}" AS kept')
-    blobs = server().execute(f'SELECT id::text, revision, subject, payload FROM "{table}"')
+    blobs = server().execute(f'SELECT uuid_send(id), revision, subject, payload FROM "{table}"')
     parts = [cell if isinstance(cell, bytes) else str(cell).encode() for r in blobs for cell in r]
     return b"\n".join([*(row[0].encode() for row in rows), *parts])
+
+
+def _children(parent: int) -> Iterator[int]:
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            # After the name, which stands in brackets: the state and the parent.
+            if stat.read_text().rpartition(")")[2].split()[1] == str(parent):
+                yield int(stat.parent.name)
 
 
 def _program(name: str) -> Path:

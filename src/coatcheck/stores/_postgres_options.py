@@ -73,11 +73,11 @@ def options(
 
 
 def _taken_apart(conninfo: str) -> Attempt:
-    try:
-        given: Attempt | None = dict(conninfo_to_dict(conninfo))
-    except (psycopg.Error, TypeError, ValueError):
-        given = None
-    if given is None:  # outside of the handler: the driver's error would show what may be secret
+    given: Attempt | None = None
+    if isinstance(conninfo, str):
+        with suppress(psycopg.Error, ValueError):
+            given = dict(conninfo_to_dict(conninfo))
+    if given is None:  # and the driver's error is not shown, as it holds parts of the string
         _refuse(
             "a connection string of libpq's",
             "one that cannot be taken apart",

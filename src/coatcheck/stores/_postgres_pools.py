@@ -206,9 +206,7 @@ class AsyncPool(_Base):
     @asynccontextmanager
     async def _borrowed(self, turn: float, deadline: float) -> AsyncIterator[Link]:
         loop = asyncio.get_running_loop()
-        home = self._homes.get(loop)
-        if home is None:
-            home = self._homes[loop] = _Home(self.options.pool_size)
+        home = self._homes.get(loop) or self._settle(loop)
         if not await home.acquire(_left(turn)):
             raise errors.no_turn(self.options.pool_size)
         try:
@@ -217,6 +215,13 @@ class AsyncPool(_Base):
                 yield link
         finally:
             home.release()
+
+    def _settle(self, loop: asyncio.AbstractEventLoop) -> "_Home":
+        for other, home in list(self._homes.items()):
+            if other.is_closed():
+                _close_all(home.idle)
+        self._homes[loop] = home = _Home(self.options.pool_size)
+        return home
 
     async def _connect(self, deadline: float) -> Link:
         seconds = _left(deadline, self.options.connect_timeout)

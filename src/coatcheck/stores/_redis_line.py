@@ -28,11 +28,11 @@ from coatcheck.coalesce import Coalescer
 from coatcheck.errors import StoreUnavailable
 from coatcheck.stores import _redis_look
 from coatcheck.stores._advice import Advice
-from coatcheck.stores._redis_errors import unavailable
+from coatcheck.stores._redis_errors import NotSent, unavailable
 from coatcheck.stores._redis_home import Home, drop
 from coatcheck.stores._redis_options import Options
 from coatcheck.stores._redis_place import Place, place_of
-from coatcheck.stores._redis_routes import Asked, Exchange, Node, NotSent, Routes, exchange
+from coatcheck.stores._redis_routes import Asked, Exchange, Node, Routes, exchange
 from coatcheck.stores._redis_scripts import Command, Raw
 from coatcheck.stores._redis_timed import timed
 
@@ -56,8 +56,8 @@ class _Shared:
         self._looked: set[Node] = set()
 
     def _durable(self, command: Command, left: float) -> Exchange:
-        # A little less than the call may take, so that the server's answer comes in time.
-        ms = max(1, int(min(left, self.options.timeout) * 900))
+        # Less than the call may take: servers end a wait up to a tenth of a second late.
+        ms = max(1, int(min(left, self.options.timeout) * 700))
         return exchange(self._routes, [command], self.replicas, ms)
 
     def _advise(self, answers: Sequence[Any]) -> None:
