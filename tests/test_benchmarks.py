@@ -4,8 +4,10 @@ import asyncio
 import json
 from pathlib import Path
 
+import psycopg
 import pytest
-from benchmarks import codec, http, in_process, records, scale, stores
+import redis
+from benchmarks import codec, http, in_process, records, scale, services, stores
 from benchmarks.__main__ import main
 from benchmarks.libraries import BARE, LIBRARIES, SCENARIOS, STARLETTE, Library, make, sign_in
 from benchmarks.rounds import Effort, Figure, figure, interleaved, minus
@@ -102,6 +104,23 @@ def test_stores(name: str, tmp_path: Path) -> None:
     assert contestants * 6 == len(section.figures)
     assert all(each.median > 0 for each in section.figures.values())
     assert all(section.ratio(row, stores.LOADS) for row in section.against)
+
+
+def test_postgres_keeps_what_it_gets() -> None:
+    """A save that is measured is on the disk."""
+    with services.postgres() as url, psycopg.connect(url) as connection:
+        names = ("fsync", "synchronous_commit", "full_page_writes")
+        settings = [connection.execute(f"SHOW {name}".encode()).fetchone() for name in names]
+
+    assert [("on",)] * 3 == settings
+
+
+def test_redis_keeps_what_it_gets() -> None:
+    """It writes an append-only file, synced once a second."""
+    with services.redis() as url, redis.Redis.from_url(url) as client:
+        settings = client.config_get("append*")
+
+    assert {"appendonly": "yes", "appendfsync": "everysec"}.items() <= settings.items()
 
 
 @pytest.mark.parametrize("name", scale.KINDS)
@@ -207,6 +226,13 @@ def test_sizes_have_no_ratio() -> None:
     section = Section("Any", columns, figures, note="", baseline="a")
 
     assert (None, None) == (section.ratio("b", "size"), section.ratio("b", "sweep"))
+
+
+def test_targets_are_for_rows_that_are_there() -> None:
+    """A row that was renamed would lose its target without a word."""
+    rows = {stores.row(name, 64) for name in stores.KINDS}
+
+    assert {target.row for target in TARGETS if target.section == stores.NAME} <= rows
 
 
 def test_targets_are_judged_by_ratio() -> None:
