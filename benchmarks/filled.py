@@ -40,6 +40,7 @@ _TABLE = postgres_store._TABLE
 _TYPES = ("uuid", "bytea", "text", "int8", "int8", "int8", "bytea", "int4")
 _BATCH = 1000
 _LEAD, _EXPIRING = 0.2, 40_000  # seconds, and then keys a second, to say when Redis' keys end
+_LONGEST = 600.0  # seconds
 _PAUSE = 0.05  # seconds between two looks at how many keys Redis still has
 
 
@@ -134,6 +135,7 @@ class _Redis:
         self._client = redis.Redis.from_url(url)
         self._empty = self._used()
         self._ending: list[bytes] = []
+        self._lasting = 0
 
     def fill(self, made: Iterable[Record]) -> None:
         self._send(self._creating(made))
@@ -143,15 +145,15 @@ class _Redis:
 
     def expire(self) -> None:
         """Returns in the last moment."""
+        self._lasting = int(cast("Any", self._client.dbsize())) - len(self._ending)
         moment = time.time() + _LEAD + len(self._ending) / _EXPIRING
         self._send((b"PEXPIREAT", key, int(moment * 1000)) for key in self._ending)
         time.sleep(moment - time.time())
 
     async def sweep(self) -> int:
         """The server does it; this one waits until nothing is left of what expired."""
-        async with redis.asyncio.Redis.from_url(self._url) as client:
-            lasting = await client.dbsize() - len(self._ending)
-            while await client.dbsize() > lasting:
+        async with asyncio.timeout(_LONGEST), redis.asyncio.Redis.from_url(self._url) as client:
+            while await client.dbsize() > self._lasting:
                 await asyncio.sleep(_PAUSE)
         return len(self._ending) // 2
 
