@@ -841,6 +841,21 @@ class TestLocked:
         lock.release()
         assert store.delete(an_id(1), NOW)
 
+    def test_others_go_first(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """After a turn that met another process, the next one lets it try before."""
+        store = FileStore(path, timeout=0.05)
+        store.create(a_record(), NOW)
+        with locked(path), pytest.raises(StoreUnavailable):
+            store.delete(an_id(1), NOW)
+        monkeypatch.setattr(_file_locks, "_SOON", 60)
+        pauses: list[float] = []
+        monkeypatch.setattr(time, "sleep", pauses.append)
+        counts = []
+        for _ in range(2):
+            store.touch(an_id(1), b"one", NOW, LATER, NOW)
+            counts.append(len(pauses))
+        assert [0, 1] == counts
+
     def test_request_that_waited_before(self, path: Path) -> None:
         """A write waits no longer than its request may."""
         store = FileStore(path, timeout=60)
@@ -936,6 +951,23 @@ class TestAsync:
         assert [] == [t for t in threading.enumerate() if t.name.startswith("coatcheck-file")]
         run(store, lambda store: store.create(a_record(2), NOW))
         assert 2 == len(run(store, lambda store: store.page("", 9, NOW)))
+
+    def test_close_while_writing(self, path: Path) -> None:
+        """Closing waits for what was begun."""
+        store = AsyncFileStore(path, timeout=0.2)
+
+        async def main() -> list[threading.Thread]:
+            await store.create(a_record(), NOW)
+            with locked(path):
+                saving = asyncio.ensure_future(store.delete(an_id(1), NOW))
+                await asyncio.wait([saving], timeout=0.05)
+                await store.close()
+                left = [t for t in threading.enumerate() if t.name.startswith("coatcheck-file")]
+                with pytest.raises(StoreUnavailable):
+                    await saving
+            return left
+
+        assert [] == asyncio.run(main())
 
     def test_loop_that_ended_early(self, path: Path) -> None:
         """A loop that was closed while a write waited leaves the store to the next one."""
