@@ -57,6 +57,11 @@ def options(
     create: bool,
     prepared: bool,
 ) -> Options:
+    if not psycopg.capabilities.has_pipeline():
+        raise ConfigurationError(
+            "PostgresStore: expected libpq 14 or newer beneath psycopg, got an older one; install "
+            "'coatcheck[postgres]', whose psycopg[binary] brings its own"
+        )
     if type(pool_size) is not int or not 1 <= pool_size <= 1000:
         raise ConfigurationError(
             f"PostgresStore: expected pool_size to be from 1 to 1000, got {pool_size!r}; pass 4, "
