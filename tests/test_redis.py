@@ -31,6 +31,7 @@ from coatcheck.errors import Collision, ConfigurationError, StoreUnavailable
 from coatcheck.record import NewerFormat, Record
 from coatcheck.store import GONE, SAVED, Risk
 from coatcheck.stores import async_from_url, from_url
+from coatcheck.stores._redis_scripts import Commands
 from coatcheck.stores._redis_value import HEADER, decode, encode
 from coatcheck.stores.redis import AsyncRedisStore, RedisStore
 from coatcheck.testing.clock import NOW
@@ -338,6 +339,28 @@ def test_a_reader_removes_who_became_another(store: Any, key: Callable[[str], by
     assert score(key("subject:user:2"), first.id) is not None
 
 
+def test_a_reader_that_is_late_changes_nothing(key: Callable[[str], bytes], tmp_path: Path) -> None:
+    """What was written since it looked, it neither removes nor confirms."""
+    index, commands = key("subject:user:1"), Commands(services.prefix(tmp_path))
+    for number in (1, 2):
+        ask(*commands.index("user:1", ident(number), NOW + HOUR, NOW).raw(whole=True))
+    seen = [(ident(1), float(NOW + HOUR), False), (ident(2), NOW + MINUTE + 0.5, True)]
+    ask(*commands.settle("user:1", seen).raw(whole=True))
+
+    assert [NOW + HOUR + 0.5] * 2 == [score(index, ident(number)) for number in (1, 2)]
+
+
+def test_writing_the_index_again_makes_an_id_pending(
+    store: Any, key: Callable[[str], bytes], tmp_path: Path
+) -> None:
+    """With the later of both times; so a reader that saw it confirmed is late."""
+    index, commands = key("subject:user:1"), Commands(services.prefix(tmp_path))
+    ask("ZADD", index, NOW + HOUR, bytes.fromhex(ident(1)))
+    ask(*commands.index("user:1", ident(1), NOW + MINUTE, NOW).raw(whole=True))
+
+    assert NOW + HOUR + 0.5 == score(index, ident(1))
+
+
 def test_a_reader_with_a_fast_clock_removes_nobody(store: Any, key: Callable[[str], bytes]) -> None:
     """What it takes for expired may live on by the clock of another machine."""
     first, index = record(subject="user:1"), key("subject:user:1")
@@ -598,6 +621,22 @@ def test_a_loop_that_was_just_closed_leaves_nothing_open(tmp_path: Path, secured
     asyncio.run(store.close())
 
     assert {} == store._line._homes
+
+
+def test_a_store_may_be_closed_while_it_is_used(tmp_path: Path) -> None:
+    """What is under way is answered, and its connection closed then."""
+    store: Any = async_from_url(services.url(tmp_path))
+
+    async def scenario() -> None:
+        await store.create(record(), NOW)
+        loading = asyncio.ensure_future(store.load(record().id, NOW))
+        for _ in range(3):
+            await asyncio.sleep(0)
+        await store.close()
+        assert await loading is not None
+
+    asyncio.run(scenario())
+    asyncio.run(store.close())
 
 
 def test_a_cancelled_end_is_whole(tmp_path: Path) -> None:
