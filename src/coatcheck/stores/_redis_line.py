@@ -299,8 +299,7 @@ class AsyncLine(_Shared):
         homes, self._homes = self._homes, {}
         for loop, home in homes.items():
             if loop is here:
-                home.drop()
-                await asyncio.sleep(0)
+                await home.end()
             elif loop.is_closed():
                 home.abandon()
             else:
