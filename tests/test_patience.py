@@ -62,7 +62,7 @@ class TestLimit:
                 await asyncio.sleep(0)
                 return patience.left(LONG)
 
-        async def both() -> list[float]:
+        async def both() -> tuple[float, float]:
             return await asyncio.gather(look(1.0), look(None))
 
         hurried, patient = asyncio.run(both())

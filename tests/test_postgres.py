@@ -880,13 +880,7 @@ class TestFaults:
             either = make(server.conninfo(port=proxy.port))
             either.create(record(), NOW)
 
-            requests: list[bytes] = []
-
-            def cut(request: bytes) -> None:
-                requests.append(request)  # the second is the greeting of a new connection
-                proxy.reset_after = proxy._answered if len(requests) == 1 else None
-
-            proxy.on_request = cut
+            proxy.lose = 0
 
             assert either.load(ident(1), NOW) is not None
             assert 2 == proxy.connections
@@ -901,16 +895,12 @@ class TestFaults:
             either.create(first, NOW)
             saved = changed(first)
             either.save(saved, first.revision, NOW)  # so that its statement is prepared
-            requests: list[bytes] = []
-
-            def cut(request: bytes) -> None:
-                requests.append(request)
-                proxy.reset_after = proxy._answered if len(requests) == 1 else None
-
-            proxy.on_request = cut
+            asked: list[bytes] = []
+            proxy.on_request = asked.append
+            proxy.lose = 0
             with pytest.raises(StoreUnavailable):
                 either.save(changed(saved, payload=b"new"), saved.revision, NOW)
-            assert (1, 1) == (len(requests), proxy.connections)
+            assert (1, 1) == (len(asked), proxy.connections)
             proxy.heal()
 
             [(payload,)] = server.execute(f'SELECT payload FROM "{table}"')

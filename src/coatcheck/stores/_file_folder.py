@@ -24,9 +24,9 @@ from coatcheck import patience
 from coatcheck.errors import ConfigurationError, StoreUnavailable
 from coatcheck.stores._file_locks import FOLDER, Locks, sync
 
-__all__ = ["BRANCHES", "Folder", "below", "branch", "make", "translated"]
+__all__ = ["BRANCHES", "Folder", "below", "make", "translated"]
 
-BRANCHES = 256
+BRANCHES = [f"{number:02x}" for number in range(256)]
 _MARKER = "coatcheck-sessions-"
 _VERSION = "1"
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
@@ -52,7 +52,7 @@ class Folder:
     def __init__(self, path: str, timeout: float) -> None:
         self.path = path
         self.timeout = timeout
-        self._locks = Locks(BRANCHES)
+        self._locks = Locks(len(BRANCHES))
         self._known: tuple[int, ...] | None = None
 
     @property
@@ -190,11 +190,6 @@ def translated(path: str) -> Iterator[None]:
         raise StoreUnavailable(
             f"FileStore: expected {path} to work, got {error.strerror} ({name}); {remedy}"
         ) from error
-
-
-def branch(number: int) -> str:
-    """The name of a branch."""
-    return f"{number:02x}"
 
 
 @contextmanager

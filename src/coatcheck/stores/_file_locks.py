@@ -1,8 +1,10 @@
 """One writer at a time in each folder, among threads and among processes.
 
 The folder itself is locked, by `flock`: there is no lock file that could be missing, replaced or
-removed. Threads take turns at a fair lock first, so that of one process only one tries at a time;
-processes try again and again, since no call waits for `flock` and a clock at once.
+removed. Threads take turns at a fair lock first, so that of one process only one tries at a time.
+Processes try again and again, since no call waits for `flock` and a clock at once; and where one
+met another, it waits before it tries again after its own turn, until the others have tried too.
+Otherwise it would take the lock back at once, before any of them looked.
 
 **Forks.** `flock` belongs to the open descriptor, and a child of a fork has the same ones. So they
 are opened for each turn, unlocked by name, and closed in the child: a parent that is killed in the
@@ -24,12 +26,14 @@ try:
 except ModuleNotFoundError:  # not POSIX; FileStore refuses
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["FOLDER", "Busy", "Locks", "is_posix", "sync"]
+__all__ = ["FOLDER", "Busy", "Locks", "busy", "is_posix", "sync"]
 
 FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
 """How a folder is opened: never through a symbolic link."""
 
+_BY_DESCRIPTOR = {os.open, os.rename, os.unlink, os.mkdir, os.utime} <= os.supports_dir_fd
 _PAUSE = 0.0005  # seconds between two tries
+_SOON = 0.02  # seconds after its own turn within which a process that met another lets it try
 _EVERYTHING = getattr(fcntl, "F_FULLFSYNC", None)  # macOS: through the disk's own cache too
 
 
@@ -47,6 +51,8 @@ class Locks:
 
     def start(self) -> None:
         self._turns = [FairLock() for _ in range(self._count)]
+        self._met_another = [False] * self._count
+        self._polite_until = [0.0] * self._count
 
     @contextmanager
     def turn(
@@ -61,31 +67,53 @@ class Locks:
             if folder is None:
                 yield None
                 return
+            self._take(number, folder, deadline)
             try:
-                with self._locked(number, folder, deadline):
+                try:
                     yield folder
+                finally:
+                    self._give_back(number, folder)
             finally:
                 if durable:  # when others have their turn already
                     sync(folder)
 
-    @contextmanager
-    def _locked(self, number: int, folder: int, deadline: float) -> Iterator[None]:
+    def _take(self, number: int, folder: int, deadline: float) -> None:
         lock = self._turns[number]
         if not lock.acquire(max(0.0, deadline - time.monotonic())):
-            raise _busy("threads")
+            raise busy("threads")
         try:
-            _flock(folder, deadline)
-            try:
-                yield
-            finally:
-                fcntl.flock(folder, fcntl.LOCK_UN)  # closing would leave it to a child of a fork
-        finally:
+            self._flock(number, folder, deadline)
+        except BaseException:
             lock.release()
+            raise
+
+    def _flock(self, number: int, folder: int, deadline: float) -> None:
+        if time.monotonic() < self._polite_until[number]:
+            time.sleep(2 * _PAUSE)
+        while True:
+            try:
+                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                self._met_another[number] = True
+                if time.monotonic() >= deadline:
+                    raise busy("processes") from None
+            else:
+                return
+            time.sleep(_PAUSE)
+
+    def _give_back(self, number: int, folder: int) -> None:
+        if self._met_another[number]:
+            self._met_another[number] = False
+            self._polite_until[number] = time.monotonic() + _SOON
+        try:
+            fcntl.flock(folder, fcntl.LOCK_UN)  # closing would leave it to a child of a fork
+        finally:
+            self._turns[number].release()
 
 
 def is_posix() -> bool:
     """Whether this system has what the file store stands on."""
-    return fcntl is not None and {os.open, os.rename, os.unlink, os.mkdir} <= os.supports_dir_fd
+    return fcntl is not None and _BY_DESCRIPTOR
 
 
 def sync(descriptor: int) -> None:
@@ -97,19 +125,8 @@ def sync(descriptor: int) -> None:
     os.fsync(descriptor)
 
 
-def _flock(folder: int, deadline: float) -> None:
-    while True:
-        try:
-            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() >= deadline:
-                raise _busy("processes") from None
-        else:
-            return
-        time.sleep(_PAUSE)
-
-
-def _busy(others: str) -> Busy:
+def busy(others: str) -> Busy:
+    """The error for a turn that did not come; `others` says who had theirs."""
     return Busy(
         f"FileStore: expected its turn to write in time, got none, as other {others} keep the "
         "folder busy; raise timeout, or look at the disk"

@@ -9,6 +9,7 @@ without reading it. It decides nothing: the record does.
 """
 
 import os
+import re
 import stat
 
 from coatcheck import record as records
@@ -28,8 +29,7 @@ __all__ = [
     "replace",
 ]
 
-_DIGITS = frozenset("0123456789abcdef")
-_LENGTH = 32
+_is_id = re.compile("[0-9a-f]{32}").fullmatch
 _TEMPORARY = "."
 _READ = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
@@ -38,7 +38,7 @@ _NANOSECONDS = 1_000_000  # in a millisecond
 
 def check_id(id: str) -> None:
     """Raise `StoreError` for what is no id of ours, before it reaches the file system."""
-    if not is_record(id):
+    if not isinstance(id, str) or _is_id(id) is None:
         raise StoreError(
             "FileStore: expected an id of 32 hexadecimal digits, in lower case, got something "
             "else; pass the id of a session"
@@ -47,7 +47,7 @@ def check_id(id: str) -> None:
 
 def is_record(name: str) -> bool:
     """Whether a file of that name is a record, or was meant to be one."""
-    return isinstance(name, str) and len(name) == _LENGTH and _DIGITS.issuperset(name)
+    return _is_id(name) is not None
 
 
 def is_temporary(name: str) -> bool:
@@ -100,7 +100,9 @@ def date(folder: int, record: Record) -> None:
 
 
 def is_due(file: "os.DirEntry[str]", now: int) -> bool:
-    """Whether the record may have expired, as far as its file's time of change tells."""
+    """Whether it is a record that may have expired, as far as its time of change tells."""
+    if not is_record(file.name):
+        return False
     try:
         return file.stat(follow_symlinks=False).st_mtime_ns <= now * _NANOSECONDS
     except FileNotFoundError:  # removed at this moment

@@ -28,12 +28,10 @@ def add(root: int, record: Record, *, durable: bool) -> None:
     name = _name(record)
     if name is None:
         return
-    with _branch(root, name[:2], create=True) as branch:
-        if branch is None:
+    if not _enter(root, name, durable=durable):
+        _grow(root, name[:2])
+        if not _enter(root, name, durable=durable):
             raise FileNotFoundError(errno.ENOENT, "the index was removed at this moment")
-        os.close(os.open(name, _EMPTY, 0o600, dir_fd=branch))
-        if durable:
-            sync(branch)
 
 
 def discard(root: int, record: Record) -> None:
@@ -63,16 +61,30 @@ def remove(root: int, name: str) -> None:
                 os.unlink(name, dir_fd=branch)
 
 
+def _enter(root: int, name: str, *, durable: bool) -> bool:
+    """False where its branch is missing."""
+    with _branch(root, name[:2]) as branch:
+        if branch is None:
+            return False
+        os.close(os.open(name, _EMPTY, 0o600, dir_fd=branch))
+        if durable:
+            sync(branch)
+        return True
+
+
+def _grow(root: int, branch: str) -> None:
+    make(root, _FOLDER)
+    with below(root, _FOLDER) as index:
+        if index is not None:
+            make(index, branch)
+
+
 @contextmanager
-def _branch(root: int, name: str, *, create: bool = False) -> Iterator[int | None]:
-    if create:
-        make(root, _FOLDER)
+def _branch(root: int, name: str) -> Iterator[int | None]:
     with below(root, _FOLDER) as index:
         if index is None:
             yield None
             return
-        if create:
-            make(index, name)
         with below(index, name) as branch:
             yield branch
 

@@ -2,17 +2,21 @@
 
 A round goes through all branches, starting where the last one stopped. It looks at the files' times
 without opening any, reads those that may have expired, and removes them one by one, each under its
-branch's lock; so nobody waits for a sweep. Records of a newer coatcheck are left alone. A round
+branch's lock; so nobody waits for a sweep, and it passes over what others keep busy. Records of a
+newer coatcheck are left alone. A round
 that found less than it was allowed to remove goes through the index as well, for entries whose
 session is not there.
 """
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
+from itertools import islice
 
 from coatcheck.record import NewerFormat
 from coatcheck.stores import _file_records, _file_subjects
-from coatcheck.stores._file_folder import BRANCHES, Folder, below, branch
+from coatcheck.stores._file_folder import BRANCHES, Folder, below
+from coatcheck.stores._file_locks import Busy
 
 __all__ = ["Sweep"]
 
@@ -25,25 +29,30 @@ class Sweep:
         self._at = 0
 
     def run(self, limit: int, now: int) -> int:
-        """How many records it removed: at most `limit`."""
-        removed = 0
+        """How many records it removed: at most `limit`.
+
+        Raises `StoreUnavailable` where it removed none, and could not get at one.
+        """
+        removed, start, busy = 0, self._at, None
         with self._folder.opened() as root:
-            start = self._at
-            for step in range(BRANCHES):
+            for step in range(len(BRANCHES)):
                 if removed >= limit:
                     return removed
-                self._at = (start + step) % BRANCHES
-                removed += self._sweep_branch(root, branch(self._at), limit - removed, now)
+                self._at = (start + step) % len(BRANCHES)
+                try:
+                    for _ in self._removals(root, BRANCHES[self._at], limit - removed, now):
+                        removed += 1
+                except Busy as error:
+                    busy = error
             self._sweep_index(root)
+        if busy is not None and not removed:
+            raise busy
         return removed
 
-    def _sweep_branch(self, root: int, name: str, limit: int, now: int) -> int:
-        removed = 0
-        for each in list(_candidates(root, name, now)):
-            if removed >= limit:
-                break
-            removed += self._remove(root, each, now)
-        return removed
+    def _removals(self, root: int, name: str, most: int, now: int) -> Iterator[str]:
+        """Each record of a branch that it removed."""
+        gone = (each for each in _candidates(root, name, now) if self._remove(root, each, now))
+        return islice(gone, most)
 
     def _remove(self, root: int, id: str, now: int) -> bool:
         """Under the lock, where nothing is written at this moment: any temporary file is left over.
@@ -67,10 +76,11 @@ class Sweep:
             return existed
 
     def _sweep_index(self, root: int) -> None:
-        for number in range(BRANCHES):
-            for name, session in _file_subjects.entries(root, branch(number)):
+        for branch in BRANCHES:
+            for name, session in _file_subjects.entries(root, branch):
                 if not _exists(root, session):
-                    self._remove_entry(root, name, session)
+                    with suppress(Busy):
+                        self._remove_entry(root, name, session)
 
     def _remove_entry(self, root: int, name: str, id: str) -> None:
         """Unless the session came meanwhile: its entry is there before it."""
@@ -79,17 +89,19 @@ class Sweep:
                 _file_subjects.remove(root, name)
 
 
-def _candidates(root: int, name: str, now: int) -> Iterator[str]:
+def _candidates(root: int, name: str, now: int) -> list[str]:
     """The ids of a branch whose record may have expired, or whose temporary file is there."""
     with below(root, name) as folder:
         if folder is None:
-            return
+            return []
         with os.scandir(folder) as files:
-            for file in files:
-                if _file_records.is_temporary(file.name):
-                    yield file.name[1:]
-                elif _file_records.is_record(file.name) and _file_records.is_due(file, now):
-                    yield file.name
+            return [found for file in files if (found := _candidate(file, now)) is not None]
+
+
+def _candidate(file: "os.DirEntry[str]", now: int) -> str | None:
+    if _file_records.is_temporary(file.name):
+        return file.name[1:]
+    return file.name if _file_records.is_due(file, now) else None
 
 
 def _exists(root: int, id: str) -> bool:

@@ -6,6 +6,7 @@ Whatever would have to wait for its turn goes last, so that it holds up no other
 """
 
 import asyncio
+import math
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -15,7 +16,7 @@ from typing import Any, TypeVar
 
 from coatcheck import patience
 from coatcheck.coalesce import Coalescer
-from coatcheck.stores._file_locks import Busy
+from coatcheck.stores._file_locks import Busy, busy
 
 __all__ = ["Threads", "Writes"]
 
@@ -54,10 +55,13 @@ class _Write:
         self.work = work
         self.deadline = time.monotonic() + timeout
 
-    def attempt(self, seconds: float) -> Any:
-        """The answer or the error, after waiting so long for its turn."""
+    def attempt(self, most: float) -> Any:
+        """The answer or the error, after waiting so many seconds for its turn at most."""
+        left = self.deadline - time.monotonic()
+        if left <= 0:
+            return busy("writes")
         try:
-            with patience.limit(seconds):
+            with patience.limit(min(left, most)):
                 return self.work()
         except Exception as error:  # noqa: BLE001 - it is the caller's own
             return error
@@ -67,7 +71,7 @@ def _carry_out(writes: Sequence[_Write]) -> list[Any]:
     answers = [write.attempt(0) for write in writes]
     for number, write in enumerate(writes):
         if isinstance(answers[number], Busy):
-            answers[number] = write.attempt(write.deadline - time.monotonic())
+            answers[number] = write.attempt(math.inf)
     return answers
 
 

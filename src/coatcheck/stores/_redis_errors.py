@@ -7,7 +7,7 @@ from redis import exceptions
 
 from coatcheck.errors import StoreUnavailable
 
-__all__ = ["unavailable", "unconfirmed"]
+__all__ = ["NotSent", "unavailable", "unconfirmed"]
 
 _LONGEST = 200
 
@@ -34,6 +34,7 @@ _BY_CLASS: list[tuple[type[Exception], str]] = [
     (exceptions.BusyLoadingError, "LOADING"),
     (exceptions.MasterDownError, "MASTERDOWN"),
     (exceptions.ClusterDownError, "CLUSTERDOWN"),
+    (exceptions.AskError, "MOVED"),
     (exceptions.NoPermissionError, "NOPERM"),
     (exceptions.AuthenticationError, "WRONGPASS"),
 ]
@@ -41,9 +42,15 @@ _NO_ANSWER = "look at the server and the network, or raise timeout or connect_ti
 _UNKNOWN = "look at the server and its log"
 
 
+class NotSent(Exception):
+    """Nothing was sent, since there was no connection; the cause says why."""
+
+
 def unavailable(error: Exception) -> StoreUnavailable:
     """The error for one of the driver's or the server's; it never shows a password."""
-    text = str(error)[:_LONGEST] or type(error).__name__
+    if isinstance(error, NotSent) and isinstance(error.__cause__, Exception):
+        error = error.__cause__
+    text = str(error)[:_LONGEST] or _wordless(error)
     by_class = next((word for kind, word in _BY_CLASS if isinstance(error, kind)), None)
     word = by_class or text.split(" ")[0]
     unknown = _UNKNOWN if isinstance(error, exceptions.ResponseError) else _NO_ANSWER
@@ -61,3 +68,7 @@ def unconfirmed(expected: int, got: object) -> StoreUnavailable:
         f"{got}; the master has it, but a failover now would undo it: look at the replicas, or "
         "lower replicas="
     )
+
+
+def _wordless(error: Exception) -> str:
+    return "no answer in time" if isinstance(error, TimeoutError) else type(error).__name__

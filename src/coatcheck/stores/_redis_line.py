@@ -16,9 +16,8 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import suppress
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 from weakref import WeakSet
 
 from redis import exceptions
@@ -28,31 +27,19 @@ from coatcheck.coalesce import Coalescer
 from coatcheck.errors import StoreUnavailable
 from coatcheck.stores import _redis_look
 from coatcheck.stores._advice import Advice
-from coatcheck.stores._redis_errors import unavailable
-from coatcheck.stores._redis_place import Place
-from coatcheck.stores._redis_routes import Asked, Exchange, Node, NotSent, Routes, exchange
+from coatcheck.stores._redis_errors import NotSent, unavailable
+from coatcheck.stores._redis_home import Home, drop
+from coatcheck.stores._redis_options import Options
+from coatcheck.stores._redis_place import Place, place_of
+from coatcheck.stores._redis_routes import Asked, Exchange, Node, Routes, exchange
 from coatcheck.stores._redis_scripts import Command, Raw
 from coatcheck.stores._redis_timed import timed
 
-__all__ = ["AsyncLine", "Line", "Options"]
+__all__ = ["AsyncLine", "Line"]
 
 _LOOK = 0.25  # seconds that a look at the server's settings may delay the first call
 _ROLE: Raw = (b"ROLE",)
 _FAILURES = (exceptions.RedisError, OSError)
-
-
-class Options(NamedTuple):
-    """Seconds for a call and for a connection, how many connections, and how many confirmations."""
-
-    timeout: float
-    connect_timeout: float
-    pool_size: int
-    replicas: int
-
-    @property
-    def patience(self) -> float:
-        """Seconds that a call with its connection may take."""
-        return self.timeout + self.connect_timeout
 
 
 class _Shared:
@@ -61,18 +48,19 @@ class _Shared:
     def __init__(self, place: Place, options: Options) -> None:
         self.place = place
         self.options = options
+        self.replicas = place.replicas if options.replicas is None else options.replicas
         self.advice = Advice()
         self._routes = Routes(place.nodes, cluster=place.cluster)
         self._sentinels = deque(place.nodes)
         self._looked: set[Node] = set()
 
     def _durable(self, command: Command, left: float) -> Exchange:
-        # A little less than the call may take, so that the server's answer comes in time.
-        ms = max(1, int(min(left, self.options.timeout) * 900))
-        return exchange(self._routes, [command], self.options.replicas, ms)
+        # Less than the call may take: servers end a wait up to a tenth of a second late.
+        ms = max(1, int(min(left, self.options.timeout) * 700))
+        return exchange(self._routes, [command], self.replicas, ms)
 
     def _advise(self, answers: Sequence[Any]) -> None:
-        for risk in _redis_look.risks(answers, self.options.replicas):
+        for risk in _redis_look.risks(answers, self.replicas):
             self.advice.found(risk)
 
     def _named(self, answer: Any, sentinel: Node) -> Node:
@@ -106,9 +94,9 @@ def _not_sent(error: Exception) -> NotSent:
 class Line(_Shared):
     """For threads."""
 
-    def __init__(self, place: Place, options: Options) -> None:
-        super().__init__(place, options)
-        self._kind = timed(place.server.kind)
+    def __init__(self, client: object, options: Options) -> None:
+        super().__init__(place_of(client, asynchronous=False), options)
+        self._kind = timed(self.place.server.kind)
         self._start()
         _lines.add(self)
 
@@ -167,7 +155,7 @@ class Line(_Shared):
             answers = _answers(connection, raws)
             if node not in self._looked:
                 self._look(node, connection)
-            if connection.is_connected:
+            if connection._sock is not None:
                 idle.append(connection)
                 connection = None
             return answers
@@ -236,9 +224,8 @@ def _taken(idle: deque[Any]) -> Any:
             connection = idle.pop()
         except IndexError:
             return None
-        with suppress(*_FAILURES):
-            if not connection.can_read(timeout=0):
-                return connection
+        if connection._sock is not None and connection._sock.is_quiet():
+            return connection
         connection.disconnect()
 
 
@@ -277,76 +264,12 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_be_born)
 
 
-class _Home:
-    """What belongs to one event loop: its connections. They close when it ends."""
-
-    def __init__(self, pool_size: int) -> None:
-        self.slots = asyncio.Semaphore(pool_size)
-        self.idle: dict[Node, list[Any]] = {}
-        self._watch: AsyncGenerator[None, None] | None = None
-
-    async def watch(self) -> None:
-        """Be told of the loop's end: it closes the asynchronous generators that it has begun."""
-        self._watch = self._until_the_end()
-        await anext(self._watch)
-
-    async def _until_the_end(self) -> AsyncGenerator[None, None]:
-        try:
-            yield
-        finally:
-            self.drop()
-            await asyncio.sleep(0)  # for the transports, which close in the next turn
-
-    def take(self, node: Node) -> Any:
-        idle = self.idle.setdefault(node, [])
-        while idle:
-            connection = idle.pop()
-            if connection._reader is not None and not connection._reader.at_eof():
-                return connection
-            _drop(connection)
-        return None
-
-    def give(self, node: Node, connection: Any) -> None:
-        self.idle.setdefault(node, []).append(connection)
-
-    def drop(self) -> None:
-        """Close all, in the loop."""
-        for connection in self._taken():
-            _drop(connection)
-
-    def abandon(self) -> None:
-        """Close all, of a loop that is closed: nothing can be awaited there any more."""
-        for connection in self._taken():
-            _abandon(connection)
-
-    def _taken(self) -> list[Any]:
-        idle, self.idle = self.idle, {}
-        return [connection for connections in idle.values() for connection in connections]
-
-
-def _drop(connection: Any) -> None:
-    """At once: a server that is frozen would not answer a goodbye."""
-    writer = connection._writer
-    connection._reader = connection._writer = None
-    if writer is not None:
-        writer.transport.abort()
-
-
-def _abandon(connection: Any) -> None:
-    transport = connection._writer.transport
-    with suppress(Exception):
-        _drop(connection)  # fails where it would call the loop; but no longer watches the socket
-    lower = getattr(getattr(transport, "_ssl_protocol", None), "_transport", transport)
-    with suppress(Exception):
-        lower._call_connection_lost(None)
-
-
 class AsyncLine(_Shared):
     """For the tasks of event loops."""
 
-    def __init__(self, place: Place, options: Options) -> None:
-        super().__init__(place, options)
-        self._homes: dict[asyncio.AbstractEventLoop, _Home] = {}
+    def __init__(self, client: object, options: Options) -> None:
+        super().__init__(place_of(client, asynchronous=True), options)
+        self._homes: dict[asyncio.AbstractEventLoop, Home] = {}
         self._queues: dict[Node, Coalescer[Command, Any]] = {}
 
     async def ask(self, command: Command) -> Any:
@@ -357,7 +280,7 @@ class AsyncLine(_Shared):
 
     async def ask_durably(self, command: Command) -> Any:
         """The answer, once as many replicas have it as shall."""
-        if not self.options.replicas:
+        if not self.replicas:
             return await self.ask(command)
         left = patience.left(self.options.patience)
         return _raised((await self._run(self._durable(command, left), left))[0])
@@ -436,13 +359,13 @@ class AsyncLine(_Shared):
             return _not_sent(error) if connection is None else error
         finally:
             if connection is not None:
-                _drop(connection)
+                drop(connection)
 
-    async def _settle(self, loop: asyncio.AbstractEventLoop) -> _Home:
+    async def _settle(self, loop: asyncio.AbstractEventLoop) -> Home:
         for other, home in list(self._homes.items()):
             if other.is_closed() and self._homes.pop(other, None) is not None:
                 home.abandon()
-        home = self._homes[loop] = _Home(self.options.pool_size)
+        home = self._homes[loop] = Home(self.options.pool_size)
         await home.watch()
         return home
 
@@ -454,7 +377,7 @@ class AsyncLine(_Shared):
         try:
             _check_role(answers[0])
         except exceptions.ReadOnlyError:
-            _drop(connection)
+            drop(connection)
             raise
         return connection
 
@@ -467,7 +390,7 @@ class AsyncLine(_Shared):
             await connection.connect()
             return connection, await _awaited_answers(connection, raws)
         except BaseException:
-            _drop(connection)
+            drop(connection)
             raise
 
     async def _master(self, until: float) -> Node:
@@ -481,7 +404,7 @@ class AsyncLine(_Shared):
             try:
                 async with asyncio.timeout_at(now + share):
                     _, answers = await self._connected(sentinel, [self._who_is_master])
-                _drop(sentinel)
+                drop(sentinel)
                 return self._named(_raised(answers[0]), node)
             except _FAILURES as error:
                 failed = error
@@ -493,7 +416,7 @@ class AsyncLine(_Shared):
             async with asyncio.timeout(_LOOK):
                 self._advise(await _awaited_answers(connection, _redis_look.QUESTIONS))
         except Exception:  # noqa: BLE001 - looking never fails a request
-            _drop(connection)
+            drop(connection)
 
 
 async def _awaited_answers(connection: Any, raws: Sequence[Raw]) -> list[Any]:

@@ -20,11 +20,7 @@ from coatcheck.errors import ConfigurationError
 from coatcheck.stores._redis_routes import Node
 from coatcheck.stores._url import StoreURL
 
-__all__ = ["AnyClient", "Place", "place_of", "place_of_url"]
-
-AnyClient: TypeAlias = (
-    redis.Redis | redis.RedisCluster | redis.asyncio.Redis | redis.asyncio.RedisCluster
-)
+__all__ = ["AsyncClient", "Client", "Place", "place_of", "place_of_url"]
 
 _PORT, _SENTINEL_PORT = 6379, 26379
 _KEPT = (
@@ -67,13 +63,19 @@ class Place:
     service: str = ""
 
     @property
-    def has_replicas(self) -> bool:
-        """Whether it is made to fail over."""
-        return self.cluster or self.sentinels is not None
+    def replicas(self) -> int:
+        """How many confirm, by default: one where the place is made to fail over."""
+        return int(self.cluster or self.sentinels is not None)
+
+
+Client: TypeAlias = redis.Redis | redis.RedisCluster | Place
+AsyncClient: TypeAlias = redis.asyncio.Redis | redis.asyncio.RedisCluster | Place
 
 
 def place_of(client: object, *, asynchronous: bool) -> Place:
     """Where a ready client's server is; `ConfigurationError` for what is no client of that kind."""
+    if isinstance(client, Place):
+        return client
     library: Any = redis.asyncio if asynchronous else redis
     if isinstance(client, library.RedisCluster):
         return _of_cluster(client, asynchronous)

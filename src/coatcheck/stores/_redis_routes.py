@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 from redis import exceptions
 from redis.crc import key_slot
 
-from coatcheck.stores._redis_errors import unavailable, unconfirmed
+from coatcheck.stores._redis_errors import NotSent, unavailable, unconfirmed
 from coatcheck.stores._redis_scripts import Command, Raw
 
-__all__ = ["Asked", "Exchange", "Node", "NotSent", "Routes", "exchange"]
+__all__ = ["Asked", "Exchange", "Node", "Routes", "exchange"]
 
 Node = tuple[str, int]
 """Host and port; of a socket its path and 0."""
@@ -28,10 +28,6 @@ _ROUNDS = 6
 _ASKED_FOR_MAP = 4
 _MAP: Raw = (b"CLUSTER", b"SLOTS")
 _ASKING: Raw = (b"ASKING",)
-
-
-class NotSent(Exception):
-    """Nothing was sent, since there was no connection; the cause says why."""
 
 
 class Asked(NamedTuple):
@@ -69,13 +65,11 @@ class Routes:
         self._failed[node] = None
         self.stale = self.cluster
 
-    def moved(self, text: str, node: Node, *, for_good: bool) -> Node:
-        """The node that a redirection ("MOVED 3999 10.0.0.1:6379") names."""
-        _, slot, address = text.split(" ")[:3]
-        host, _, port = address.rpartition(":")
-        named = (host or node[0], int(port))
-        if for_good:
-            self._slots = {**self._slots, int(slot): named}
+    def moved(self, redirection: exceptions.AskError, node: Node) -> Node:
+        """The node that a redirection by this one names; MOVED is for good, ASK for this once."""
+        named = (redirection.host or node[0], redirection.port)
+        if isinstance(redirection, exceptions.MovedError):
+            self._slots = {**self._slots, redirection.slot_id: named}
             self.stale = True
         return named
 
@@ -221,10 +215,9 @@ def _goes_again(routes: Routes, node: Node, errand: _Errand, refusal: Exception)
         return again
     if not routes.cluster:
         return False
-    text = str(refusal)
-    errand.asking = text.startswith("ASK ")
-    if errand.asking or text.startswith("MOVED "):
-        errand.node = routes.moved(text, node, for_good=not errand.asking)
+    if isinstance(refusal, exceptions.AskError):  # or MovedError
+        errand.node = routes.moved(refusal, node)
+        errand.asking = not isinstance(refusal, exceptions.MovedError)
         return True
     routes.stale = True
     return False

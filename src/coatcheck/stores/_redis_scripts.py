@@ -61,7 +61,8 @@ local now = tonumber(ARGV[1])
 local found = redis.call('GET', KEYS[1])
 local version = found and found:byte(1) or 0
 if version > 1 then return found end
-if version < 1 or #found < 46 or struct.unpack('>I8', found, 22) <= now then found = false end
+if version < 1 or #found < 46 or #found < 46 + found:byte(46) then found = false end
+if found and struct.unpack('>I8', found, 22) <= now then found = false end
 """
 
 # What is found is written again, unchanged: then WAIT waits for it too, who ever wrote it first.

@@ -19,13 +19,14 @@ and the disk's journal takes several at once.
 import asyncio
 import os
 from functools import partial
+from itertools import islice
 from typing import Any, Literal, TypeAlias
 
 from coatcheck.errors import Collision, ConfigurationError
 from coatcheck.record import NewerFormat, Record
 from coatcheck.store import GONE, SAVED, Gone, Saved
 from coatcheck.stores import _file_records, _file_subjects, _url
-from coatcheck.stores._file_folder import BRANCHES, Folder, below, branch
+from coatcheck.stores._file_folder import BRANCHES, Folder, below
 from coatcheck.stores._file_locks import is_posix
 from coatcheck.stores._file_sweep import Sweep
 from coatcheck.stores._file_threads import Threads, Writes
@@ -126,12 +127,26 @@ class FileStore:
     def page(self, after: str, limit: int, now: int) -> list[Record]:
         records: list[Record] = []
         with self._folder.opened() as root:
-            for number in range(BRANCHES):
+            for name in BRANCHES:
                 if len(records) >= limit:
                     break
-                if branch(number) >= after[:2]:
-                    records += _page(root, branch(number), after, limit - len(records), now)
+                if name >= after[:2]:
+                    ids = [each for each in self._ids(root, name) if each > after]
+                    records += _first(root, ids, limit - len(records), now)
         return records
+
+    def _ids(self, root: int, name: str) -> list[str]:
+        """Those of a branch, in order.
+
+        Under its lock, and opened after that, since not every file system lists what is renamed
+        meanwhile.
+        """
+        with self._folder.turn(root, name) as folder:
+            if folder is None:
+                return []
+            with below(folder, ".") as opened:
+                names = [] if opened is None else os.listdir(opened)
+        return sorted(filter(_file_records.is_record, names))
 
     def sweep(self, limit: int, now: int) -> int:
         return self._sweep.run(limit, now)
@@ -230,20 +245,10 @@ def _prolonged(found: Record, seen_at: int, expires_at: int) -> Record:
     )
 
 
-def _page(root: int, name: str, after: str, limit: int, now: int) -> list[Record]:
-    with below(root, name) as folder:
-        if folder is None:
-            return []
-        names = os.listdir(folder)
-        records: list[Record] = []
-        wanted = sorted(each for each in names if each > after and _file_records.is_record(each))
-        for each in wanted:
-            if len(records) >= limit:
-                break
-            found = _file_records.read(folder, each)
-            if found is not None and found.expires_at > now:
-                records.append(found)
-    return records
+def _first(root: int, ids: list[str], limit: int, now: int) -> list[Record]:
+    """The first live records of these ids."""
+    alive = (record for each in ids if (record := _load(root, each, now)) is not None)
+    return list(islice(alive, limit))
 
 
 def _check_system() -> None:

@@ -17,33 +17,23 @@ Ending a session, and creating one with a subject, waits for `replicas` of the s
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from heapq import nsmallest
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any
 
-from coatcheck.errors import Collision, ConfigurationError, StoreUnavailable
+from coatcheck.errors import Collision, StoreUnavailable
 from coatcheck.record import NewerFormat, Record
 from coatcheck.store import GONE, SAVED, Gone, Risk, Saved
-from coatcheck.stores._url import CALL, CONNECT, StoreURL, missing_driver, seconds
+from coatcheck.stores._url import CALL, CONNECT, StoreURL, missing_driver
 
 try:
-    from coatcheck.stores._redis_line import AsyncLine, Line, Options
-    from coatcheck.stores._redis_place import Place, place_of, place_of_url
+    from coatcheck.stores._redis_line import AsyncLine, Line
+    from coatcheck.stores._redis_place import AsyncClient, Client, place_of_url
 except ModuleNotFoundError as error:
     raise missing_driver(__name__, "redis", error) from error
+from coatcheck.stores._redis_options import POOL, PREFIX, Options, checked_prefix, options_of_url
 from coatcheck.stores._redis_scripts import INDEX_FIRST, Commands, Seen
 from coatcheck.stores._redis_value import decode, indexed_until
 
-if TYPE_CHECKING:
-    import redis
-    import redis.asyncio
-
-    Client: TypeAlias = redis.Redis | redis.RedisCluster | Place
-    AsyncClient: TypeAlias = redis.asyncio.Redis | redis.asyncio.RedisCluster | Place
-
 __all__ = ["AsyncRedisStore", "RedisStore", "async_from_url", "from_url"]
-
-_PREFIX = "coatcheck:"
-_POOL = 50
-_MOST_REPLICAS = 100
 
 
 class RedisStore:
@@ -57,22 +47,20 @@ class RedisStore:
     """
 
     shared = True
-    """Other processes see what this one keeps, if they name the same server and prefix."""
 
     def __init__(
         self,
-        client: "Client",
+        client: Client,
         *,
-        prefix: str = _PREFIX,
+        prefix: str = PREFIX,
         timeout: float = CALL,
         connect_timeout: float = CONNECT,
-        pool_size: int = _POOL,
+        pool_size: int = POOL,
         replicas: int | None = None,
     ) -> None:
-        place = client if isinstance(client, Place) else place_of(client, asynchronous=False)
-        options = _options(place, timeout, connect_timeout, pool_size, replicas)
-        self._commands = Commands(_checked_prefix(prefix))
-        self._line = Line(place, options)
+        options = Options(timeout, connect_timeout, pool_size, replicas).checked()
+        self._commands = Commands(checked_prefix(prefix))
+        self._line = Line(client, options)
         self.patience = options.patience
 
     def load(self, id: str, now: int) -> Record | None:
@@ -165,18 +153,17 @@ class AsyncRedisStore:
 
     def __init__(
         self,
-        client: "AsyncClient",
+        client: AsyncClient,
         *,
-        prefix: str = _PREFIX,
+        prefix: str = PREFIX,
         timeout: float = CALL,
         connect_timeout: float = CONNECT,
-        pool_size: int = _POOL,
+        pool_size: int = POOL,
         replicas: int | None = None,
     ) -> None:
-        place = client if isinstance(client, Place) else place_of(client, asynchronous=True)
-        options = _options(place, timeout, connect_timeout, pool_size, replicas)
-        self._commands = Commands(_checked_prefix(prefix))
-        self._line = AsyncLine(place, options)
+        options = Options(timeout, connect_timeout, pool_size, replicas).checked()
+        self._commands = Commands(checked_prefix(prefix))
+        self._line = AsyncLine(client, options)
         self.patience = options.patience
 
     async def load(self, id: str, now: int) -> Record | None:
@@ -320,55 +307,12 @@ def _smallest(ids: set[str], found: Iterable[str], after: str, limit: int) -> se
     return set(nsmallest(limit, ids.union(each for each in found if each > after)))
 
 
-def _checked_prefix(prefix: str) -> str:
-    if not isinstance(prefix, str):
-        raise ConfigurationError(
-            f"RedisStore: expected prefix to be text, got {prefix!r}; pass one, such as {_PREFIX!r}"
-        )
-    return prefix
-
-
-def _options(
-    place: Place, timeout: float, connect_timeout: float, pool_size: int, replicas: int | None
-) -> Options:
-    if replicas is None:
-        replicas = int(place.has_replicas)
-    return Options(
-        seconds("timeout", timeout, "RedisStore"),
-        seconds("connect_timeout", connect_timeout, "RedisStore"),
-        _number("pool_size", pool_size, 1, 10_000),
-        _number("replicas", replicas, 0, _MOST_REPLICAS),
-    )
-
-
-def _number(option: str, given: int, least: int, most: int) -> int:
-    if type(given) is not int or not least <= given <= most:
-        raise ConfigurationError(
-            f"RedisStore: expected {option} to be a number from {least} to {most}, got {given!r}; "
-            f"pass {max(least, 1)}, say"
-        )
-    return given
-
-
-def _of_url(url: StoreURL) -> dict[str, Any]:
-    replicas = url.text("replicas")
-    if replicas is not None and not (replicas.isascii() and replicas.isdigit()):
-        url.refuse("replicas to be a number", replicas[:20], "write 1, say")
-    return {
-        "prefix": url.text("prefix", _PREFIX),
-        "timeout": url.seconds("timeout", CALL),
-        "connect_timeout": url.seconds("connect_timeout", CONNECT),
-        "pool_size": url.number("pool_size", _POOL),
-        "replicas": None if replicas is None else int(replicas[:4]),
-    }
-
-
 def from_url(url: StoreURL) -> RedisStore:
     """redis://user:password@host:6379/0, rediss:// over TLS, unix:///path?db=0,
     redis+sentinel://host,host/name/0, redis+cluster://host,host"""
-    return RedisStore(place_of_url(url, asynchronous=False), **_of_url(url))
+    return RedisStore(place_of_url(url, asynchronous=False), **options_of_url(url))
 
 
 def async_from_url(url: StoreURL) -> AsyncRedisStore:
     """redis://user:password@host:6379/0 and the others"""
-    return AsyncRedisStore(place_of_url(url, asynchronous=True), **_of_url(url))
+    return AsyncRedisStore(place_of_url(url, asynchronous=True), **options_of_url(url))
