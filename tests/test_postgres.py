@@ -587,15 +587,16 @@ class TestBatches:
             assert 150 == len(store.page("", 999, NOW))
 
     def test_a_locked_row_holds_up_no_sweep(
-        self, store: PostgresStore, server: Postgres, table: str
+        self, make: Callable[..., Either], server: Postgres, table: str
     ) -> None:
         """It is left for the next one."""
+        either = make(server.conninfo(), timeout=0.5)
         for number in range(3):
-            store.create(record(ident(number), expires_at=NOW + 1), NOW)
+            either.create(record(ident(number), expires_at=NOW + 1), NOW)
         with locked(server, table, 1):
-            assert 2 == store.sweep(9, NOW + 1)
+            assert 2 == either.sweep(9, NOW + 1)
 
-        assert 1 == store.sweep(9, NOW + 1)
+        assert 1 == either.sweep(9, NOW + 1)
 
     @pytest.mark.parametrize("after", ["", ident(2), "f" * 32])
     def test_pages_begin_behind_an_id(self, store: PostgresStore, after: str) -> None:
@@ -1197,6 +1198,7 @@ class TestOptions:
             f"host=a password={SECRET} connect_timeout=3",
             f"host=a password={SECRET} target_session_attrs=standby",
             f"host=a,b,c port=1,2 password={SECRET}",
+            f"host=a password={SECRET}\0 sslmode=verify-full",
             "nonsense",
             None,
             5,
@@ -1265,7 +1267,16 @@ class TestOptions:
 
     @pytest.mark.parametrize(
         "query",
-        ["password=x", "dbname=x", "replication=yes", "timeout=x", "unlogged=1", "pool_size=-1"],
+        [
+            "password=x",
+            "dbname=x",
+            "application_name=%00",
+            "prefix=%00",
+            "replication=yes",
+            "timeout=x",
+            "unlogged=1",
+            "pool_size=-1",
+        ],
     )
     @pytest.mark.parametrize("made", [from_url, async_from_url])
     def test_an_option_that_a_url_cannot_have_is_refused(self, made: Any, query: str) -> None:
