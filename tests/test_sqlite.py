@@ -97,7 +97,7 @@ async def answered(call: Awaitable[object]) -> object:
     return await call
 
 
-async def turn(*tasks: asyncio.Task[Any]) -> None:
+async def turn(*tasks: asyncio.Future[Any]) -> None:
     """Let the tasks run until each of them waits for something."""
     await asyncio.wait(tasks, timeout=0)
 
@@ -654,7 +654,7 @@ class TestLocked:
             go_on.wait()
 
         async def use(store: AsyncSQLiteStore) -> list[Record]:
-            first = asyncio.create_task(store._writer.do(stall))
+            first = store._writer.do(stall)
             await turn(first)
             stalled.wait()
             with pytest.raises(StoreUnavailable, match="wrote nothing"):
@@ -941,8 +941,8 @@ class TestGroupCommit:
         async def use(store: AsyncSQLiteStore) -> list[Record]:
             await store.load(an_id(1), NOW)
             with store._database.transaction():
-                tasks: list[asyncio.Task[None]] = [
-                    asyncio.create_task(store._writer.do(hold)),
+                tasks: list[asyncio.Future[None]] = [
+                    store._writer.do(hold),
                     asyncio.create_task(store.create(visitors[0], NOW)),
                     asyncio.create_task(store.create(visitors[1], NOW)),
                 ]

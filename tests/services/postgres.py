@@ -9,8 +9,7 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -68,24 +67,14 @@ class Postgres:
 
     def kill(self) -> None:
         """At once, with all of its processes."""
-        children = list(_children(self.service.pid))
         self.service.kill()
-        for pid in children:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
 
     def freeze(self) -> None:
-        """It keeps its connections, and answers nothing; nor do its processes, which are groups of
-        their own."""
-        self._signal(signal.SIGSTOP)
+        """It keeps its connections, and answers nothing."""
+        self.service.freeze()
 
     def thaw(self) -> None:
-        self._signal(signal.SIGCONT)
-
-    def _signal(self, number: signal.Signals) -> None:
-        for pid in (self.service.pid, *_children(self.service.pid)):
-            with suppress(ProcessLookupError):
-                os.kill(pid, number)
+        self.service.thaw()
 
     def __enter__(self) -> Self:
         return self.start()
@@ -259,14 +248,6 @@ def dump(folder: Path) -> bytes:
     blobs = server().execute(f'SELECT uuid_send(id), revision, subject, payload FROM "{table}"')
     parts = [cell if isinstance(cell, bytes) else str(cell).encode() for r in blobs for cell in r]
     return b"\n".join([*(row[0].encode() for row in rows), *parts])
-
-
-def _children(parent: int) -> Iterator[int]:
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):
-            # After the name, which stands in brackets: the state and the parent.
-            if stat.read_text().rpartition(")")[2].split()[1] == str(parent):
-                yield int(stat.parent.name)
 
 
 def _program(name: str) -> Path:

@@ -1,8 +1,10 @@
 """One writer at a time in each folder, among threads and among processes.
 
 The folder itself is locked, by `flock`: there is no lock file that could be missing, replaced or
-removed. Threads take turns at a fair lock first, so that of one process only one tries at a time;
-processes try again and again, since no call waits for `flock` and a clock at once.
+removed. Threads take turns at a fair lock first, so that of one process only one tries at a time.
+Processes try again and again, since no call waits for `flock` and a clock at once; and where one
+met another, it waits before it tries again after its own turn, until the others have tried too.
+Otherwise it would take the lock back at once, before any of them looked.
 
 **Forks.** `flock` belongs to the open descriptor, and a child of a fork has the same ones. So they
 are opened for each turn, unlocked by name, and closed in the child: a parent that is killed in the
@@ -31,6 +33,7 @@ FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW",
 
 _BY_DESCRIPTOR = {os.open, os.rename, os.unlink, os.mkdir, os.utime} <= os.supports_dir_fd
 _PAUSE = 0.0005  # seconds between two tries
+_SOON = 0.02  # seconds after its own turn within which a process that met another lets it try
 _EVERYTHING = getattr(fcntl, "F_FULLFSYNC", None)  # macOS: through the disk's own cache too
 
 
@@ -48,6 +51,8 @@ class Locks:
 
     def start(self) -> None:
         self._turns = [FairLock() for _ in range(self._count)]
+        self._met_another = [False] * self._count
+        self._polite_until = [0.0] * self._count
 
     @contextmanager
     def turn(
@@ -77,12 +82,29 @@ class Locks:
         if not lock.acquire(max(0.0, deadline - time.monotonic())):
             raise busy("threads")
         try:
-            _flock(folder, deadline)
+            self._flock(number, folder, deadline)
         except BaseException:
             lock.release()
             raise
 
+    def _flock(self, number: int, folder: int, deadline: float) -> None:
+        if time.monotonic() < self._polite_until[number]:
+            time.sleep(2 * _PAUSE)
+        while True:
+            try:
+                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                self._met_another[number] = True
+                if time.monotonic() >= deadline:
+                    raise busy("processes") from None
+            else:
+                return
+            time.sleep(_PAUSE)
+
     def _give_back(self, number: int, folder: int) -> None:
+        if self._met_another[number]:
+            self._met_another[number] = False
+            self._polite_until[number] = time.monotonic() + _SOON
         try:
             fcntl.flock(folder, fcntl.LOCK_UN)  # closing would leave it to a child of a fork
         finally:
@@ -101,18 +123,6 @@ def sync(descriptor: int) -> None:
             fcntl.fcntl(descriptor, _EVERYTHING)
             return
     os.fsync(descriptor)
-
-
-def _flock(folder: int, deadline: float) -> None:
-    while True:
-        try:
-            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() >= deadline:
-                raise busy("processes") from None
-        else:
-            return
-        time.sleep(_PAUSE)
 
 
 def busy(others: str) -> Busy:

@@ -15,7 +15,8 @@ __all__ = [
     "hour_of",
     "integer",
     "integers",
-    "next_id",
+    "key_of",
+    "next_key",
     "octets",
     "records",
     "texts",
@@ -27,13 +28,22 @@ RECORD = ("id", "revision", "subject", "login_at", "seen_at", "expires_at", "pay
 
 _HOUR = 3_600_000
 _LAST_HOUR = 2**31 - 1
+_KEY = 16  # bytes
 _BYTEA, _INT8, _TEXT, _UUID = 17, 20, 25, 2950
 _HEAD = struct.Struct("!iiIii")  # dimensions, whether there are nulls, type, length, first index
 _NULL = b"\xff\xff\xff\xff"
 
 
-def uuids(ids: Sequence[str]) -> bytes:
-    return _array(_UUID, [bytes.fromhex(each) for each in ids])
+def key_of(id: str) -> bytes:
+    """An id as the server has it. Raises ValueError, before it could spoil a batch of others."""
+    key = bytes.fromhex(id)
+    if len(key) != _KEY:
+        raise ValueError(f"PostgresStore: expected an id of 32 digits, got {len(id)} characters")
+    return key
+
+
+def uuids(keys: Sequence[bytes]) -> bytes:
+    return _array(_UUID, keys)
 
 
 def octets(values: Sequence[bytes]) -> bytes:
@@ -57,32 +67,33 @@ def hour_of(expires_at: int) -> int:
     return min(-(-expires_at // _HOUR), _LAST_HOUR)
 
 
-def next_id(after: str) -> bytes | None:
+def next_key(after: str) -> bytes | None:
     """The least id that is greater; None where there is none."""
-    number = int(after, 16) + 1 if after else 0
-    return number.to_bytes(16) if number < 2**128 else None
+    number = int.from_bytes(key_of(after)) + 1 if after else 0
+    return number.to_bytes(_KEY) if number >> 8 * _KEY == 0 else None
 
 
-def records(result: PGresult, first: int = 0) -> list[Record | None]:
-    """The records in columns `first` and following; None where a row has none."""
-    return [_record(result, row, first) for row in range(result.ntuples)]
-
-
-def _record(result: PGresult, row: int, first: int) -> Record | None:
+def records(result: PGresult, first: int = 0) -> dict[bytes, Record]:
+    """Those in columns `first` and following, by their key; some rows may have none."""
+    found = {}
     cell = result.get_value
-    key, revision, subject, login_at, seen_at, expires_at, payload = (
-        cell(row, column) for column in range(first, first + 7)
-    )
-    if key is None or revision is None or seen_at is None or expires_at is None or payload is None:
-        return None
+    for row in range(result.ntuples):
+        key = cell(row, first)
+        if key is not None:
+            found[key] = _record(key, [cell(row, first + column) for column in range(1, 7)])
+    return found
+
+
+def _record(key: bytes, cells: Sequence[bytes | None]) -> Record:
+    revision, subject, login_at, seen_at, expires_at, payload = cells
     return Record(
         key.hex(),
-        revision,
+        revision or b"",
         None if subject is None else subject.decode(),
         None if login_at is None else int.from_bytes(login_at, signed=True),
-        int.from_bytes(seen_at, signed=True),
-        int.from_bytes(expires_at, signed=True),
-        payload,
+        int.from_bytes(seen_at or b"", signed=True),
+        int.from_bytes(expires_at or b"", signed=True),
+        payload or b"",
     )
 
 

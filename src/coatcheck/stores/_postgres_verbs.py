@@ -19,7 +19,8 @@ from coatcheck.stores._postgres_rows import (
     hour_of,
     integer,
     integers,
-    next_id,
+    key_of,
+    next_key,
     octets,
     records,
     texts,
@@ -40,23 +41,25 @@ _SWEEP_PATIENCE = 20
 
 
 class Load(NamedTuple):
-    id: str
+    key: bytes
     now: int
 
 
 class Create(NamedTuple):
+    key: bytes
     record: Record
     now: int
 
 
 class Save(NamedTuple):
+    key: bytes
     record: Record
     expected: bytes
     now: int
 
 
 class Touch(NamedTuple):
-    id: str
+    key: bytes
     revision: bytes
     seen_at: int
     expires_at: int
@@ -64,7 +67,7 @@ class Touch(NamedTuple):
 
 
 class Delete(NamedTuple):
-    id: str
+    key: bytes
     now: int
 
 
@@ -85,10 +88,10 @@ class Verbs:
 
     def load(self, calls: Sequence[Load]) -> Unit[Sequence[Record | None]]:
         def read(results: Sequence[PGresult]) -> list[Record | None]:
-            found = {record.id: record for record in records(results[0]) if record is not None}
-            return [_live(found.get(call.id), call.now) for call in calls]
+            found = records(results[0])
+            return [_live(found.get(call.key), call.now) for call in calls]
 
-        return Unit(steps=[(self._load, [uuids([call.id for call in calls])])], read=read)
+        return Unit(steps=[(self._load, [_keys(calls)])], read=read)
 
     def create(self, calls: Sequence[Create]) -> Unit[Sequence[Collision | None]]:
         """Durable if one of them must be: a login's, and what says that a session ended."""
@@ -96,9 +99,9 @@ class Verbs:
         def read(results: Sequence[PGresult]) -> list[Collision | None]:
             [result] = results
             created = {result.get_value(row, 0) for row in range(result.ntuples)}
-            return [_created(call.record.id, created) for call in calls]
+            return [None if call.key in created else _collision(call) for call in calls]
 
-        columns = [*_columns([call.record for call in calls]), integers([c.now for c in calls])]
+        columns = [*_columns(calls), integers([call.now for call in calls])]
         durable = any(call.record.subject is not None for call in calls)
         return Unit(steps=[(self._create, columns)], read=read, durable=durable)
 
@@ -106,15 +109,13 @@ class Verbs:
         self, calls: Sequence[Save], *, wait: bool = False
     ) -> Unit[Sequence[Saved | Gone | Record | Locked]]:
         def read(results: Sequence[PGresult]) -> list[Saved | Gone | Record | Locked]:
-            states = _states(results[0], wait)
-            found = {record.id: record for record in records(results[0], 2) if record is not None}
+            states, found = _states(results[0], wait), records(results[0], 2)
             return [
-                _saved(states[call.record.id], _live(found.get(call.record.id), call.now))
-                for call in calls
+                _saved(states[call.key], _live(found.get(call.key), call.now)) for call in calls
             ]
 
         columns = [
-            *_columns([call.record for call in calls]),
+            *_columns(calls),
             octets([call.expected for call in calls]),
             integers([call.now for call in calls]),
         ]
@@ -123,10 +124,10 @@ class Verbs:
     def touch(self, calls: Sequence[Touch], *, wait: bool = False) -> Unit[Sequence[bool | Locked]]:
         def read(results: Sequence[PGresult]) -> list[bool | Locked]:
             states = _states(results[0], wait)
-            return [_done(states[call.id]) for call in calls]
+            return [_done(states[call.key]) for call in calls]
 
         columns = [
-            uuids([call.id for call in calls]),
+            _keys(calls),
             octets([call.revision for call in calls]),
             integers([call.seen_at for call in calls]),
             integers([call.expires_at for call in calls]),
@@ -140,18 +141,18 @@ class Verbs:
     ) -> Unit[Sequence[bool | Locked]]:
         def read(results: Sequence[PGresult]) -> list[bool | Locked]:
             states = _states(results[0], wait)
-            return [_done(states[call.id]) for call in calls]
+            return [_done(states[call.key]) for call in calls]
 
-        columns = [uuids([call.id for call in calls]), integers([call.now for call in calls])]
+        columns = [_keys(calls), integers([call.now for call in calls])]
         return Unit(steps=[(self._delete[wait], columns)], read=read, durable=True)
 
     def by_subject(self, subject: str, now: int) -> Unit[list[Record]]:
         return Unit(steps=[(self._by_subject, [subject.encode(), integer(now)])], read=_all)
 
     def page(self, after: str, limit: int, now: int) -> Unit[list[Record]]:
-        first = next_id(after)
-        most = max(limit, 0) if first is not None else 0
-        parameters = [first or bytes(16), integer(now), integer(most)]
+        first = next_key(after)
+        most = 0 if first is None else max(limit, 0)
+        parameters = [first or key_of("f" * 32), integer(now), integer(most)]
         return Unit(steps=[(self._page, parameters)], read=_all)
 
     def sweep(self, limit: int, now: int) -> Unit[int]:
@@ -167,16 +168,16 @@ class Verbs:
 # Answers.
 
 
-def _states(result: PGresult, wait: bool) -> dict[str, bytes]:
+def _states(result: PGresult, wait: bool) -> dict[bytes | None, bytes | None]:
     """The state of each id. Who waited for the lock and did not find the row: it is gone."""
     cell = result.get_value
-    states = {(cell(row, 0) or b"").hex(): cell(row, 1) or b"" for row in range(result.ntuples)}
+    states = {cell(row, 0): cell(row, 1) for row in range(result.ntuples)}
     if wait:
         return {key: b"gone" if each == b"locked" else each for key, each in states.items()}
     return states
 
 
-def _saved(state: bytes, found: Record | None) -> Saved | Gone | Record | Locked:
+def _saved(state: bytes | None, found: Record | None) -> Saved | Gone | Record | Locked:
     if state == b"done":
         return SAVED
     if state == b"locked":
@@ -184,7 +185,7 @@ def _saved(state: bytes, found: Record | None) -> Saved | Gone | Record | Locked
     return GONE if found is None else found
 
 
-def _done(state: bytes) -> bool | Locked:
+def _done(state: bytes | None) -> bool | Locked:
     return LOCKED if state == b"locked" else state == b"done"
 
 
@@ -192,20 +193,26 @@ def _live(record: Record | None, now: int) -> Record | None:
     return None if record is None or record.expires_at <= now else record
 
 
-def _created(id: str, created: set[bytes | None]) -> Collision | None:
-    if bytes.fromhex(id) in created:
-        return None
-    return Collision(f"PostgresStore: session {id} is there already")
+def _collision(call: Create) -> Collision:
+    return Collision(f"PostgresStore: session {call.record.id} is there already")
 
 
 def _all(results: Sequence[PGresult]) -> list[Record]:
-    return [record for record in records(results[0]) if record is not None]
+    return list(records(results[0]).values())
 
 
-def _columns(records: Sequence[Record]) -> list[bytes]:
+# Parameters.
+
+
+def _keys(calls: Sequence[Load | Create | Save | Touch | Delete]) -> bytes:
+    return uuids([call.key for call in calls])
+
+
+def _columns(calls: Sequence[Create | Save]) -> list[bytes]:
     """In the order of `WRITTEN`."""
+    records = [call.record for call in calls]
     return [
-        uuids([record.id for record in records]),
+        _keys(calls),
         octets([record.revision for record in records]),
         texts([record.subject for record in records]),
         integers([record.login_at for record in records]),

@@ -17,7 +17,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import Any
 from weakref import WeakSet
 
@@ -156,7 +155,7 @@ class Line(_Shared):
             answers = _answers(connection, raws)
             if node not in self._looked:
                 self._look(node, connection)
-            if connection.is_connected:
+            if connection._sock is not None:
                 idle.append(connection)
                 connection = None
             return answers
@@ -225,9 +224,8 @@ def _taken(idle: deque[Any]) -> Any:
             connection = idle.pop()
         except IndexError:
             return None
-        with suppress(*_FAILURES):
-            if not connection.can_read(timeout=0):
-                return connection
+        if connection._sock is not None and connection._sock.is_quiet():
+            return connection
         connection.disconnect()
 
 
@@ -301,8 +299,7 @@ class AsyncLine(_Shared):
         homes, self._homes = self._homes, {}
         for loop, home in homes.items():
             if loop is here:
-                home.drop()
-                await asyncio.sleep(0)
+                await home.end()
             elif loop.is_closed():
                 home.abandon()
             else:

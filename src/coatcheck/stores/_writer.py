@@ -2,12 +2,16 @@
 
 The thread begins a transaction, takes everything that waits by then, does it, commits, and only
 then answers; so that sixty-four requests pay for one commit. Whoever removes a write from
-`_waiting` answers it: the thread takes it to write it, its caller to give it up after the time-out
-or when cancelled. Removing is one step, so that "gave up" and "written" are never both told.
+`_waiting` answers it: the thread takes it to write it, its event loop to give it up after the
+time-out. Removing is one step, so that "gave up" and "written" are never both told. A caller that
+is cancelled leaves its write there, which is then removed without being written.
 
-Nothing here belongs to an event loop but the writes themselves, each to its own. The thread starts
-with the first write and ends with `stop`, or when it was idle for a while; being a daemon it keeps
-no process alive, and what it had not yet answered when the process ends, nobody was promised.
+A write waits from the moment it is asked for, but the thread is only woken at the end of the turn
+of the event loop: once for all that the turn asks, which one timer then looks after.
+
+Nothing here belongs to an event loop but the turns and their futures. The thread starts with the
+first write and ends with `stop`, or when it was idle for a while; being a daemon it keeps no
+process alive, and what it had not yet answered when the process ends, nobody was promised.
 
 An event loop that is never idle can keep the interpreter's lock from every other thread: it lets
 go of it at each turn, but takes it back before another thread has woken up. So a loop whose writes
@@ -17,12 +21,11 @@ wait for long sleeps now and then, a millisecond in ten at most, and the thread 
 import asyncio
 import copy
 import os
-import sqlite3
 import threading
 import time
 from collections.abc import Iterable
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 from weakref import WeakSet
 
 from coatcheck.errors import StoreUnavailable
@@ -31,22 +34,22 @@ from coatcheck.stores._sqlite_database import Database, Work
 __all__ = ["Writer"]
 
 T = TypeVar("T")
+_Future: TypeAlias = "asyncio.Future[Any]"
 
 _IDLE = 10.0  # seconds without a write after which the thread ends
 _LONG = 0.010  # seconds
 _MOMENT = 0.001
 
 
-class _Write:
-    __slots__ = ("deadline", "durable", "future", "timer", "work")
+class _Turn:
+    """What one turn of an event loop asks for."""
 
-    def __init__(self, work: Work[Any], durable: bool, timeout: float) -> None:
-        loop = asyncio.get_running_loop()
-        self.work = work
-        self.durable = durable
-        self.deadline = time.monotonic() + timeout
-        self.future: asyncio.Future[Any] = loop.create_future()
-        self.timer: asyncio.TimerHandle | None = None
+    __slots__ = ("deadline", "futures", "loop")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.futures: list[_Future] = []
+        self.deadline = 0.0
 
 
 class Writer:
@@ -59,65 +62,77 @@ class Writer:
 
     def _start(self) -> None:
         self._changed = threading.Condition(threading.Lock())
-        self._waiting: dict[_Write, None] = {}
+        self._waiting: dict[_Future, tuple[Work[Any], bool]] = {}
+        self._turn: _Turn | None = None
         self._thread: threading.Thread | None = None
         self._stopping = False
         self._slept_at = 0.0
 
-    async def do(self, work: Work[T], *, durable: bool = False) -> T:
-        """What the work answers, once that is committed."""
-        write = _Write(work, durable, self._database.timeout)
-        try:
-            self._add(write)
-            self._look_after(write)
-            answer: T = await write.future
-            return answer
-        finally:
-            if write.timer is not None:
-                write.timer.cancel()
-            self._claim([write])  # if cancelled before the thread took it, it is never written
+    def do(self, work: Work[T], *, durable: bool = False) -> "asyncio.Future[T]":
+        """To be awaited for what the work answers, once that is committed."""
+        loop = asyncio.get_running_loop()
+        turn = self._turn
+        if turn is None or turn.loop is not loop:  # a loop in another thread may come in between
+            turn = self._turn = _Turn(loop)
+            loop.call_soon(self._end_turn, turn)
+        future: asyncio.Future[T] = loop.create_future()
+        turn.futures.append(future)
+        self._waiting[future] = (work, durable)
+        return future
 
     def stop(self) -> None:
         """Write what waits, and end the thread. The next write starts another."""
         with self._changed:
+            self._wake()
             thread = self._thread
             self._stopping = True
-            self._changed.notify()
         if thread is not None:
             thread.join()
 
-    def _add(self, write: _Write) -> None:
+    def _end_turn(self, turn: _Turn) -> None:
+        if self._turn is turn:
+            self._turn = None
+        turn.deadline = time.monotonic() + self._database.timeout
+        self._look_again(turn)
         with self._changed:
-            self._waiting[write] = None
-            if self._thread is None or not self._thread.is_alive():
-                self._stopping = False
-                self._thread = threading.Thread(
-                    target=self._run, name="coatcheck-sqlite", daemon=True
-                )
-                self._thread.start()
-            self._changed.notify()
+            self._wake()
 
-    def _claim(self, writes: Iterable[_Write]) -> list[_Write]:
-        """Those of them that nobody had claimed before."""
-        missing = object()
-        return [write for write in writes if self._waiting.pop(write, missing) is None]
+    def _wake(self) -> None:
+        """Wake the thread, or start one where writes wait for it."""
+        if self._waiting and (self._thread is None or not self._thread.is_alive()):
+            self._stopping = False
+            self._thread = threading.Thread(target=self._run, name="coatcheck-sqlite", daemon=True)
+            self._thread.start()
+        self._changed.notify()
 
-    def _look_after(self, write: _Write) -> None:
-        """In the write's event loop, now and then until it is answered."""
+    def _claim(self, futures: Iterable[_Future]) -> list[tuple[_Future, Work[Any]]]:
+        """Those of them that nobody had claimed before, without those that were cancelled."""
+        claimed = []
+        for future in futures:
+            write = self._waiting.pop(future, None)
+            if write is not None and not future.cancelled():
+                claimed.append((future, write[0]))
+        return claimed
+
+    def _look_again(self, turn: _Turn) -> None:
+        pause = min(_LONG, self._database.timeout)
+        turn.loop.call_later(pause, self._look_after, turn)
+
+    def _look_after(self, turn: _Turn) -> None:
+        """In the turn's event loop, now and then until all of it is answered."""
         now = time.monotonic()
-        if now >= write.deadline:
-            self._give_up(write)
-        if write.future.done():
+        if now >= turn.deadline:
+            self._give_up(turn)
+        if all(future.done() and future not in self._waiting for future in turn.futures):
             return
-        if write.timer is not None and now >= self._slept_at + _LONG:
+        if now >= self._slept_at + _LONG:
             time.sleep(_MOMENT)
             self._slept_at = time.monotonic()
-        pause = min(_LONG, self._database.timeout)
-        write.timer = write.future.get_loop().call_later(pause, self._look_after, write)
+        self._look_again(turn)
 
-    def _give_up(self, write: _Write) -> None:
-        if self._claim([write]) and not write.future.done():
-            write.future.set_exception(
+    def _give_up(self, turn: _Turn) -> None:
+        for future, _ in self._claim(turn.futures):
+            future.set_exception(
                 StoreUnavailable(
                     f"SQLiteStore: expected a write to {self._database.path} to begin within "
                     f"{self._database.timeout} s, got no turn, and wrote nothing; raise timeout, "
@@ -138,38 +153,34 @@ class Writer:
             return self._thread is not None
 
     def _commit(self) -> None:
-        writes = list(self._waiting)
-        durable = any(write.durable for write in writes)
-        taken: list[_Write] = []
+        waiting = self._waiting.copy()
+        durable = any(lasting for _, lasting in waiting.values())
+        taken: list[tuple[_Future, Work[Any]]] = []
         try:
             with self._database.transaction(durable=durable) as connection:
                 taken = self._take(durable)
-                answers = self._attempt_all(taken, connection)
+                answers = [self._database.attempt(work, connection) for _, work in taken]
         except Exception as error:  # noqa: BLE001 - whatever it is, the callers get it
-            taken += self._claim(writes)
+            taken += self._claim(waiting)
             answers = [_copy(error) for _ in taken]
-        _tell(taken, answers)
+        _tell([future for future, _ in taken], answers)
 
-    def _take(self, durable: bool) -> list[_Write]:
+    def _take(self, durable: bool) -> list[tuple[_Future, Work[Any]]]:
         """Everything that waits by now and that this transaction is durable enough for."""
-        return self._claim([write for write in list(self._waiting) if durable >= write.durable])
-
-    def _attempt_all(
-        self, writes: list[_Write], connection: sqlite3.Connection
-    ) -> list[object | Exception]:
-        return [self._database.attempt(write.work, connection) for write in writes]
+        waiting = self._waiting.copy().items()
+        return self._claim(future for future, (_, lasting) in waiting if durable >= lasting)
 
 
-def _tell(writes: list[_Write], answers: list[Any]) -> None:
-    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Any], Any]]] = {}
-    for write, answer in zip(writes, answers, strict=True):
-        by_loop.setdefault(write.future.get_loop(), []).append((write.future, answer))
+def _tell(futures: list[_Future], answers: list[Any]) -> None:
+    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[_Future, Any]]] = {}
+    for future, answer in zip(futures, answers, strict=True):
+        by_loop.setdefault(future.get_loop(), []).append((future, answer))
     for loop, told in by_loop.items():
         with suppress(RuntimeError):  # the loop was closed: nobody is there to be told
             loop.call_soon_threadsafe(_resolve, told)
 
 
-def _resolve(told: list[tuple[asyncio.Future[Any], Any]]) -> None:
+def _resolve(told: list[tuple[_Future, Any]]) -> None:
     for future, answer in told:
         if future.done():  # its caller was cancelled
             continue

@@ -24,6 +24,7 @@ try:
     from coatcheck.stores._postgres_link import Unit
     from coatcheck.stores._postgres_options import Options, conninfo_of, options, settings_of
     from coatcheck.stores._postgres_pools import AsyncPool, Pool
+    from coatcheck.stores._postgres_rows import key_of
     from coatcheck.stores._postgres_schema import Found, Schema
     from coatcheck.stores._postgres_verbs import (
         LOCKED,
@@ -41,6 +42,7 @@ except ModuleNotFoundError as error:
 __all__ = ["AsyncPostgresStore", "PostgresStore", "async_from_url", "from_url", "schema"]
 
 C = TypeVar("C")
+W = TypeVar("W", bound="Create | Save | Touch | Delete")
 A = TypeVar("A")
 
 _TABLE = "coatcheck_sessions"
@@ -113,26 +115,28 @@ class PostgresStore(_Made):
         self._pool = Pool(options, schema, self._found)
 
     def load(self, id: str, now: int) -> Record | None:
-        [found] = self._pool.run(self._verbs.load([Load(id, now)]), again=True)
+        [found] = self._pool.run(self._verbs.load([Load(key_of(id), now)]), again=True)
         return found
 
     def create(self, record: Record, now: int) -> None:
-        [refused] = self._pool.run(self._verbs.create([Create(record, now)]))
+        [refused] = self._pool.run(self._verbs.create([Create(key_of(record.id), record, now)]))
         if refused is not None:
             raise refused
 
     def save(self, record: Record, expected: bytes, now: int) -> Saved | Gone | Record:
-        [answer] = self._pool.run(self._verbs.save([Save(record, expected, now)], wait=True))
+        [answer] = self._pool.run(
+            self._verbs.save([Save(key_of(record.id), record, expected, now)], wait=True)
+        )
         assert answer is not LOCKED
         return answer
 
     def touch(self, id: str, revision: bytes, seen_at: int, expires_at: int, now: int) -> bool:
-        call = Touch(id, revision, seen_at, expires_at, now)
+        call = Touch(key_of(id), revision, seen_at, expires_at, now)
         [touched] = self._pool.run(self._verbs.touch([call], wait=True))
         return touched is True
 
     def delete(self, id: str, now: int) -> bool:
-        [was_there] = self._pool.run(self._verbs.delete([Delete(id, now)], wait=True))
+        [was_there] = self._pool.run(self._verbs.delete([Delete(key_of(id), now)], wait=True))
         return was_there is True
 
     def by_subject(self, subject: str, now: int) -> list[Record]:
@@ -156,25 +160,23 @@ class AsyncPostgresStore(_Made):
         self._pool = AsyncPool(options, schema, self._found)
         verbs = self._verbs
         self._loads = Coalescer(self._sender(verbs.load, again=True), patience=self.patience)
-        self._creates = self._writes(verbs.create, lambda call: call.record.id)
-        self._saves: Coalescer[Save, Saved | Gone | Record | Locked] = self._writes(
-            verbs.save, lambda call: call.record.id
-        )
-        self._touches = self._writes(verbs.touch, lambda call: call.id)
-        self._deletes = self._writes(verbs.delete, lambda call: call.id)
+        self._creates = self._writes(verbs.create)
+        self._saves: Coalescer[Save, Saved | Gone | Record | Locked] = self._writes(verbs.save)
+        self._touches = self._writes(verbs.touch)
+        self._deletes = self._writes(verbs.delete)
         # One at a time, so that rows that stay locked never take all connections.
         self._alone: Coalescer[Unit[Sequence[Any]], Any] = Coalescer(
             self._do_alone, patience=self.patience, most=1, at_once=1
         )
 
     async def load(self, id: str, now: int) -> Record | None:
-        return await self._loads.ask(Load(id, now))
+        return await self._loads.ask(Load(key_of(id), now))
 
     async def create(self, record: Record, now: int) -> None:
-        await self._creates.ask(Create(record, now))
+        await self._creates.ask(Create(key_of(record.id), record, now))
 
     async def save(self, record: Record, expected: bytes, now: int) -> Saved | Gone | Record:
-        call = Save(record, expected, now)
+        call = Save(key_of(record.id), record, expected, now)
         answer = await self._saves.ask(call)
         if answer is not LOCKED:
             return answer
@@ -184,14 +186,14 @@ class AsyncPostgresStore(_Made):
     async def touch(
         self, id: str, revision: bytes, seen_at: int, expires_at: int, now: int
     ) -> bool:
-        call = Touch(id, revision, seen_at, expires_at, now)
+        call = Touch(key_of(id), revision, seen_at, expires_at, now)
         touched = await self._touches.ask(call)
         if touched is LOCKED:
             touched = await self._alone.ask(self._verbs.touch([call], wait=True))
         return touched is True
 
     async def delete(self, id: str, now: int) -> bool:
-        call = Delete(id, now)
+        call = Delete(key_of(id), now)
         was_there = await self._deletes.ask(call)
         if was_there is LOCKED:
             was_there = await self._alone.ask(self._verbs.delete([call], wait=True))
@@ -211,9 +213,9 @@ class AsyncPostgresStore(_Made):
         await self._pool.close()
 
     def _writes(
-        self, unit: Callable[[Sequence[C]], Unit[Sequence[A | Exception]]], key: Callable[[C], str]
-    ) -> Coalescer[C, A]:
-        return Coalescer(self._sender(unit), patience=self.patience, key=key)
+        self, unit: Callable[[Sequence[W]], Unit[Sequence[A | Exception]]]
+    ) -> Coalescer[W, A]:
+        return Coalescer(self._sender(unit), patience=self.patience, key=_key)
 
     def _sender(
         self, unit: Callable[[Sequence[C]], Unit[Sequence[A | Exception]]], *, again: bool = False
@@ -225,6 +227,10 @@ class AsyncPostgresStore(_Made):
 
     async def _do_alone(self, units: Sequence[Unit[Sequence[Any]]]) -> Sequence[Any]:
         return await self._pool.run(units[0])
+
+
+def _key(call: Create | Save | Touch | Delete) -> bytes:
+    return call.key
 
 
 def from_url(url: StoreURL) -> PostgresStore:
