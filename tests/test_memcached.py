@@ -4,6 +4,7 @@ The servers are real, and what crosses a call comes from a proxy that holds the 
 """
 
 import asyncio
+import gc
 import os
 import threading
 import time
@@ -389,25 +390,23 @@ class TestSize:
     def test_many_large_values_at_once_block_nobody(self, tmp_path: Path) -> None:
         """Reads and writes do not wait for each other's full buffers."""
         payload = os.urandom(200_000)
-        records = [record(ident(n), payload=payload) for n in range(64)]
+        records = [record(ident(n), payload=payload) for n in range(128)]
 
         async def together() -> list[Any]:
             store = AsyncMemcachedStore(
                 memcached.shared().name,
                 prefix=memcached.prefix(tmp_path),
-                timeout=20,
+                timeout=10,
                 pool_size=1,
             )
-            await asyncio.gather(*[store.create(each, NOW) for each in records])
-            calls: list[Any] = [store.load(each.id, NOW) for each in records]
-            calls += [store.save(changed(each), each.revision, NOW) for each in records]
+            await asyncio.gather(*[store.create(each, NOW) for each in records[:64]])
+            calls: list[Any] = [store.load(each.id, NOW) for each in records[:64]]
+            calls += [store.create(each, NOW) for each in records[64:]]
             answers = await asyncio.gather(*calls)
             await store.close()
             return answers
 
-        answers = asyncio.run(together())
-        assert [SAVED] * 64 == answers[64:]
-        assert {payload} == {each.payload for each in answers[:64]}
+        assert records[:64] + [None] * 64 == asyncio.run(together())
 
 
 class TestForgetting:
@@ -906,10 +905,36 @@ class TestLoops:
         assert 1 == proxy.connections
         asyncio.run(store.close())
 
-    def test_a_store_that_is_dropped_unclosed_leaves_nothing(self, proxy: Proxy) -> None:
-        """Not even a warning."""
-        asyncio.run(AsyncMemcachedStore(address(proxy)).load(FIRST.id, NOW))
-        MemcachedStore(address(proxy)).load(FIRST.id, NOW)
+    def test_a_store_that_is_dropped_unclosed_leaves_nothing(self) -> None:
+        """Neither a warning nor a connection."""
+        gc.collect()
+        before = len(os.listdir("/proc/self/fd"))
+        stores = (
+            AsyncMemcachedStore(memcached.shared().name),
+            MemcachedStore(memcached.shared().name),
+        )
+        asyncio.run(stores[0].load(FIRST.id, NOW))
+        stores[1].load(FIRST.id, NOW)
+        assert before + 2 == len(os.listdir("/proc/self/fd"))
+        del stores
+        gc.collect()
+
+        assert before == len(os.listdir("/proc/self/fd"))
+
+    def test_no_more_connections_stay_idle_than_the_pool_holds(self, tmp_path: Path) -> None:
+        """Where more were needed for a moment, as a reading and a writing one are here."""
+        gc.collect()
+        before = len(os.listdir("/proc/self/fd"))
+        prefix = memcached.prefix(tmp_path)
+        store = AsyncMemcachedStore(memcached.shared().name, prefix=prefix, pool_size=1)
+
+        async def both() -> None:
+            await asyncio.gather(store.create(FIRST, NOW), store.load(FIRST.id, NOW))
+
+        asyncio.run(both())
+        assert before + 1 == len(os.listdir("/proc/self/fd"))
+        asyncio.run(store.close())
+        assert before == len(os.listdir("/proc/self/fd"))
 
     def test_loops_in_two_threads_share_a_store(self, tmp_path: Path) -> None:
         """At the same time."""
@@ -936,6 +961,31 @@ class TestLoops:
 
         asyncio.run(main())
         assert [64] == asked
+
+    def test_a_cut_message_answers_those_that_it_answered(
+        self, proxy: Proxy, tmp_path: Path
+    ) -> None:
+        """The others are told of the outage, each by itself."""
+        prefix = memcached.prefix(tmp_path)
+        one = len(b"VALUE  0  1\r\n\r\nEND\r\n") + len(prefix) + len(FIRST.id) + len(dump(FIRST))
+
+        async def main() -> list[Any]:
+            store = AsyncMemcachedStore(address(proxy), prefix=prefix)
+            await store.create(FIRST, NOW)
+            proxy.heal()
+            proxy.cut_after = 5 * one
+            calls = [store.load(FIRST.id, NOW) for _ in range(16)]
+            answers = await asyncio.gather(*calls, return_exceptions=True)
+            await store.close()
+            return answers
+
+        answers = asyncio.run(main())
+        answered = [each for each in answers if isinstance(each, Record)]
+        assert [FIRST] * len(answered) == answered == answers[: len(answered)]
+        assert 1 <= len(answered) <= 5
+        failed = answers[len(answered) :]
+        assert all(isinstance(each, StoreUnavailable) for each in failed)
+        assert len(failed) == len({id(each) for each in failed})
 
     def test_a_cancelled_call_leaves_no_half_answer(self, proxy: Proxy, tmp_path: Path) -> None:
         """Whoever comes next gets its own."""
