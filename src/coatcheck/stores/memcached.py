@@ -228,13 +228,14 @@ def _touched(found: Record, seen_at: int, expires_at: int) -> Record:
 def _seconds(record: Record, now: int) -> int:
     """How long the server is to keep it, as Memcached wants to be told; negative is not at all.
 
-    Rounded up, and a second more: the server's clock ticks once a second, and counts from its last
-    tick. The record's own end decides, to the millisecond.
+    Rounded up, and a second more, since the server counts from the last tick of its clock, which
+    ticks once a second. As a date another second more, which it may be off from its own date. The
+    record's own end decides, to the millisecond.
     """
     if record.expires_at <= now:
         return -1
     seconds = -((now - record.expires_at) // 1000) + 1
-    return seconds if seconds <= _MONTH else min(int(time.time()) + seconds, _LATEST)
+    return seconds if seconds <= _MONTH else min(int(time.time()) + seconds + 2, _LATEST)
 
 
 def from_url(url: StoreURL) -> MemcachedStore:
