@@ -6,6 +6,7 @@ The servers are real, and what crosses a call comes from a proxy that holds the 
 import asyncio
 import gc
 import os
+import resource
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -747,6 +748,21 @@ class TestFaults:
         store.create(FIRST, NOW)
 
         assert FIRST == store.load(FIRST.id, NOW)
+
+    def test_a_process_out_of_descriptors_has_an_outage(self, make: Make) -> None:
+        """Until some are free again; nothing else is said about it."""
+        store = make()
+        store.load(FIRST.id, NOW)
+        (store.store if isinstance(store, Awaited) else store)._cluster.disconnect()
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+        try:
+            with pytest.raises(StoreUnavailable, match="Too many open files"):
+                store.load(FIRST.id, NOW)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+        assert store.load(FIRST.id, NOW) is None
 
     def test_a_server_of_another_kind_is_an_outage(self, make: Make) -> None:
         """What it says is not repeated, for it may be anything."""

@@ -35,8 +35,8 @@ _MONTH = 30 * 86_400
 
 _LATEST = 2**31 - 1
 
-PREFIX = "coatcheck:"
-POOL = 16
+_PREFIX = "coatcheck:"
+_POOL = 16
 
 
 class _Kind:
@@ -59,10 +59,10 @@ class MemcachedStore(_Kind):
         self,
         servers: str | Sequence[str],
         *,
-        prefix: str = PREFIX,
+        prefix: str = _PREFIX,
         timeout: float = CALL,
         connect_timeout: float = CONNECT,
-        pool_size: int = POOL,
+        pool_size: int = _POOL,
     ) -> None:
         limits = checked_limits(connect_timeout, timeout, pool_size)
         self.patience = limits.patience
@@ -133,10 +133,10 @@ class AsyncMemcachedStore(_Kind):
         self,
         servers: str | Sequence[str],
         *,
-        prefix: str = PREFIX,
+        prefix: str = _PREFIX,
         timeout: float = CALL,
         connect_timeout: float = CONNECT,
-        pool_size: int = POOL,
+        pool_size: int = _POOL,
     ) -> None:
         limits = checked_limits(connect_timeout, timeout, pool_size)
         self.patience = limits.patience
@@ -270,11 +270,11 @@ def _parts(url: StoreURL) -> tuple[list[str], str, Limits]:
             "leave them out: the store logs in nowhere",
         )
     servers = [_written(*host) for host in url.hosts] or ["localhost"]
-    prefix = url.text("prefix", PREFIX) or ""
+    prefix = url.text("prefix", _PREFIX) or ""
     limits = Limits(
         url.seconds("connect_timeout", CONNECT),
         url.seconds("timeout", CALL),
-        url.number("pool_size", POOL),
+        url.number("pool_size", _POOL),
     )
     return servers, prefix, limits
 
