@@ -73,15 +73,30 @@ class Memcached:
         head, _, rest = answer.partition(b"\r\n")
         return rest[: int(head.split()[3])] if head.startswith(b"VALUE") else b""
 
-    def keys(self, prefix: str) -> dict[str, int]:
-        """The keys that begin so, and the second at which each ends; -1 is never."""
-        found = re.findall(rb"key=(\S+) exp=(-?\d+)", self.ask(b"lru_crawler metadump all"))
-        keys = {unquote(key.decode()): int(ends) for key, ends in found}
-        return {key: ends for key, ends in keys.items() if key.startswith(prefix)}
+    def seconds_left(self, key: str) -> int | None:
+        """How long it still keeps that key, by its own clock; None where it keeps it no more."""
+        answer = self.ask(b"mg %b t" % key.encode())
+        return int(answer[4:]) if answer.startswith(b"HD t") else None
+
+    def keys(self, prefix: str) -> list[str]:
+        """The keys that begin so."""
+        found = re.findall(rb"key=(\S+) ", self.ask(b"lru_crawler metadump all"))
+        return [key for key in (unquote(each.decode()) for each in found) if key.startswith(prefix)]
 
 
 _LAST = b"END"
-_LINES = (b"VERSION", b"STORED", b"DELETED", b"NOT_FOUND", b"OK", b"ERROR", b"SERVER", b"CLIENT")
+_LINES = (
+    b"HD",
+    b"EN",
+    b"VERSION",
+    b"STORED",
+    b"DELETED",
+    b"NOT_FOUND",
+    b"OK",
+    b"ERROR",
+    b"SERVER",
+    b"CLIENT",
+)
 
 
 @functools.cache

@@ -18,7 +18,7 @@ __all__ = ["Cluster", "checked_limits"]
 
 S = TypeVar("S", Server, AsyncServer)
 
-PORT = 11211
+_PORT = 11211
 _LONGEST_PREFIX = 200
 
 
@@ -78,7 +78,7 @@ def _place(given: object) -> tuple[str, int]:
         raise _not_a_server(given)
     host, colon, port = given.rpartition(":")
     if not colon or given.endswith("]"):
-        host, port = given, str(PORT)
+        host, port = given, str(_PORT)
     host = host.removeprefix("[").removesuffix("]").lower()
     is_port = port.isascii() and port.isdigit() and len(port) < 6 and 0 < int(port) < 65_536
     if not is_port or not _is_host(host):

@@ -56,7 +56,8 @@ class Link(socket.socket):
         return False
 
     def __del__(self) -> None:
-        self.close()  # without the warning that a socket dropped open is worth
+        if self.fileno() >= 0:
+            self.close()  # without the warning that a socket dropped open is worth
 
 
 class Pool:

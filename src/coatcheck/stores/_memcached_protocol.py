@@ -150,6 +150,8 @@ def _header(key: bytes, line: bytes) -> tuple[int, bytes]:
     words = line.split(b" ")
     if len(words) != 5 or words[1] != key or not (words[3].isdigit() and words[4].isdigit()):
         raise Broken("a value of another key, or none")
+    if words[4] == b"0":
+        raise Broken("a value without a token, as the server was started with -C")
     return int(words[3]), words[4]
 
 
@@ -164,9 +166,9 @@ def _meaning(command: Command[Any], line: bytes) -> Answer | CoatcheckError:
             "MemcachedStore: expected a session that the server takes, got one above its item "
             "size; keep less in it, lower max_bytes, or raise the server's -I (1m by default)"
         )
+    said = repr(line[:80].decode("ascii", "replace"))
     if line.startswith(b"SERVER_ERROR "):
-        said = line.decode("ascii", "replace")[:80]
         return StoreUnavailable(
-            f"MemcachedStore: expected an answer, got {said!r}; look at the server's memory (-m)"
+            f"MemcachedStore: expected an answer, got {said}; look at the server's memory (-m)"
         )
-    raise Broken("another answer")
+    raise Broken(said if line.startswith((b"CLIENT_ERROR ", b"ERROR")) else "another answer")

@@ -64,8 +64,7 @@ class Server(_Server):
 
     def ask(self, command: Command[A]) -> A:
         """The answer, in time. Raises `StoreUnavailable`, or what a too large value deserves."""
-        now = time.monotonic()
-        until = now + patience.left(self._limits.patience)
+        until = time.monotonic() + patience.left(self._limits.patience)
         try:
             if not self._pool.slots.acquire(timeout=min(left(until), self._limits.call)):
                 raise TimeoutError("no connection free in time")

@@ -35,8 +35,8 @@ _MONTH = 30 * 86_400
 
 _LATEST = 2**31 - 1
 
-PREFIX = "coatcheck:"
-POOL = 16
+_PREFIX = "coatcheck:"
+_POOL = 16
 
 
 class _Kind:
@@ -59,10 +59,10 @@ class MemcachedStore(_Kind):
         self,
         servers: str | Sequence[str],
         *,
-        prefix: str = PREFIX,
+        prefix: str = _PREFIX,
         timeout: float = CALL,
         connect_timeout: float = CONNECT,
-        pool_size: int = POOL,
+        pool_size: int = _POOL,
     ) -> None:
         limits = checked_limits(connect_timeout, timeout, pool_size)
         self.patience = limits.patience
@@ -133,10 +133,10 @@ class AsyncMemcachedStore(_Kind):
         self,
         servers: str | Sequence[str],
         *,
-        prefix: str = PREFIX,
+        prefix: str = _PREFIX,
         timeout: float = CALL,
         connect_timeout: float = CONNECT,
-        pool_size: int = POOL,
+        pool_size: int = _POOL,
     ) -> None:
         limits = checked_limits(connect_timeout, timeout, pool_size)
         self.patience = limits.patience
@@ -228,13 +228,14 @@ def _touched(found: Record, seen_at: int, expires_at: int) -> Record:
 def _seconds(record: Record, now: int) -> int:
     """How long the server is to keep it, as Memcached wants to be told; negative is not at all.
 
-    Rounded up, and a second more: the server's clock ticks once a second, and counts from its last
-    tick. The record's own end decides, to the millisecond.
+    Rounded up, and a second more, since the server counts from the last tick of its clock, which
+    ticks once a second. As a date another second more, which it may be off from its own date. The
+    record's own end decides, to the millisecond.
     """
     if record.expires_at <= now:
         return -1
     seconds = -((now - record.expires_at) // 1000) + 1
-    return seconds if seconds <= _MONTH else min(int(time.time()) + seconds, _LATEST)
+    return seconds if seconds <= _MONTH else min(int(time.time()) + seconds + 2, _LATEST)
 
 
 def from_url(url: StoreURL) -> MemcachedStore:
@@ -269,11 +270,11 @@ def _parts(url: StoreURL) -> tuple[list[str], str, Limits]:
             "leave them out: the store logs in nowhere",
         )
     servers = [_written(*host) for host in url.hosts] or ["localhost"]
-    prefix = url.text("prefix", PREFIX) or ""
+    prefix = url.text("prefix", _PREFIX) or ""
     limits = Limits(
         url.seconds("connect_timeout", CONNECT),
         url.seconds("timeout", CALL),
-        url.number("pool_size", POOL),
+        url.number("pool_size", _POOL),
     )
     return servers, prefix, limits
 
