@@ -60,6 +60,7 @@ FLOORS: dict[str, float] = {
     "stores._redis_routes": 4.2,
     "stores._redis_place": 4.3,
     "stores._redis_home": 4.3,
+    "stores._redis_common": 4.4,
     "stores._redis_line": 5,
     "stores.redis": 5.1,
     "stores._sqlite_file": 5,
