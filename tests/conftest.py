@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.sites import KINDS, SERVER_KINDS, Site
+from tests.sites import KINDS, LISTING_KINDS, SERVER_KINDS, SWEEPING_KINDS, Site
 
 
 @pytest.fixture
@@ -27,6 +27,18 @@ def make_site(tmp_path: Path) -> Iterator[Callable[..., Site]]:
 @pytest.fixture(params=KINDS)
 def site(request: pytest.FixtureRequest, make_site: Callable[..., Site]) -> Site:
     """A site over each store, sync and async."""
+    return make_site(request.param)
+
+
+@pytest.fixture(params=LISTING_KINDS)
+def listing(request: pytest.FixtureRequest, make_site: Callable[..., Site]) -> Site:
+    """A site over each store that finds sessions by their subject."""
+    return make_site(request.param)
+
+
+@pytest.fixture(params=SWEEPING_KINDS)
+def sweeping(request: pytest.FixtureRequest, make_site: Callable[..., Site]) -> Site:
+    """A site over each store that has to be swept."""
     return make_site(request.param)
 
 

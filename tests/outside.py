@@ -28,6 +28,7 @@ from starlette.routing import Route
 
 from coatcheck import AsyncSessions, Session, Sessions
 from coatcheck.events import Event
+from coatcheck.stores import async_from_url, from_url
 from coatcheck.stores.memory import AsyncMemoryStore, MemoryStore
 from coatcheck.testing import Clock
 from coatcheck.web import asgi, wsgi
@@ -347,6 +348,7 @@ class Site:
         folder: Path,
         *,
         store: MemoryStore | None = None,
+        url: str | None = None,
         **options: Any,
     ) -> None:
         chosen = FRAMEWORKS[framework]
@@ -354,7 +356,9 @@ class Site:
         self.events: list[Event] = []
         self.shelf: Any = store or STORES[kind](folder)
         made: Any = self.shelf
-        if chosen.is_async and kind == "memory":
+        if url is not None:  # another way to the same server
+            made = async_from_url(url) if chosen.is_async else from_url(url)
+        elif chosen.is_async and kind == "memory":
             made = AsyncMemoryStore(self.shelf)
         elif kind != "memory":
             made = STORES[f"{kind}-async" if chosen.is_async else kind](folder)

@@ -16,14 +16,37 @@ from coatcheck.stores import async_from_url, from_url
 from coatcheck.stores.cookie import AsyncCookieStore, CookieStore
 from coatcheck.stores.memory import AsyncMemoryStore, MemoryStore
 from coatcheck.testing import Clock
+from tests.services import file, postgres, redis
 
 KEY = "k" * 32
+
+Kept = tuple[Callable[[Path], str], Callable[[Path], bytes]]
+
+
+def _by_url(kind: str) -> dict[str, Callable[[Path], Any]]:
+    url, _ = KEPT[kind]
+    return {
+        kind: lambda folder: from_url(url(folder)),
+        f"{kind}-async": lambda folder: async_from_url(url(folder)),
+    }
+
+
+KEPT: dict[str, Kept] = {
+    "sqlite": (
+        lambda folder: f"sqlite:///{folder}/sessions.sqlite3",
+        lambda folder: b"".join(path.read_bytes() for path in sorted(folder.iterdir())),
+    ),
+    "file": (file.url, file.dump),
+    "redis": (redis.url, redis.dump),
+    "cluster": (redis.cluster_url, redis.cluster_dump),
+    "postgres": (postgres.url, postgres.dump),
+}
+"""Stores outside the process: the URL for what belongs to a folder, and all that a thief gets."""
 
 STORES: dict[str, Callable[[Path], Any]] = {
     "memory": lambda folder: MemoryStore(),
     "memory-async": lambda folder: AsyncMemoryStore(),
-    "sqlite": lambda folder: from_url(f"sqlite:///{folder}/sessions.sqlite3"),
-    "sqlite-async": lambda folder: async_from_url(f"sqlite:///{folder}/sessions.sqlite3"),
+    **{name: make for kind in KEPT for name, make in _by_url(kind).items()},
     "cookie": lambda folder: CookieStore(KeyRing(KEY), revocations=MemoryStore()),
     "cookie-async": lambda folder: AsyncCookieStore(KeyRing(KEY), revocations=AsyncMemoryStore()),
 }
@@ -31,6 +54,10 @@ KINDS = list(STORES)
 SERVER_KINDS = [kind for kind in KINDS if not kind.startswith("cookie")]
 """The stores that keep records on the server. The cookie store declares that it cannot keep
 laws 2 (the answer that arrives last wins whole) and 7 beyond its revocations, nor list."""
+LISTING_KINDS = [kind for kind in SERVER_KINDS if not kind.startswith("memcached")]
+"""The stores that find sessions by subject. Memcached declares that it cannot."""
+SWEEPING_KINDS = [kind for kind in LISTING_KINDS if not kind.startswith(("redis", "cluster"))]
+"""The stores that do not drop what expired by themselves."""
 
 
 @dataclass
@@ -72,15 +99,19 @@ class Site:
 
     def records(self) -> list[Any]:
         """Every record that the store holds and is alive."""
-        store = self.store.revocations if self.is_carried else self.store
-        found: list[Any] = self._run(store.page("", 10_000, int(self.clock() * 1000)))
+        store, now = self.store.revocations if self.is_carried else self.store, self.now
+        found: list[Any] = self._run(store.page("", 10_000, now))
         return found
+
+    @property
+    def now(self) -> int:
+        return int(self.clock() * 1000)
 
     def dump(self) -> bytes:
         """All that a thief of the store gets."""
-        if "sqlite" in self.kind:
+        if (kept := KEPT.get(self.kind.removesuffix("-async"))) is not None:
             self._run(self.sessions.close())
-            return b"".join(path.read_bytes() for path in sorted(self.folder.iterdir()))
+            return kept[1](self.folder)
         return repr(self.records()).encode() + b"".join(
             part for record in self.records() for part in (record.payload, record.revision)
         )

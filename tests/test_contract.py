@@ -1,14 +1,17 @@
 """Every store of ours under the contract that we ship."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from coatcheck.stores.memcached import AsyncMemcachedStore, MemcachedStore
+from coatcheck.stores import async_from_url, from_url
+from coatcheck.stores.file import AsyncFileStore, FileStore
 from coatcheck.stores.memory import AsyncMemoryStore, MemoryStore
 from coatcheck.stores.sqlite import AsyncSQLiteStore, SQLiteStore
 from coatcheck.testing import AsyncStoreContract, StoreContract
-from tests.services import memcached
+from tests.services import memcached, postgres, redis
 
 
 class TestMemoryStore(StoreContract):
@@ -35,13 +38,77 @@ class TestAsyncSQLiteStore(AsyncStoreContract):
         return AsyncSQLiteStore(tmp_path / "sessions.sqlite3")
 
 
+class TestRedisStore(StoreContract):
+    sweeps = False
+
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> Iterator[Any]:
+        opened: Any = from_url(redis.url(tmp_path))
+        yield opened
+        opened.close()
+
+
+class TestAsyncRedisStore(AsyncStoreContract):
+    sweeps = False
+
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> Any:
+        return async_from_url(redis.url(tmp_path))
+
+
+class TestRedisClusterStore(StoreContract):
+    sweeps = False
+
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> Iterator[Any]:
+        opened: Any = from_url(redis.cluster_url(tmp_path))
+        yield opened
+        opened.close()
+
+
+class TestAsyncRedisClusterStore(AsyncStoreContract):
+    sweeps = False
+
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> Any:
+        return async_from_url(redis.cluster_url(tmp_path))
+
+
+class TestFileStore(StoreContract):
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> FileStore:
+        return FileStore(tmp_path / "sessions")
+
+
+class TestAsyncFileStore(AsyncStoreContract):
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> AsyncFileStore:
+        return AsyncFileStore(tmp_path / "sessions")
+
+
+class TestPostgresStore(StoreContract):
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> Iterator[Any]:
+        opened: Any = from_url(postgres.url(tmp_path))
+        yield opened
+        opened.close()
+
+
+class TestAsyncPostgresStore(AsyncStoreContract):
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> Any:
+        return async_from_url(postgres.url(tmp_path))
+
+
 class TestMemcachedStore(StoreContract):
     lists = False
     sweeps = False
 
     @pytest.fixture
-    def store(self, tmp_path: Path) -> MemcachedStore:
-        return MemcachedStore(memcached.shared().name, prefix=memcached.prefix(tmp_path))
+    def store(self, tmp_path: Path) -> Iterator[Any]:
+        opened: Any = from_url(memcached.url(tmp_path))
+        yield opened
+        opened.close()
 
 
 class TestAsyncMemcachedStore(AsyncStoreContract):
@@ -49,5 +116,5 @@ class TestAsyncMemcachedStore(AsyncStoreContract):
     sweeps = False
 
     @pytest.fixture
-    def store(self, tmp_path: Path) -> AsyncMemcachedStore:
-        return AsyncMemcachedStore(memcached.shared().name, prefix=memcached.prefix(tmp_path))
+    def store(self, tmp_path: Path) -> Any:
+        return async_from_url(memcached.url(tmp_path))

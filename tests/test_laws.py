@@ -124,14 +124,14 @@ class TestLaw1EndedMeansEnded:
 
         assert None is owner.begin().subject
 
-    def test_revoke_all_ends_all_but_the_kept(self, server: Site) -> None:
+    def test_revoke_all_ends_all_but_the_kept(self, listing: Site) -> None:
         """The one that asks may stay."""
-        browsers = [server.browser() for _ in range(4)]
+        browsers = [listing.browser() for _ in range(4)]
         sessions = [browser.login() for browser in browsers]
-        stranger = server.browser()
+        stranger = listing.browser()
         stranger.login("user:7")
 
-        assert 3 == server.call("revoke_all", "user:42", keep=sessions[2].id)
+        assert 3 == listing.call("revoke_all", "user:42", keep=sessions[2].id)
         subjects = [browser.begin().subject for browser in [*browsers, stranger]]
         assert [None, None, "user:42", None, "user:7"] == subjects
 

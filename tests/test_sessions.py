@@ -344,17 +344,17 @@ class TestEarlyCommits:
 
 
 class TestLists:
-    def test_a_list_shows_what_a_device_page_needs(self, server: Site) -> None:
+    def test_a_list_shows_what_a_device_page_needs(self, listing: Site) -> None:
         """The last seen first, with times and clients."""
-        first = server.open(None, Client("203.0.113.9", "Firefox"))
+        first = listing.open(None, Client("203.0.113.9", "Firefox"))
         first.login("user:42")
-        server.commit(first)
-        server.clock.move(10)
-        second = server.open(None, Client("203.0.113.7", "Chrome"))
+        listing.commit(first)
+        listing.clock.move(10)
+        second = listing.open(None, Client("203.0.113.7", "Chrome"))
         second.login("user:42")
-        server.commit(second)
-        infos = server.call("list_for", "user:42")
-        now = datetime.fromtimestamp(server.clock(), UTC)
+        listing.commit(second)
+        infos = listing.call("list_for", "user:42")
+        now = datetime.fromtimestamp(listing.clock(), UTC)
 
         assert [second.id, first.id] == [info.id for info in infos]
         assert ["Chrome", "Firefox"] == [info.client.agent for info in infos]
@@ -366,16 +366,16 @@ class TestLists:
             infos[0].subject,
         ]
 
-    def test_a_list_shows_no_other_subject(self, server: Site) -> None:
+    def test_a_list_shows_no_other_subject(self, listing: Site) -> None:
         """Nor anonymous ones, nor what ended."""
-        server.browser().login("user:7")
-        server.browser().visit(put("a", 1))
-        gone = server.browser()
+        listing.browser().login("user:7")
+        listing.browser().visit(put("a", 1))
+        gone = listing.browser()
         gone.login()
         gone.visit(lambda s: s.logout())
 
-        assert [] == server.call("list_for", "user:42")
-        assert 1 == len(server.call("list_for", "user:7"))
+        assert [] == listing.call("list_for", "user:42")
+        assert 1 == len(listing.call("list_for", "user:7"))
 
     def test_a_record_of_a_newer_format_is_left_out(self, memory: Site) -> None:
         """It cannot be shown, and is not touched."""
@@ -410,26 +410,26 @@ class TestLists:
         assert [True, False] == [server.call("revoke", session.id) for _ in range(2)]
         assert 1 == len(server.events_of(Revoked))
 
-    def test_revoke_all_counts_what_it_ended(self, server: Site) -> None:
+    def test_revoke_all_counts_what_it_ended(self, listing: Site) -> None:
         """Nothing where nobody is logged in."""
         for _ in range(3):
-            server.browser().login()
+            listing.browser().login()
 
-        assert [3, 0] == [server.call("revoke_all", "user:42") for _ in range(2)]
-        assert 3 == len(server.events_of(Revoked))
+        assert [3, 0] == [listing.call("revoke_all", "user:42") for _ in range(2)]
+        assert 3 == len(listing.events_of(Revoked))
 
 
 class TestStore:
-    def test_sweep_removes_what_expired(self, server: Site) -> None:
+    def test_sweep_removes_what_expired(self, sweeping: Site) -> None:
         """In batches, until none is left, told once."""
         for _ in range(5):
-            server.browser().login()
-        server.clock.move(3600)
-        server.browser().login()
+            sweeping.browser().login()
+        sweeping.clock.move(3600)
+        sweeping.browser().login()
 
-        assert 5 == server.call("sweep")
-        assert [5] == [event.count for event in server.events_of(Swept)]
-        assert 1 == len(server.records())
+        assert 5 == sweeping.call("sweep")
+        assert [5] == [event.count for event in sweeping.events_of(Swept)]
+        assert 1 == len(sweeping.records())
 
     def test_ping_asks_the_store(self, site: Site) -> None:
         """And is content with any answer."""

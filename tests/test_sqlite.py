@@ -5,7 +5,6 @@ Locks, limits, forks and kills are real. A child of a fork answers through a pip
 
 import asyncio
 import gc
-import json
 import os
 import resource
 import shutil
@@ -37,15 +36,20 @@ from coatcheck.store import (
     Sweepable,
 )
 from coatcheck.stores import _sqlite_database, _writer
+from coatcheck.stores._fair_lock import FairLock
 from coatcheck.stores.sqlite import AsyncSQLiteStore, SQLiteStore
+from tests.forks import (
+    acknowledged,
+    all_at_once,
+    fork,
+    forks_beside_threads,
+    in_child,
+)
 
 T = TypeVar("T")
 
 NOW = 1_700_000_000_000
 LATER = NOW + 3_600_000
-
-# Python 3.12 and later warn of any fork beside threads, which is what some of these are about.
-forks_beside_threads = pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
 
 
 def an_id(number: int) -> str:
@@ -105,48 +109,6 @@ def locked(path: Path) -> Iterator[sqlite3.Connection]:
         other.execute("BEGIN IMMEDIATE")
         yield other
         other.execute("ROLLBACK")
-
-
-def fork(act: Callable[[], object]) -> tuple[int, int]:
-    """Act in a child, which writes its answer as JSON; its process id, and where to read."""
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child:
-        os.close(writing)
-        return child, reading
-    try:
-        os.write(writing, json.dumps(act()).encode())
-    except BaseException as error:  # noqa: BLE001 - the parent shall see it
-        os.write(writing, json.dumps(repr(error)).encode())
-    finally:
-        os._exit(0)
-
-
-def answer(child: int, reading: int) -> Any:
-    with open(reading, "rb") as pipe:
-        said = pipe.read()
-    os.waitpid(child, 0)
-    return json.loads(said)
-
-
-def in_child(act: Callable[[], object]) -> Any:
-    return answer(*fork(act))
-
-
-def all_at_once(count: int, act: Callable[[int], object]) -> list[Any]:
-    """The answers of that many children, which wait for each other before they act."""
-    reading, writing = os.pipe()
-
-    def start_together(number: int) -> object:
-        os.close(writing)
-        os.read(reading, 1)
-        return act(number)
-
-    children = [fork(partial(start_together, number)) for number in range(count)]
-    os.close(writing)
-    answers = [answer(*child) for child in children]
-    os.close(reading)
-    return answers
 
 
 def descriptors(folder: Path) -> list[str]:
@@ -706,7 +668,7 @@ class TestLocked:
 
     def test_fair(self) -> None:
         """Threads get the lock in the order in which they came."""
-        lock, order = _sqlite_database._FairLock(), list[int]()
+        lock, order = FairLock(), list[int]()
 
         def take(number: int) -> None:
             lock.acquire()
@@ -726,7 +688,7 @@ class TestLocked:
 
     def test_fair_after_a_time_out(self) -> None:
         """Whoever stopped waiting is not handed the lock, and it is free again."""
-        lock = _sqlite_database._FairLock()
+        lock = FairLock()
         assert [True, False] == [lock.acquire(0.01), lock.acquire(0.01)]
         lock.release()
         assert lock.acquire(0.01)
@@ -1405,26 +1367,6 @@ class TestProcesses:
         assert found is not None
         assert 200 == int(found.payload)
 
-    def acknowledged(self, act: Callable[[int], object], enough: int) -> set[int]:
-        """The numbers that a child said were done before it was killed in the middle of it."""
-        reading, writing = os.pipe()
-        child = os.fork()
-        if not child:
-            try:
-                act(writing)
-            finally:
-                os._exit(1)
-        os.close(writing)
-        said = b""
-        with open(reading, "rb", buffering=0) as pipe:
-            while said.count(b"\n") < enough:
-                said += pipe.read(4096)
-            os.kill(child, signal.SIGKILL)
-            while more := pipe.read(4096):
-                said += more
-        assert -signal.SIGKILL == os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        return {int(line) for line in said.split(b"\n")[:-1]}
-
     @pytest.mark.parametrize("enough", [1, 40, 300])
     def test_killed(self, store: SQLiteStore, path: Path, enough: int) -> None:
         """kill -9 in the middle of writes: what was acknowledged is there, nothing is corrupt."""
@@ -1438,7 +1380,7 @@ class TestProcesses:
                     store.delete(an_id(10_000 + number * 10), NOW)
                 os.write(pipe, b"%d\n" % number)
 
-        done = self.acknowledged(write, enough)
+        done = acknowledged(write, enough)
         kept = {int(record.id, 16) for record in store.page("", 10**6, NOW)}
         assert enough <= len(done)
         assert set() == done - kept
@@ -1461,7 +1403,7 @@ class TestProcesses:
 
             asyncio.run(main())
 
-        done = self.acknowledged(write, 500)
+        done = acknowledged(write, 500)
         with closing(SQLiteStore(path)) as store:
             assert set() == done - {int(record.id, 16) for record in store.page("", 10**6, NOW)}
         assert "ok" == integrity(path)

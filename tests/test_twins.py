@@ -20,13 +20,16 @@ TWINS = {
     "sessions.py": ["Sessions"],
     "backends.py": ["Kept", "Carried"],
     "stores/cookie.py": ["CookieStore"],
-    "stores/memcached.py": ["MemcachedStore"],
+    "stores/redis.py": ["RedisStore"],
     "store.py": ["Store", "Listable", "Sweepable", "CarrierStore"],
 }
 EXCEPTED = {
     ("stores/memory.py", "MemoryStore"): "its twin hands each call over to the one shelf",
     ("stores/sqlite.py", "SQLiteStore"): "its twin reads inline and writes in a thread",
-    ("stores/_memcached_server.py", "Server"): "threads wait on sockets, tasks share batches",
+    ("stores/_redis_line.py", "Line"): "connections of threads, and pipelines of event loops",
+    ("stores/file.py", "FileStore"): "its twin reads inline and writes in threads",
+    ("stores/postgres.py", "PostgresStore"): "its twin sends together what one turn asks",
+    ("stores/_postgres_pools.py", "Pool"): "threads wait for a turn by a semaphore, tasks do not",
     ("turns.py", "Turns"): "threads need a guard around the locks, tasks do not",
     ("sweeper.py", "Sweeper"): "a thread here, a task there",
     ("testing/contract.py", "StoreContract"): "its twin inherits from it",

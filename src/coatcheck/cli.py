@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from coatcheck.errors import CoatcheckError, ConfigurationError
 from coatcheck.sessions import Sessions
+from coatcheck.store import Sweepable
 from coatcheck.stores import from_url
 
 __all__ = ["main"]
@@ -53,6 +54,9 @@ def _sweep(chosen: argparse.Namespace) -> None:
         raise ConfigurationError(
             f"sweep: expected a store that is there, got none at {path}; check the URL"
         )
+    if not isinstance(getattr(store, "revocations", store), Sweepable):
+        print("nothing to remove: this store drops what expired by itself")
+        return
     with Sessions(store) as sessions:
         removed = sessions.sweep()
     print(f"removed {removed} expired session{'' if removed == 1 else 's'}")

@@ -67,6 +67,18 @@ class Coalescer(Generic[C, A]):
         return queue.put(call, loop)
 
 
+class _Call(Generic[C]):
+    __slots__ = ("call", "future", "turn", "until")
+
+    def __init__(
+        self, call: C, future: "asyncio.Future[Any]", turn: "_Turn[C]", until: float
+    ) -> None:
+        self.call = call
+        self.future = future
+        self.turn = turn
+        self.until = until
+
+
 class _Turn(Generic[C]):
     """The calls of one turn, which share a timer; it goes when the last of them is answered."""
 
@@ -77,19 +89,29 @@ class _Turn(Generic[C]):
         self.open = 0
         self.timer: asyncio.TimerHandle | None = None
 
+    def end(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.open = len(self.calls)
+        self._wait(loop, self.calls)
+
     def close_one(self) -> None:
         self.open -= 1
         if not self.open and self.timer is not None:
             self.timer.cancel()
 
+    def _wait(self, loop: asyncio.AbstractEventLoop, calls: list[_Call[C]]) -> None:
+        until = min([each.until for each in calls])
+        self.timer = loop.call_at(until, self._give_up, loop, calls, until)
 
-class _Call(Generic[C]):
-    __slots__ = ("call", "future", "turn")
-
-    def __init__(self, call: C, future: "asyncio.Future[Any]", turn: _Turn[C]) -> None:
-        self.call = call
-        self.future = future
-        self.turn = turn
+    def _give_up(
+        self, loop: asyncio.AbstractEventLoop, calls: list[_Call[C]], until: float
+    ) -> None:
+        """Those whose time is up; the others wait for the next time."""
+        for each in calls:
+            if each.until <= until and not each.future.done():
+                each.future.set_exception(_gave_up())
+        others = [each for each in calls if not each.future.done()]
+        if others:
+            self._wait(loop, others)
 
 
 class _Queue(Generic[C, A]):
@@ -102,25 +124,19 @@ class _Queue(Generic[C, A]):
         self._batches: set[asyncio.Task[None]] = set()
 
     def put(self, call: C, loop: asyncio.AbstractEventLoop) -> "asyncio.Future[A]":
-        limit = self._owner.patience
-        left = patience.left(limit)
+        left = patience.left(self._owner.patience)
         if left <= 0:
-            raise _gave_up(limit)
+            raise _gave_up()
         future: asyncio.Future[A] = loop.create_future()
-        if left < limit:  # its request has waited before: a timer of its own
-            timer = loop.call_later(left, _give_up, future, left)
-            future.add_done_callback(lambda _: timer.cancel())
         turn = self._turn
         if not turn.calls:
             loop.call_soon(self._end_turn, loop, context=Context())
-        turn.calls.append(_Call(call, future, turn))
+        turn.calls.append(_Call(call, future, turn, loop.time() + left))
         return future
 
     def _end_turn(self, loop: asyncio.AbstractEventLoop) -> None:
         turn, self._turn = self._turn, _Turn()
-        limit = self._owner.patience
-        turn.open = len(turn.calls)
-        turn.timer = loop.call_later(limit, _give_up_all, turn.calls, limit)
+        turn.end(loop)
         self._waiting.extend(turn.calls)
         self._send_off(loop)
 
@@ -173,20 +189,10 @@ class _Queue(Generic[C, A]):
         self._send_off(task.get_loop())
 
 
-def _give_up_all(calls: list[_Call[Any]], seconds: float) -> None:
-    for each in calls:
-        _give_up(each.future, seconds)
-
-
-def _give_up(future: "asyncio.Future[Any]", seconds: float) -> None:
-    if not future.done():
-        future.set_exception(_gave_up(seconds))
-
-
-def _gave_up(seconds: float) -> StoreUnavailable:
+def _gave_up() -> StoreUnavailable:
     return StoreUnavailable(
-        f"store: expected an answer within {seconds:.2f} s, got none; look at the server and the "
-        "network, or raise the store's time-outs"
+        "store: expected an answer in time, got none; look at the server and the network, or raise "
+        "the store's time-outs"
     )
 
 

@@ -13,7 +13,7 @@ from coatcheck.events import Event, Handler
 from coatcheck.lifecycle import Rules
 from coatcheck.lifetime import LONGEST, Lifetime
 from coatcheck.session import ClientSource, Session
-from coatcheck.store import Advising, AsyncStore, Carrier, Risk
+from coatcheck.store import Advising, AsyncStore, Carrier, Listable, Risk
 from coatcheck.token import Domain
 
 __all__ = ["Configured", "cannot", "check_store"]
@@ -69,6 +69,11 @@ class Configured:
     def is_shared(self) -> bool:
         """Whether other processes see the same sessions."""
         return bool(getattr(self._store, "shared", True))
+
+    @property
+    def is_listable(self) -> bool:
+        """Whether `list_for` and `revoke_all` can answer."""
+        return self._carrier is None and isinstance(self._store, Listable)
 
     def shares_tokens_with(self, other: "Configured") -> bool:
         """Whether each would accept the other's cookies: one store, and one name."""

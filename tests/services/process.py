@@ -10,6 +10,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
@@ -61,6 +62,7 @@ class Service:
     """One program, kept up between `start` and `stop`; its words are in `folder/log`.
 
     `ready` says whether it answers. `user` is whom root runs it as; others run it as themselves.
+    `ends_by` is the signal for a polite end.
     """
 
     def __init__(
@@ -71,11 +73,13 @@ class Service:
         *,
         user: str | None = None,
         log: str = "log",
+        ends_by: signal.Signals = signal.SIGTERM,
     ) -> None:
         self.command = command
         self.folder = folder
         self.log = folder / log
         self._ready = ready
+        self._ends_by = ends_by
         self._user = user if user is not None and os.geteuid() == 0 else None
         self._process: subprocess.Popen[bytes] | None = None
         atexit.register(self.stop)
@@ -113,38 +117,62 @@ class Service:
 
     def freeze(self) -> None:
         """It keeps its connections, and answers nothing."""
-        os.killpg(self.pid, signal.SIGSTOP)
+        family = _family(self.pid)
+        _signal(family, signal.SIGSTOP)
         # A signal takes a moment to arrive, and longer for every thread to stop.
-        stopped = os.WSTOPPED | os.WNOHANG
-        until(lambda: os.waitid(os.P_PID, self.pid, stopped), f"a freeze of {self.command[0]}")
+        until(lambda: all(_state(pid) in "TZ" for pid in family), f"a freeze of {self.command[0]}")
 
     def thaw(self) -> None:
-        os.killpg(self.pid, signal.SIGCONT)
+        _signal(_family(self.pid), signal.SIGCONT)
 
     def kill(self) -> None:
         """At once, as a machine that loses power; nothing is written any more."""
         if self._process is not None:
-            with _gone_is_fine():
-                os.killpg(self._process.pid, signal.SIGKILL)
+            family = _family(self._process.pid)
+            _signal(family, signal.SIGKILL)
             self._process.wait(PATIENCE)
+            until(lambda: all(_state(pid) == "Z" for pid in family), f"an end of {self.command[0]}")
 
-    def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
+    def stop(self) -> None:
         """Politely, then by force. Stopping what is down is fine."""
         if not self.is_running or self._process is None:
             return
-        with _gone_is_fine():
-            os.killpg(self._process.pid, signal.SIGCONT)
-            os.kill(self._process.pid, how)
+        family = _family(self._process.pid)
+        _signal(family, signal.SIGCONT)
+        _signal([self._process.pid], self._ends_by)
         try:
             self._process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
             self.kill()
-        with _gone_is_fine():
-            os.killpg(self._process.pid, signal.SIGKILL)
+        _signal(family[1:], signal.SIGKILL)
 
 
-class _gone_is_fine:  # noqa: N801 - reads as a statement
-    def __enter__(self) -> None: ...
+def _family(parent: int) -> list[int]:
+    """The process and all below it, which may be in sessions of their own."""
+    children: dict[int, list[int]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            children.setdefault(int(_fields(stat)[1]), []).append(int(stat.parent.name))
+    family = [parent]
+    for each in family:
+        family += children.get(each, [])
+    return family
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> bool:
-        return kind is ProcessLookupError
+
+def _state(pid: int) -> str:
+    """A letter; what is gone is as good as a zombie."""
+    try:
+        return _fields(Path(f"/proc/{pid}/stat"))[0]
+    except OSError:
+        return "Z"
+
+
+def _fields(stat: Path) -> list[str]:
+    """What comes behind the name, which stands in brackets: the state, the parent, and so on."""
+    return stat.read_text().rpartition(")")[2].split()
+
+
+def _signal(family: Sequence[int], number: signal.Signals) -> None:
+    for pid in family:
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)

@@ -25,8 +25,10 @@ class Device:
 
 
 async def devices(request: Request) -> Response:
-    session = current()
-    infos = await site_of(request).sessions.list_for(request.user.subject)
+    session, sessions = current(), site_of(request).sessions
+    if not sessions.is_listable:
+        return render(request, "devices.html", devices=None)
+    infos = await sessions.list_for(request.user.subject)
     found = [_device(info, is_this=info.id == session.id) for info in infos]
     found.sort(key=lambda device: not device.is_this)
     return render(request, "devices.html", devices=found)
@@ -38,6 +40,8 @@ async def end(request: Request) -> Response:
     if form["id"] == session.id:
         session.logout()
         return RedirectResponse("/goodbye", 303)
+    if not site_of(request).sessions.is_listable:
+        return RedirectResponse("/devices", 303)
     if await site_of(request).sessions.revoke(form["id"], request.user.subject):
         session.flash("That device is logged out.", "success")
     else:
@@ -47,8 +51,10 @@ async def end(request: Request) -> Response:
 
 async def end_others(request: Request) -> Response:
     await read_form(request)
-    session = current()
-    ended = await site_of(request).sessions.revoke_all(request.user.subject, keep=session.id)
+    session, sessions = current(), site_of(request).sessions
+    if not sessions.is_listable:
+        return RedirectResponse("/devices", 303)
+    ended = await sessions.revoke_all(request.user.subject, keep=session.id)
     session.flash(f"{ended} other {'device' if ended == 1 else 'devices'} logged out.", "success")
     return RedirectResponse("/devices", 303)
 

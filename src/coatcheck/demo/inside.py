@@ -56,7 +56,15 @@ async def inside(request: Request) -> Response:
     kept = await _kept(site, None if session.is_new else session.id)
     held = _held(site, request, kept) if kept is not None else None
     values = [(key, repr(value)) for key, value in sorted(session.items())]
-    return render(request, "inside.html", held=held, kept=kept, values=values)
+    sealed = _sealed(site, request)
+    return render(request, "inside.html", held=held, kept=kept, values=values, sealed=sealed)
+
+
+def _sealed(site: Site, request: Request) -> str | None:
+    """The cookie that is the whole session, where the store is one that keeps nothing here."""
+    if not isinstance(site.store, AsyncCarrierStore):
+        return None
+    return next(iter(site.sessions.cookie.read(joined_cookie(request.scope["headers"]))), None)
 
 
 def _held(site: Site, request: Request, kept: Kept) -> Held | None:

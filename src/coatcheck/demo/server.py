@@ -17,6 +17,7 @@ from coatcheck.demo.app import create_app
 from coatcheck.demo.users import DEMO_USERS, Users
 from coatcheck.store import AsyncCarrierStore, AsyncStore
 from coatcheck.stores import async_from_url
+from coatcheck.stores._url import shown
 from coatcheck.stores.sqlite import AsyncSQLiteStore
 
 __all__ = ["run"]
@@ -65,7 +66,7 @@ def _kept(store_url: str | None) -> tuple[AsyncStore | AsyncCarrierStore, Users,
         users = Users(folder / "users.sqlite3")
         where = f"{folder} (remove it to begin afresh)"
         return AsyncSQLiteStore(folder / "sessions.sqlite3"), users, where
-    return async_from_url(store_url), Users(_users_path(store_url)), store_url
+    return async_from_url(store_url), Users(_users_path(store_url)), shown(store_url)
 
 
 def _users_path(store_url: str) -> Path | str:
@@ -73,7 +74,7 @@ def _users_path(store_url: str) -> Path | str:
     parts = urlsplit(store_url)
     if parts.scheme == "memory":
         return ":memory:"
-    if parts.scheme == "sqlite":
+    if parts.scheme in ("sqlite", "file"):
         return Path(unquote(parts.path[1:])).with_suffix(".users.sqlite3")
     return _data_folder() / "users.sqlite3"
 

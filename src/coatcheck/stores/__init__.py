@@ -97,6 +97,8 @@ def _made(url: str, maker: str) -> Any:
 def _carrier(url: StoreURL, maker: str) -> object:
     """cookie:?keys=VARIABLE&revocations=none, or another store's URL, quoted, for revocations."""
     cookie = import_module("coatcheck.stores.cookie")
+    if url.hosts or url.path or url.user:
+        url.refuse("'cookie:?…'", "a URL with more parts", "leave them out")
     variable = url.text("keys", "COATCHECK_KEYS") or ""
     keys = os.environ.get(variable, "").replace(",", " ").split()
     if not keys:

@@ -26,6 +26,7 @@ from weakref import WeakSet
 
 from coatcheck.errors import StoreUnavailable
 from coatcheck.stores import _sqlite_file
+from coatcheck.stores._fair_lock import FairLock
 
 __all__ = ["Database", "Work"]
 
@@ -37,39 +38,6 @@ _FULL = ("PRAGMA synchronous = FULL", "PRAGMA fullfsync = ON")  # the second mat
 _MOST_IDLE = 16
 _PATIENCE = 2.0  # seconds that a fork waits for connections in use
 _PAUSE = 0.0005
-
-
-class _FairLock:
-    """A lock that whoever waited longest gets; it is handed over, never free in between."""
-
-    def __init__(self) -> None:
-        self._guard = threading.Lock()
-        self._held = False
-        self._waiting: deque[threading.Lock] = deque()
-
-    def acquire(self, timeout: float = -1) -> bool:
-        with self._guard:
-            if not self._held:
-                self._held = True
-                return True
-            turn = threading.Lock()
-            turn.acquire()
-            self._waiting.append(turn)
-        return turn.acquire(timeout=timeout) or not self._give_up(turn)
-
-    def release(self) -> None:
-        with self._guard:
-            if self._waiting:
-                self._waiting.popleft().release()
-            else:
-                self._held = False
-
-    def _give_up(self, turn: threading.Lock) -> bool:
-        """False where the lock was handed over just now."""
-        with self._guard, suppress(ValueError):
-            self._waiting.remove(turn)
-            return True
-        return False
 
 
 class _Pool:
@@ -109,7 +77,7 @@ class Database:
         _forks.databases.add(self)
 
     def _start(self) -> None:
-        self._writing = _FairLock()
+        self._writing = FairLock()
         self._writer: sqlite3.Connection | None = None
         self._level: tuple[str, ...] = ()
         self._readers = _Pool(set())
@@ -243,7 +211,7 @@ class Database:
         finally:
             opening.release()
 
-    def _acquire(self, lock: _FairLock) -> None:
+    def _acquire(self, lock: FairLock) -> None:
         if not lock.acquire(timeout=self.timeout):
             raise StoreUnavailable(
                 f"SQLiteStore: expected its turn at {self.path} within {self.timeout} s, got none, "
@@ -256,11 +224,11 @@ class _Forks:
 
     def __init__(self) -> None:
         self.databases: WeakSet[Database] = WeakSet()
-        self.opening = _FairLock()  # whoever opens a connection in this process holds it
+        self.opening = FairLock()  # whoever opens a connection in this process holds it
         self.closing = threading.RLock()  # for connections that no database lists any more
         self._forking = threading.Lock()
         self._leaving: list[Database] = []
-        self._held: list[_FairLock] = []
+        self._held: list[FairLock] = []
         self._graveyard: list[object] = []
 
     def before(self) -> None:
@@ -292,7 +260,7 @@ class _Forks:
 
     def in_child(self) -> None:
         unknown = self.opening not in self._held
-        self.opening, self._forking = _FairLock(), threading.Lock()
+        self.opening, self._forking = FairLock(), threading.Lock()
         self.closing = threading.RLock()
         self._leaving, self._held = [], []
         for database in list(self.databases):

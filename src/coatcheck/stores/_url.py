@@ -35,6 +35,7 @@ class StoreURL:
         except ValueError:
             self.refuse("a URL", "one that cannot be taken apart", "write scheme://host:port/path")
         self.scheme = parts.scheme
+        self._is_local = text[len(parts.scheme) :].startswith(":///")
         self.fragment = parts.fragment
         self.path = unquote(parts.path)
         login, _, hosts = parts.netloc.rpartition("@")
@@ -79,6 +80,18 @@ class StoreURL:
             self.refuse(f"{option} to be yes or no", text[:20], "write one of the two")
         return text == "yes"
 
+    def file_path(self) -> str:
+        """The path of scheme:///path, relative; or absolute, behind four slashes."""
+        path = self.path.removeprefix("/")
+        if not self._is_local or not path:
+            self.refuse(
+                f"'{self.scheme}:///path'",
+                "a URL with other parts",
+                "write three slashes and a path, four for an absolute one, with '?' and '#' in it "
+                "as %3F and %23",
+            )
+        return path
+
     def done(self) -> None:
         """Raise `ConfigurationError` where an option is left that the store does not have."""
         if self._options:
@@ -94,7 +107,12 @@ class StoreURL:
         if not colon or text.endswith("]"):
             name, port = text, ""
         if port and not (port.isascii() and port.isdigit() and 0 < int(port) < 65_536):
-            self.refuse("a port from 1 to 65535", port[:20], "write host:port")
+            # What stands there may be a password that has a '/' or '#' in it, so it is not shown.
+            self.refuse(
+                "a port from 1 to 65535",
+                "another",
+                "write host:port, and '/', '#' or '?' within a password as %2F, %23 or %3F",
+            )
         return unquote(name.strip("[]")), int(port) if port else None
 
 

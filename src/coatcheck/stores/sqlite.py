@@ -264,14 +264,7 @@ def _checked_timeout(timeout: float) -> float:
 
 def from_url(url: StoreURL) -> SQLiteStore:
     """sqlite:///path, or four slashes for an absolute one; timeout=0.5"""
-    path = url.path.removeprefix("/")
-    if url.hosts or url.user or not path:
-        url.refuse(
-            "'sqlite:///path'",
-            "a URL with other parts",
-            "write four slashes for an absolute path, with '?' and '#' in it as %3F and %23",
-        )
-    return SQLiteStore(path, timeout=url.seconds("timeout", CALL))
+    return SQLiteStore(url.file_path(), timeout=url.seconds("timeout", CALL))
 
 
 def async_from_url(url: StoreURL) -> AsyncSQLiteStore:

@@ -1,0 +1,208 @@
+"""One connection to PostgreSQL, as generators that do no waiting of their own.
+
+They drive libpq by its non-blocking functions, and yield what they wait for: `READ`, or
+`READ | WRITE`. Whoever drives them waits, a thread or a task, and for no longer than it wants. So
+one piece of code serves both, and a limit holds for a call as a whole, however a server dribbles.
+
+What is asked leaves in one piece and comes back in one round trip: libpq's pipeline mode sends
+settings, statements and a Sync together. Up to the Sync they are one transaction, which is all that
+a pooler in transaction mode needs to keep it on one server. The settings hold for that transaction
+alone: the server gives up a little before we do, so that a statement that waits for a lock neither
+goes on for nobody nor costs a connection; plans are made once and reach rows by their indexes.
+
+A link that failed in any way is closed by its owner, never used again.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Generic, TypeAlias, TypeVar
+from weakref import WeakSet
+
+import psycopg
+from psycopg import pq
+from psycopg.pq.abc import PGconn, PGresult
+
+from coatcheck.stores._postgres_errors import refused
+from coatcheck.stores._postgres_waiting import READ, WRITE, Waits, is_readable
+
+__all__ = ["Link", "Step", "Unit"]
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+Step: TypeAlias = tuple[bytes, Sequence[bytes | None]]
+
+_SOONER = 0.9  # of the time that is left, after which the server gives up
+_BINARY = 1
+_BROKEN = pq.ConnStatus.BAD
+_SYNC = pq.ExecStatus.PIPELINE_SYNC
+_GOOD = (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK)
+
+_SETTINGS = (
+    "SELECT set_config('statement_timeout', $1::text, true),"
+    " set_config('plan_cache_mode', 'force_generic_plan', true),"
+    " set_config('enable_seqscan', 'off', true)"
+)
+# 'on' waits for the disk, and for synchronous replicas where there are any. Only remote_apply is
+# stronger, so what is set to that stays.
+_DURABLE = (
+    f"{_SETTINGS}, set_config('synchronous_commit', CASE current_setting('synchronous_commit')"
+    " WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END, true)"
+)
+_PLAIN_SETTINGS, _DURABLE_SETTINGS = _SETTINGS.encode(), _DURABLE.encode()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unit(Generic[T_co]):
+    """One transaction: its statements with their parameters, in libpq's binary format."""
+
+    steps: Sequence[Step]
+    read: Callable[[Sequence[PGresult]], T_co]
+    """What the answers of the steps mean."""
+    durable: bool = False
+    """Whether its commit waits for the disk whatever the server's default is."""
+    patience: float = 1
+    """How many times as long as other calls it may take."""
+    once: bool = False
+    """Whether it is so rare that its statements are not kept by name."""
+
+
+class Link:
+    """Made by `open`. `prepared` says whether statements are kept on the server by name."""
+
+    def __init__(self, pgconn: PGconn, prepared: bool) -> None:
+        self._pgconn = pgconn
+        self._prepared = prepared
+        self._names: dict[bytes, bytes] = {}
+        _links.add(self)
+
+    @classmethod
+    def open(cls, conninfo: str, prepared: bool) -> "Waits[Link]":
+        pgconn = pq.PGconn.connect_start(conninfo.encode())
+        try:
+            link = cls(pgconn, prepared)
+            yield from link._connect()
+        except BaseException:
+            pgconn.finish()
+            raise
+        return link
+
+    def _connect(self) -> Waits[None]:
+        pgconn = self._pgconn
+        while (status := self._poll()) != pq.PollingStatus.OK:
+            reading = status == pq.PollingStatus.READING
+            yield pgconn.socket, READ if reading else WRITE
+        pgconn.nonblocking = 1
+        pgconn.enter_pipeline_mode()
+
+    def _poll(self) -> int:
+        pgconn = self._pgconn
+        if pgconn.status != _BROKEN:
+            status = pgconn.connect_poll()
+            if status != pq.PollingStatus.FAILED:
+                return status
+        raise psycopg.OperationalError(pgconn.get_error_message("utf-8"))
+
+    @property
+    def encoding(self) -> str:
+        """What the database stores text in."""
+        return (self._pgconn.parameter_status(b"server_encoding") or b"").decode()
+
+    def is_stale(self) -> bool:
+        """Whether an idle link has something to read: its end, or the server's last words."""
+        try:
+            return is_readable(self._pgconn.socket)
+        except (psycopg.Error, OSError):
+            return True
+
+    def close(self) -> None:
+        """At once: nothing is waited for."""
+        self._pgconn.finish()
+
+    def abandon(self) -> None:
+        """In the child of a fork: the server must not hear of it. (libpq's object, too, tells the
+        server nothing in another process than the one that made it.)"""
+        with suppress(psycopg.Error, OSError):
+            os.close(self._pgconn.socket)
+
+    def run(self, unit: Unit[T], seconds: float) -> Waits[T]:
+        """What the unit reads from its answers; raises the driver's error for a failed one."""
+        self._send(unit, seconds)
+        yield from self._flush()
+        results = yield from self._receive()
+        return unit.read(results[-len(unit.steps) :])
+
+    def _send(self, unit: Unit[T], seconds: float) -> None:
+        settings = _DURABLE_SETTINGS if unit.durable else _PLAIN_SETTINGS
+        limit = b"%d" % max(1, int(seconds * 1000 * _SOONER))
+        steps = [(settings, [limit]), *unit.steps]
+        named = self._prepared and not unit.once
+        if named:
+            self._prepare(statement for statement, _ in steps if statement not in self._names)
+        for statement, parameters in steps:
+            self._ask(self._names[statement] if named else None, statement, parameters)
+        self._pgconn.pipeline_sync()
+
+    def _prepare(self, statements: Iterable[bytes]) -> None:
+        for statement in list(statements):
+            name = self._names[statement] = b"coatcheck_%d" % len(self._names)
+            self._pgconn.send_prepare(name, statement)
+
+    def _ask(self, name: bytes | None, statement: bytes, values: Sequence[bytes | None]) -> None:
+        formats = [_BINARY] * len(values)
+        if name is None:
+            self._pgconn.send_query_params(statement, values, None, formats, _BINARY)
+        else:
+            self._pgconn.send_query_prepared(name, values, formats, _BINARY)
+
+    def _flush(self) -> Waits[None]:
+        while self._pgconn.flush():
+            yield self._pgconn.socket, READ | WRITE
+            # The server may answer already, and take nothing more before that is read.
+            self._pgconn.consume_input()
+
+    def _receive(self) -> Waits[list[PGresult]]:
+        results: list[PGresult] = []
+        failure: psycopg.Error | None = None
+        while True:
+            result = yield from self._next()
+            if result.status == _SYNC:
+                break
+            if result.status in _GOOD:
+                results.append(result)
+            elif failure is None:  # what follows it was left out by the server, and says so
+                failure = self._failure(result)
+        if failure is not None:
+            raise failure
+        return results
+
+    def _next(self) -> Waits[PGresult]:
+        pgconn = self._pgconn
+        while True:
+            while pgconn.is_busy():
+                yield pgconn.socket, READ
+                pgconn.consume_input()
+            result = pgconn.get_result()
+            if result is not None:
+                return result
+            if pgconn.status == _BROKEN:
+                raise psycopg.OperationalError(pgconn.get_error_message("utf-8"))
+
+    def _failure(self, result: PGresult) -> psycopg.Error:
+        code = result.error_field(pq.DiagnosticField.SQLSTATE)
+        if code is None:
+            return psycopg.OperationalError(result.get_error_message("utf-8"))
+        message = result.error_field(pq.DiagnosticField.MESSAGE_PRIMARY) or b""
+        return refused(code.decode(), message.decode("utf-8", "replace"))
+
+
+def abandon_all(links: Iterable[Link]) -> None:
+    for link in links:
+        link.abandon()
+
+
+_links: WeakSet[Link] = WeakSet()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=lambda: abandon_all(list(_links)))

@@ -1,0 +1,188 @@
+"""Where a PostgreSQL server is: a connection string, checked and taken apart host by host.
+
+libpq tries several hosts one after another, but has one time limit for each of them and none for
+all, and looks their names up without any. So each host is an attempt of its own here, and its name
+is looked up beforehand, in a thread that nobody has to wait for.
+"""
+
+import ipaddress
+import socket
+import threading
+from collections.abc import Mapping
+from concurrent.futures import Future
+from contextlib import suppress
+from typing import Any, NamedTuple, NoReturn, TypeAlias
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from coatcheck.errors import ConfigurationError
+from coatcheck.stores._url import CALL, CONNECT, StoreURL, seconds
+
+__all__ = ["Address", "Attempt", "Options", "conninfo_of", "lookup", "options", "settings_of"]
+
+Attempt: TypeAlias = dict[str, Any]
+Address: TypeAlias = str
+
+_OURS = {"client_encoding": "utf-8", "fallback_application_name": "coatcheck"}
+_DEFAULTS = {"target_session_attrs": "read-write", "keepalives_idle": "60"}
+_WRITABLE = ("any", "read-write", "primary")
+_PASSED_ON = (
+    *("application_name", "channel_binding", "gssencmode", "keepalives", "keepalives_count"),
+    *("keepalives_idle", "keepalives_interval", "krbsrvname", "options", "passfile"),
+    *("require_auth", "service", "ssl_max_protocol_version", "ssl_min_protocol_version"),
+    *("sslcert", "sslcrl", "sslcrldir", "sslkey", "sslmode", "sslnegotiation", "sslrootcert"),
+    *("sslsni", "target_session_attrs", "tcp_user_timeout"),
+)
+_PORT = 5432
+
+
+class Options(NamedTuple):
+    """What a store was told, checked."""
+
+    attempts: list[Attempt]
+    timeout: float
+    connect_timeout: float
+    pool_size: int
+    create: bool
+    prepared: bool
+
+
+def options(
+    conninfo: str,
+    *,
+    timeout: float,
+    connect_timeout: float,
+    pool_size: int,
+    create: bool,
+    prepared: bool,
+) -> Options:
+    if not psycopg.capabilities.has_pipeline():
+        raise ConfigurationError(
+            "PostgresStore: expected libpq 14 or newer beneath psycopg, got an older one; install "
+            "'coatcheck[postgres]', whose psycopg[binary] brings its own"
+        )
+    if type(pool_size) is not int or not 1 <= pool_size <= 1000:
+        raise ConfigurationError(
+            f"PostgresStore: expected pool_size to be from 1 to 1000, got {pool_size!r}; pass 4, "
+            "say"
+        )
+    return Options(
+        _attempts(_taken_apart(conninfo)),
+        seconds("timeout", timeout, "PostgresStore"),
+        seconds("connect_timeout", connect_timeout, "PostgresStore"),
+        pool_size,
+        create,
+        prepared,
+    )
+
+
+def _taken_apart(conninfo: str) -> Attempt:
+    given: Attempt | None = None
+    if isinstance(conninfo, str):
+        with suppress(psycopg.Error, ValueError):
+            given = dict(conninfo_to_dict(conninfo))
+    if given is None:  # and the driver's error is not shown, as it holds parts of the string
+        _refuse(
+            "a connection string of libpq's",
+            "one that cannot be taken apart",
+            "pass 'postgresql://user@host/database', with what has a meaning in it as %40",
+        )
+    if "connect_timeout" in given:
+        _refuse("no connect_timeout in it", "one", "pass connect_timeout= to the store")
+    if given.get("target_session_attrs", "any") not in _WRITABLE:
+        _refuse(
+            f"target_session_attrs to be one of {', '.join(_WRITABLE)}",
+            "another",
+            "leave it out, since a store writes",
+        )
+    return {**_DEFAULTS, **given, **_OURS}
+
+
+def _attempts(given: Attempt) -> list[Attempt]:
+    """One for each host, in their order."""
+    hosts = str(given.get("host") or "").split(",")
+    addresses = str(given.get("hostaddr") or "").split(",")
+    ports = str(given.get("port") or "").split(",")
+    if not all(not port or (port.isascii() and port.isdigit()) for port in ports):
+        _refuse("ports to be numbers", "another", "write a ':' within a password as %3A")
+    count = max(len(hosts), len(addresses))
+    if len(ports) == 1:
+        ports *= count
+    hosts += [""] * (count - len(hosts))
+    addresses += [""] * (count - len(addresses))
+    if len(ports) != count:
+        _refuse("one port, or one for each host", f"{len(ports)}", "write host:port for each")
+    rest = {
+        name: value for name, value in given.items() if name not in ("host", "hostaddr", "port")
+    }
+    return [
+        {**rest, **_without_empty(host=host, hostaddr=address, port=port)}
+        for host, address, port in zip(hosts, addresses, ports, strict=True)
+    ]
+
+
+def _without_empty(**parts: str) -> dict[str, str]:
+    return {name: value for name, value in parts.items() if value}
+
+
+def _refuse(expected: str, got: str, remedy: str) -> NoReturn:
+    raise ConfigurationError(f"PostgresStore: expected {expected}, got {got}; {remedy}")
+
+
+def lookup(attempt: Attempt) -> "list[Address] | Future[list[Address]]":
+    """The strings to connect with, one for each address that the host's name has."""
+    host = attempt.get("host", "")
+    if not host or "hostaddr" in attempt or _is_local(host):
+        return [make_conninfo(**attempt)]
+    with suppress(ValueError):
+        return [make_conninfo(**{**attempt, "hostaddr": str(ipaddress.ip_address(host))})]
+    found: Future[list[Address]] = Future()
+    threading.Thread(target=_look_up, args=(attempt, found), daemon=True).start()
+    return found
+
+
+def _is_local(host: str) -> bool:
+    return host.startswith(("/", "@")) or host[1:2] == ":"
+
+
+def _look_up(attempt: Attempt, found: "Future[list[Address]]") -> None:
+    try:
+        answers = socket.getaddrinfo(
+            attempt["host"], attempt.get("port", _PORT), type=socket.SOCK_STREAM
+        )
+        addresses = list(dict.fromkeys(str(answer[4][0]) for answer in answers))
+        result = [make_conninfo(**{**attempt, "hostaddr": address}) for address in addresses]
+    except Exception as error:  # noqa: BLE001 - whoever waits gets it
+        if found.set_running_or_notify_cancel():
+            found.set_exception(error)
+    else:
+        if found.set_running_or_notify_cancel():
+            found.set_result(result)
+
+
+def conninfo_of(url: StoreURL) -> str:
+    """The connection string that a store's URL stands for; its options are taken."""
+    options: dict[str, Any] = {name: url.text(name) for name in _PASSED_ON}
+    options["user"], options["password"] = url.user, url.password
+    options["dbname"] = url.path.removeprefix("/") or None
+    if url.hosts:
+        options["host"] = ",".join(host for host, _ in url.hosts)
+        options["port"] = ",".join(str(port or _PORT) for _, port in url.hosts)
+    else:
+        options["host"] = url.text("host")
+        options["port"] = url.text("port")
+    return make_conninfo(**{name: text for name, text in options.items() if text is not None})
+
+
+def settings_of(url: StoreURL) -> Mapping[str, Any]:
+    """The other options of a store's URL, as its constructor takes them."""
+    return {
+        "table": f"{url.text('prefix', 'coatcheck_')}sessions",
+        "timeout": url.seconds("timeout", CALL),
+        "connect_timeout": url.seconds("connect_timeout", CONNECT),
+        "pool_size": url.number("pool_size", 4, most=1000),
+        "unlogged": url.flag("unlogged", False),
+        "create": url.flag("create", True),
+        "prepared": url.flag("prepared", True),
+    }

@@ -1,0 +1,88 @@
+"""Waiting for a socket, in a thread or in a task.
+
+What is waited for comes from a generator that yields a socket and what it must be ready for, and
+that goes on when it is. The limit is one for the whole generator.
+"""
+
+import asyncio
+import select
+import time
+from collections.abc import Generator
+from typing import TypeAlias, TypeVar
+
+__all__ = ["READ", "WRITE", "Wait", "Waits", "async_drive", "drive", "is_readable"]
+
+T = TypeVar("T")
+
+READ, WRITE = 1, 2
+Wait: TypeAlias = tuple[int, int]
+Waits: TypeAlias = Generator[Wait, None, T]
+
+
+def is_readable(socket: int) -> bool:
+    """Whether there is something to read at this moment, an end included."""
+    return _wait_for((socket, READ), 0)
+
+
+def drive(waits: Waits[T], seconds: float) -> T:
+    """Run it to its end in this thread; raises TimeoutError where that takes longer."""
+    deadline = time.monotonic() + seconds
+    try:
+        wait = next(waits)
+        while True:
+            left = deadline - time.monotonic()
+            if left <= 0 or not _wait_for(wait, left):
+                raise TimeoutError
+            wait = waits.send(None)
+    except StopIteration as done:
+        answer: T = done.value
+        return answer
+    finally:
+        waits.close()
+
+
+async def async_drive(waits: Waits[T], seconds: float) -> T:
+    """`drive`, in a task."""
+    try:
+        async with asyncio.timeout(max(seconds, 0)):
+            wait = next(waits)
+            while True:
+                await _async_wait_for(wait)
+                wait = waits.send(None)
+    except StopIteration as done:
+        answer: T = done.value
+        return answer
+    finally:
+        waits.close()
+
+
+def _wait_for(wait: Wait, seconds: float) -> bool:
+    socket, what = wait
+    if not hasattr(select, "poll"):  # Windows, where `select` has no limit of file numbers
+        reading = [socket] if what & READ else []
+        writing = [socket] if what & WRITE else []
+        return any(select.select(reading, writing, reading or writing, seconds))
+    poll = select.poll()
+    reads, writes = what & READ and select.POLLIN, what & WRITE and select.POLLOUT
+    poll.register(socket, reads | writes)
+    return bool(poll.poll(-(-seconds * 1000 // 1)))
+
+
+async def _async_wait_for(wait: Wait) -> None:
+    socket, what = wait
+    loop = asyncio.get_running_loop()
+    ready: asyncio.Future[None] = loop.create_future()
+    try:
+        if what & READ:
+            loop.add_reader(socket, _wake, ready)
+        if what & WRITE:
+            loop.add_writer(socket, _wake, ready)
+        await ready
+    finally:
+        loop.remove_reader(socket)
+        loop.remove_writer(socket)
+
+
+def _wake(ready: asyncio.Future[None]) -> None:
+    if not ready.done():
+        ready.set_result(None)

@@ -1,0 +1,74 @@
+"""What redis-py raises and servers refuse, as `StoreUnavailable` with a remedy.
+
+Servers begin an error with a word in capitals; redis-py makes classes of some and drops the word.
+"""
+
+from redis import exceptions
+
+from coatcheck.errors import StoreUnavailable
+
+__all__ = ["NotSent", "unavailable", "unconfirmed"]
+
+_LONGEST = 200
+
+_BY_WORD = {
+    "OOM": "its memory is full: raise maxmemory, or take other data elsewhere",
+    "READONLY": "it is a replica: name its master, or the Sentinels that know it",
+    "LOADING": "it is still reading its data: wait until it has",
+    "MASTERDOWN": "its master is down: look at that",
+    "NOAUTH": "it wants a password: give user and password",
+    "WRONGPASS": "check the user and the password, here and there",
+    "NOPERM": "let its user call GET, SET, DEL, EVAL, EVALSHA, ZADD, ZREM, ZSCORE, ZRANGE, "
+    "ZRANGEBYSCORE, ZREMRANGEBYSCORE, PTTL, PEXPIRE, SCAN and WAIT on this prefix",
+    "MISCONF": "it cannot write its snapshot: look at its disk",
+    "CLUSTERDOWN": "wait for the failover, or look at its nodes",
+    "TRYAGAIN": "it is moving slots: try again",
+    "MOVED": "it is a Cluster: use a redis+cluster:// URL or a RedisCluster client",
+    "BUSY": "a script of somebody's keeps it busy: SCRIPT KILL ends that",
+    "NOREPLICAS": "too few replicas are connected: look at them, or lower min-replicas-to-write",
+    "WRONGTYPE": "another program uses keys of this name: give prefix= of its own",
+}
+_BY_CLASS: list[tuple[type[Exception], str]] = [
+    (exceptions.OutOfMemoryError, "OOM"),
+    (exceptions.ReadOnlyError, "READONLY"),
+    (exceptions.BusyLoadingError, "LOADING"),
+    (exceptions.MasterDownError, "MASTERDOWN"),
+    (exceptions.ClusterDownError, "CLUSTERDOWN"),
+    (exceptions.AskError, "MOVED"),
+    (exceptions.NoPermissionError, "NOPERM"),
+    (exceptions.AuthenticationError, "WRONGPASS"),
+]
+_NO_ANSWER = "look at the server and the network, or raise timeout or connect_timeout"
+_UNKNOWN = "look at the server and its log"
+
+
+class NotSent(Exception):
+    """Nothing was sent, since there was no connection; the cause says why."""
+
+
+def unavailable(error: Exception) -> StoreUnavailable:
+    """The error for one of the driver's or the server's; it never shows a password."""
+    if isinstance(error, NotSent) and isinstance(error.__cause__, Exception):
+        error = error.__cause__
+    text = str(error)[:_LONGEST] or _wordless(error)
+    by_class = next((word for kind, word in _BY_CLASS if isinstance(error, kind)), None)
+    word = by_class or text.split(" ")[0]
+    unknown = _UNKNOWN if isinstance(error, exceptions.ResponseError) else _NO_ANSWER
+    remedy = _BY_WORD.get(word, unknown)
+    said = f"{word} {text}" if by_class and not text.startswith(word) else text
+    made = StoreUnavailable(f"RedisStore: expected the server to answer, got {said!r}; {remedy}")
+    made.__cause__ = error
+    return made
+
+
+def unconfirmed(expected: int, got: object) -> StoreUnavailable:
+    """The error for a write that the master has, and too few of its replicas."""
+    return StoreUnavailable(
+        f"RedisStore: expected {expected} replicas to confirm the end or the login in time, got "
+        f"{got}; the master has it, but a failover now would undo it: look at the replicas, or "
+        "lower replicas="
+    )
+
+
+def _wordless(error: Exception) -> str:
+    return "no answer in time" if isinstance(error, TimeoutError) else type(error).__name__

@@ -1,0 +1,434 @@
+"""The store's way to its servers: connections, time limits, and who waits for what.
+
+`Line` serves threads. Each call has a connection to itself, of at most `pool_size`; a child of a
+fork begins with none. `AsyncLine` serves tasks: what one turn of an event loop asks of one node
+leaves as one pipeline, and each event loop has connections of its own, which close with it. What
+must be confirmed by replicas goes alone, on a connection that nobody else waits for.
+
+A connection takes at most `connect_timeout`, an answer `timeout`, and a call both together, or what
+its request has left. One that failed in any way, or whose call was cancelled, is closed. Where
+Sentinels know the master they are asked at each new connection; a master that is demoted closes
+its connections, so none of them is used any more.
+"""
+
+import asyncio
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+from weakref import WeakSet
+
+from redis import exceptions
+
+from coatcheck import patience
+from coatcheck.coalesce import Coalescer
+from coatcheck.errors import StoreUnavailable
+from coatcheck.stores import _redis_look
+from coatcheck.stores._advice import Advice
+from coatcheck.stores._redis_errors import NotSent, unavailable
+from coatcheck.stores._redis_home import Home, drop
+from coatcheck.stores._redis_options import Options
+from coatcheck.stores._redis_place import Place, place_of
+from coatcheck.stores._redis_routes import Asked, Exchange, Node, Routes, exchange
+from coatcheck.stores._redis_scripts import Command, Raw
+from coatcheck.stores._redis_timed import timed
+
+__all__ = ["AsyncLine", "Line"]
+
+_LOOK = 0.25  # seconds that a look at the server's settings may delay the first call
+_ROLE: Raw = (b"ROLE",)
+_FAILURES = (exceptions.RedisError, OSError)
+
+
+class _Shared:
+    """What both kinds of line know."""
+
+    def __init__(self, place: Place, options: Options) -> None:
+        self.place = place
+        self.options = options
+        self.replicas = place.replicas if options.replicas is None else options.replicas
+        self.advice = Advice()
+        self._routes = Routes(place.nodes, cluster=place.cluster)
+        self._sentinels = deque(place.nodes)
+        self._looked: set[Node] = set()
+
+    def _durable(self, command: Command, left: float) -> Exchange:
+        # Less than the call may take: servers end a wait up to a tenth of a second late.
+        ms = max(1, int(min(left, self.options.timeout) * 700))
+        return exchange(self._routes, [command], self.replicas, ms)
+
+    def _advise(self, answers: Sequence[Any]) -> None:
+        for risk in _redis_look.risks(answers, self.replicas):
+            self.advice.found(risk)
+
+    def _named(self, answer: Any, sentinel: Node) -> Node:
+        """The master that a Sentinel named; it is asked first from now on."""
+        if not answer:
+            raise exceptions.ConnectionError(
+                f"the Sentinel at {sentinel[0]}:{sentinel[1]} knows no master named "
+                f"{self.place.service!r}"
+            )
+        while self._sentinels[0] != sentinel:
+            self._sentinels.rotate(-1)
+        return answer[0].decode(), int(answer[1])
+
+    @property
+    def _who_is_master(self) -> Raw:
+        return (b"SENTINEL", b"GET-MASTER-ADDR-BY-NAME", self.place.service.encode())
+
+
+def _check_role(answer: Any) -> None:
+    """A master that was just deposed is not used; a server that forbids ROLE is taken for one."""
+    if isinstance(answer, list) and answer[0] != b"master":
+        raise exceptions.ReadOnlyError("the server that the Sentinels named is no master yet")
+
+
+def _not_sent(error: Exception) -> NotSent:
+    made = NotSent(str(error) or type(error).__name__)
+    made.__cause__ = error
+    return made
+
+
+class Line(_Shared):
+    """For threads."""
+
+    def __init__(self, client: object, options: Options) -> None:
+        super().__init__(place_of(client, asynchronous=False), options)
+        self._kind = timed(self.place.server.kind)
+        self._start()
+        _lines.add(self)
+
+    def _start(self) -> None:
+        self._slots = threading.Semaphore(self.options.pool_size)
+        self._idle: dict[Node, deque[Any]] = {}
+
+    def ask(self, command: Command) -> Any:
+        return _raised(self._run(exchange(self._routes, [command]))[0])
+
+    def ask_all(self, commands: Sequence[Command]) -> list[Any]:
+        """The answers, in order; the first error is raised."""
+        return [_raised(answer) for answer in self._run(exchange(self._routes, commands))]
+
+    def ask_durably(self, command: Command) -> Any:
+        """The answer, once as many replicas have it as shall."""
+        return _raised(self._run(self._durable(command, patience.left(self.options.patience)))[0])
+
+    def masters(self) -> list[Node]:
+        self._run(self._routes.read())
+        return self._routes.masters
+
+    def ask_node(self, node: Node, raw: Raw) -> Any:
+        """Ask one node, whatever its keys."""
+        answered = self._ask(node, [raw], time.monotonic() + patience.left(self.options.patience))
+        return _raised(_only(answered))
+
+    def close(self) -> None:
+        idle, self._idle = self._idle, {}
+        for connections in idle.values():
+            while connections:
+                connections.pop().disconnect()
+
+    def _run(self, talk: Any) -> Any:
+        """Carry a talk with the servers to its end."""
+        end = time.monotonic() + patience.left(self.options.patience)
+        answered = None
+        while True:
+            try:
+                asked: Asked = talk.send(answered)
+            except StopIteration as done:
+                return done.value
+            now = time.monotonic()
+            until = now + (end - now) * asked.share
+            answered = {node: self._ask(node, raws, until) for node, raws in asked.by_node.items()}
+
+    def _ask(self, node: Node, raws: list[Raw], until: float) -> list[Any] | Exception:
+        """What the node answers, or how it failed; never raises."""
+        slots, idle = self._slots, self._idle.setdefault(node, deque())
+        if not slots.acquire(timeout=max(0.0, until - time.monotonic())):
+            return NotSent(f"none of {self.options.pool_size} connections free in time (pool_size)")
+        connection = None
+        try:
+            connection = _taken(idle) or self._connect(node, until)
+            connection.deadline.until = min(until, time.monotonic() + self.options.timeout)
+            answers = _answers(connection, raws)
+            if node not in self._looked:
+                self._look(node, connection)
+            if connection.is_connected:
+                idle.append(connection)
+                connection = None
+            return answers
+        except _FAILURES as error:
+            return _not_sent(error) if connection is None else error
+        finally:
+            if connection is not None:
+                connection.disconnect()
+            slots.release()
+
+    def _connect(self, node: Node, until: float) -> Any:
+        until = min(until, time.monotonic() + self.options.connect_timeout)
+        if self.place.sentinels is None:
+            return self._connected(self.place.server.to(node, self._kind), until, [])[0]
+        master = self._master(until)
+        connection, answers = self._connected(
+            self.place.server.to(master, self._kind), until, [_ROLE]
+        )
+        try:
+            _check_role(answers[0])
+        except exceptions.ReadOnlyError:
+            connection.disconnect()
+            raise
+        return connection
+
+    def _connected(self, connection: Any, until: float, raws: list[Raw]) -> tuple[Any, list[Any]]:
+        """The connection, connected, and what it answered first."""
+        connection.deadline.until = until
+        try:
+            connection.connect()
+            return connection, _answers(connection, raws)
+        except BaseException:
+            connection.disconnect()
+            raise
+
+    def _master(self, until: float) -> Node:
+        """Ask the Sentinels in turn, each within its share of the time."""
+        assert self.place.sentinels is not None
+        kind = timed(self.place.sentinels.kind)
+        failed: Exception = exceptions.ConnectionError("no Sentinel answered")
+        for number, node in enumerate(list(self._sentinels)):
+            now = time.monotonic()
+            share = (until - now) / (len(self._sentinels) - number + 1)
+            sentinel = self.place.sentinels.to(node, kind)
+            try:
+                _, answers = self._connected(sentinel, now + share, [self._who_is_master])
+                sentinel.disconnect()
+                return self._named(_raised(answers[0]), node)
+            except _FAILURES as error:
+                failed = error
+        raise failed
+
+    def _look(self, node: Node, connection: Any) -> None:
+        self._looked.add(node)
+        connection.deadline.until = time.monotonic() + _LOOK
+        try:
+            self._advise(_answers(connection, _redis_look.QUESTIONS))
+        except Exception:  # noqa: BLE001 - looking never fails a request
+            connection.disconnect()
+
+
+def _taken(idle: deque[Any]) -> Any:
+    """One that is still good: a server that went away has closed those it left."""
+    while True:
+        try:
+            connection = idle.pop()
+        except IndexError:
+            return None
+        with suppress(*_FAILURES):
+            if not connection.can_read(timeout=0):
+                return connection
+        connection.disconnect()
+
+
+def _answers(connection: Any, raws: Sequence[Raw]) -> list[Any]:
+    if raws:
+        connection.send_packed_command(connection.pack_commands(raws), check_health=False)
+    return [_answer(connection) for _ in raws]
+
+
+def _answer(connection: Any) -> Any:
+    try:
+        return connection.read_response()
+    except exceptions.ResponseError as refusal:
+        return refusal
+
+
+def _raised(answer: Any) -> Any:
+    if isinstance(answer, Exception):
+        raise answer if isinstance(answer, StoreUnavailable) else unavailable(answer)
+    return answer
+
+
+def _only(answered: list[Any] | Exception) -> Any:
+    return answered if isinstance(answered, Exception) else answered[0]
+
+
+def _be_born() -> None:
+    """In the child of a fork: its parent's connections are closed here without a word to the
+    server, and those in use by threads that are not here are forgotten."""
+    for line in list(_lines):
+        line._start()
+
+
+_lines: WeakSet[Line] = WeakSet()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_be_born)
+
+
+class AsyncLine(_Shared):
+    """For the tasks of event loops."""
+
+    def __init__(self, client: object, options: Options) -> None:
+        super().__init__(place_of(client, asynchronous=True), options)
+        self._homes: dict[asyncio.AbstractEventLoop, Home] = {}
+        self._queues: dict[Node, Coalescer[Command, Any]] = {}
+
+    async def ask(self, command: Command) -> Any:
+        return await self._queue(command).ask(command)
+
+    async def ask_all(self, commands: Sequence[Command]) -> list[Any]:
+        return await asyncio.gather(*[self._queue(each).ask(each) for each in commands])
+
+    async def ask_durably(self, command: Command) -> Any:
+        """The answer, once as many replicas have it as shall."""
+        if not self.replicas:
+            return await self.ask(command)
+        left = patience.left(self.options.patience)
+        return _raised((await self._run(self._durable(command, left), left))[0])
+
+    async def masters(self) -> list[Node]:
+        await self._run(self._routes.read(), patience.left(self.options.patience))
+        return self._routes.masters
+
+    async def ask_node(self, node: Node, raw: Raw) -> Any:
+        left = patience.left(self.options.patience)
+        answered = await self._ask(node, [raw], asyncio.get_running_loop().time() + left)
+        return _raised(_only(answered))
+
+    async def close(self) -> None:
+        here = asyncio.get_running_loop()
+        homes, self._homes = self._homes, {}
+        for loop, home in homes.items():
+            if loop is here:
+                home.drop()
+                await asyncio.sleep(0)
+            elif loop.is_closed():
+                home.abandon()
+            else:
+                loop.call_soon_threadsafe(home.drop)
+
+    def _queue(self, command: Command) -> Coalescer[Command, Any]:
+        """One for each node, so that who asks a healthy one waits for no other."""
+        node = self._routes.node_of(command.key)
+        queue = self._queues.get(node)
+        if queue is None:
+            queue = self._queues[node] = Coalescer(self._send, patience=self.options.patience)
+        return queue
+
+    async def _send(self, commands: Sequence[Command]) -> list[Any]:
+        answers: list[Any] = await self._run(
+            exchange(self._routes, commands), self.options.patience
+        )
+        return answers
+
+    async def _run(self, talk: Any, left: float) -> Any:
+        loop = asyncio.get_running_loop()
+        end = loop.time() + left
+        answered = None
+        while True:
+            try:
+                asked: Asked = talk.send(answered)
+            except StopIteration as done:
+                return done.value
+            now = loop.time()
+            until = now + (end - now) * asked.share
+            asking = [self._ask(node, raws, until) for node, raws in asked.by_node.items()]
+            answers = [await asking[0]] if len(asking) == 1 else await asyncio.gather(*asking)
+            answered = dict(zip(asked.by_node, answers, strict=True))
+
+    async def _ask(self, node: Node, raws: list[Raw], until: float) -> list[Any] | Exception:
+        """What the node answers, or how it failed; never raises, but when it is cancelled."""
+        loop = asyncio.get_running_loop()
+        home = self._homes.get(loop) or await self._settle(loop)
+        connection = None
+        try:
+            async with asyncio.timeout_at(until) as limit, home.slots:
+                connection = home.take(node)
+                if connection is None:
+                    soon = min(until, loop.time() + self.options.connect_timeout)
+                    limit.reschedule(soon)
+                    connection = await self._connect(node, soon)
+                limit.reschedule(min(until, loop.time() + self.options.timeout))
+                answers = await _awaited_answers(connection, raws)
+            if node not in self._looked:
+                await self._look(node, connection)
+            if connection.is_connected:
+                home.give(node, connection)
+                connection = None
+            return answers
+        except _FAILURES as error:
+            return _not_sent(error) if connection is None else error
+        finally:
+            if connection is not None:
+                drop(connection)
+
+    async def _settle(self, loop: asyncio.AbstractEventLoop) -> Home:
+        for other, home in list(self._homes.items()):
+            if other.is_closed() and self._homes.pop(other, None) is not None:
+                home.abandon()
+        home = self._homes[loop] = Home(self.options.pool_size)
+        await home.watch()
+        return home
+
+    async def _connect(self, node: Node, until: float) -> Any:
+        if self.place.sentinels is None:
+            return (await self._connected(self._to(self.place.server, node), []))[0]
+        master = await self._master(until)
+        connection, answers = await self._connected(self._to(self.place.server, master), [_ROLE])
+        try:
+            _check_role(answers[0])
+        except exceptions.ReadOnlyError:
+            drop(connection)
+            raise
+        return connection
+
+    def _to(self, connections: Any, node: Node) -> Any:
+        # The limits are set around the whole of a call, not for each piece.
+        return connections.to(node, socket_timeout=None, socket_connect_timeout=None)
+
+    async def _connected(self, connection: Any, raws: list[Raw]) -> tuple[Any, list[Any]]:
+        try:
+            await connection.connect()
+            return connection, await _awaited_answers(connection, raws)
+        except BaseException:
+            drop(connection)
+            raise
+
+    async def _master(self, until: float) -> Node:
+        assert self.place.sentinels is not None
+        loop = asyncio.get_running_loop()
+        failed: Exception = exceptions.ConnectionError("no Sentinel answered")
+        for number, node in enumerate(list(self._sentinels)):
+            now = loop.time()
+            share = (until - now) / (len(self._sentinels) - number + 1)
+            sentinel = self._to(self.place.sentinels, node)
+            try:
+                async with asyncio.timeout_at(now + share):
+                    _, answers = await self._connected(sentinel, [self._who_is_master])
+                drop(sentinel)
+                return self._named(_raised(answers[0]), node)
+            except _FAILURES as error:
+                failed = error
+        raise failed
+
+    async def _look(self, node: Node, connection: Any) -> None:
+        self._looked.add(node)
+        try:
+            async with asyncio.timeout(_LOOK):
+                self._advise(await _awaited_answers(connection, _redis_look.QUESTIONS))
+        except Exception:  # noqa: BLE001 - looking never fails a request
+            drop(connection)
+
+
+async def _awaited_answers(connection: Any, raws: Sequence[Raw]) -> list[Any]:
+    if raws:
+        await connection.send_packed_command(connection.pack_commands(raws), check_health=False)
+    return [await _awaited_answer(connection) for _ in raws]
+
+
+async def _awaited_answer(connection: Any) -> Any:
+    try:
+        return await connection.read_response()
+    except exceptions.ResponseError as refusal:
+        return refusal

@@ -1,0 +1,79 @@
+"""Connections of redis-py for threads, of which everything ends at one moment.
+
+redis-py's time-outs are for each piece that a socket sends or receives, so that a server which
+dribbles a byte now and then could make a call last for ever. Here the time that is left is set
+before each piece, from the first packet of a connection to the last byte of an answer.
+"""
+
+import time
+from collections.abc import Hashable
+from functools import cache
+from typing import Any
+
+__all__ = ["Deadline", "timed"]
+
+
+class Deadline:
+    """When a connection's current call ends, by `time.monotonic`."""
+
+    __slots__ = ("until",)
+
+    def __init__(self) -> None:
+        self.until = 0.0
+
+    @property
+    def left(self) -> float:
+        """Seconds, always positive; raises `TimeoutError` where there are none."""
+        left = self.until - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("the time is up")
+        return left
+
+
+class _Socket:
+    """A socket that has the time left set before whatever may wait."""
+
+    def __init__(self, sock: Any, deadline: Deadline) -> None:
+        self._sock = sock
+        self._deadline = deadline
+
+    def sendall(self, data: Any) -> None:
+        self._sock.settimeout(self._deadline.left)
+        self._sock.sendall(data)
+
+    def recv(self, *arguments: Any) -> Any:
+        self._sock.settimeout(self._deadline.left)
+        return self._sock.recv(*arguments)
+
+    def recv_into(self, *arguments: Any) -> Any:
+        self._sock.settimeout(self._deadline.left)
+        return self._sock.recv_into(*arguments)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sock, name)
+
+
+@cache
+def timed(kind: Hashable) -> Any:
+    """The same kind of connection, with a `deadline` that its connecting and calls keep."""
+    base: Any = kind
+
+    class Timed(base):  # type: ignore[misc]
+        def __init__(self, **settings: Any) -> None:
+            self.deadline = Deadline()
+            super().__init__(**settings)
+
+        def _connect(self) -> Any:
+            return _Socket(super()._connect(), self.deadline)
+
+        # redis-py reads these before each address that it tries and before the TLS handshake;
+        # what it sets, it sets in vain.
+        def _left(self) -> float:
+            return self.deadline.left
+
+        def _ignore(self, seconds: object) -> None: ...
+
+        socket_timeout = property(_left, _ignore)
+        socket_connect_timeout = property(_left, _ignore)
+
+    return Timed

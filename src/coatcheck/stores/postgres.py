@@ -1,0 +1,244 @@
+"""Sessions in a table of PostgreSQL, 13 or newer: shared by any number of machines.
+
+Every write is one statement that locks its row, compares and changes, in a transaction and a round
+trip of its own; nothing relies on what a connection remembers, so that a pooler may stand between.
+Asynchronous calls made in one turn of the event loop leave together, as one statement over all of
+their rows. Ending a session, and beginning one with its login, waits for the server's disk (and its
+synchronous replicas) even where the server is set up not to.
+
+The stores hold their connections themselves, since they bound every wait. They take a connection
+string of libpq's, and connect on first use. That use also makes the table where it is missing, and
+refuses, with `ConfigurationError`, one that is not ours, or of a newer coatcheck.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
+
+from coatcheck.coalesce import Coalescer
+from coatcheck.record import Record
+from coatcheck.store import Gone, Risk, Saved
+from coatcheck.stores._advice import Advice
+from coatcheck.stores._url import CALL, CONNECT, StoreURL, missing_driver
+
+try:
+    from coatcheck.stores._postgres_link import Unit
+    from coatcheck.stores._postgres_options import Options, conninfo_of, options, settings_of
+    from coatcheck.stores._postgres_pools import AsyncPool, Pool
+    from coatcheck.stores._postgres_rows import key_of
+    from coatcheck.stores._postgres_schema import Found, Schema
+    from coatcheck.stores._postgres_verbs import (
+        LOCKED,
+        Create,
+        Delete,
+        Load,
+        Locked,
+        Save,
+        Touch,
+        Verbs,
+    )
+except ModuleNotFoundError as error:
+    raise missing_driver("coatcheck.stores.postgres", "postgres", error) from error
+
+__all__ = ["AsyncPostgresStore", "PostgresStore", "async_from_url", "from_url", "schema"]
+
+C = TypeVar("C")
+W = TypeVar("W", bound="Create | Save | Touch | Delete")
+A = TypeVar("A")
+
+_TABLE = "coatcheck_sessions"
+
+
+def schema(table: str = _TABLE, *, unlogged: bool = False) -> str:
+    """SQL that makes the table, for those whose application may not; running it twice is fine."""
+    return Schema(table, unlogged=unlogged).script()
+
+
+class _Made:
+    """What both stores are made of."""
+
+    shared = True
+    """Other processes see what this one keeps, if they name the same server and table."""
+
+    def __init__(
+        self,
+        conninfo: str,
+        *,
+        table: str = _TABLE,
+        timeout: float = CALL,
+        connect_timeout: float = CONNECT,
+        pool_size: int = 4,
+        unlogged: bool = False,
+        create: bool = True,
+        prepared: bool = True,
+    ) -> None:
+        checked = options(
+            conninfo,
+            timeout=timeout,
+            connect_timeout=connect_timeout,
+            pool_size=pool_size,
+            create=create,
+            prepared=prepared,
+        )
+        made = Schema(table, unlogged=unlogged)
+        self.evicts = unlogged
+        self.patience = checked.timeout + checked.connect_timeout
+        self._advice = Advice()
+        self._verbs = Verbs(made.quoted)
+        self._start(checked, made)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(…)"
+
+    def _start(self, options: Options, schema: Schema) -> None:
+        raise NotImplementedError
+
+    def advise(self, tell: Callable[[Risk], None]) -> None:
+        """Call `tell` with each risk that the server's configuration is, when it is reached."""
+        self._advice.advise(tell)
+
+    def _found(self, found: Found) -> None:
+        for risk in found.risks():
+            self._advice.found(risk)
+
+
+class PostgresStore(_Made):
+    """Thread-safe, and safe after a fork. Lists, sweeps, advises.
+
+    `conninfo` is libpq's: a URL, or words such as "host=db dbname=app". `table` may be
+    schema-qualified. `timeout` and `connect_timeout` are seconds; `pool_size` is how many
+    connections are opened at most. An `unlogged` table is faster, and empty after a crash of the
+    server. `create` makes the table where it is missing. `prepared=False` is for poolers that
+    give each transaction another connection.
+    """
+
+    def _start(self, options: Options, schema: Schema) -> None:
+        self._pool = Pool(options, schema, self._found)
+
+    def load(self, id: str, now: int) -> Record | None:
+        [found] = self._pool.run(self._verbs.load([Load(key_of(id), now)]), again=True)
+        return found
+
+    def create(self, record: Record, now: int) -> None:
+        [refused] = self._pool.run(self._verbs.create([Create(key_of(record.id), record, now)]))
+        if refused is not None:
+            raise refused
+
+    def save(self, record: Record, expected: bytes, now: int) -> Saved | Gone | Record:
+        [answer] = self._pool.run(
+            self._verbs.save([Save(key_of(record.id), record, expected, now)], wait=True)
+        )
+        assert answer is not LOCKED
+        return answer
+
+    def touch(self, id: str, revision: bytes, seen_at: int, expires_at: int, now: int) -> bool:
+        call = Touch(key_of(id), revision, seen_at, expires_at, now)
+        [touched] = self._pool.run(self._verbs.touch([call], wait=True))
+        return touched is True
+
+    def delete(self, id: str, now: int) -> bool:
+        [was_there] = self._pool.run(self._verbs.delete([Delete(key_of(id), now)], wait=True))
+        return was_there is True
+
+    def by_subject(self, subject: str, now: int) -> list[Record]:
+        return self._pool.run(self._verbs.by_subject(subject, now), again=True)
+
+    def page(self, after: str, limit: int, now: int) -> list[Record]:
+        return self._pool.run(self._verbs.page(after, limit, now), again=True)
+
+    def sweep(self, limit: int, now: int) -> int:
+        return self._pool.run(self._verbs.sweep(limit, now))
+
+    def close(self) -> None:
+        """Close the connections; using the store again opens new ones."""
+        self._pool.close()
+
+
+class AsyncPostgresStore(_Made):
+    """`PostgresStore` for asynchronous code; `pool_size` counts for each event loop."""
+
+    def _start(self, options: Options, schema: Schema) -> None:
+        self._pool = AsyncPool(options, schema, self._found)
+        verbs = self._verbs
+        self._loads = Coalescer(self._sender(verbs.load, again=True), patience=self.patience)
+        self._creates = self._writes(verbs.create)
+        self._saves: Coalescer[Save, Saved | Gone | Record | Locked] = self._writes(verbs.save)
+        self._touches = self._writes(verbs.touch)
+        self._deletes = self._writes(verbs.delete)
+        # One at a time, so that rows that stay locked never take all connections.
+        self._alone: Coalescer[Unit[Sequence[Any]], Any] = Coalescer(
+            self._do_alone, patience=self.patience, most=1, at_once=1
+        )
+
+    async def load(self, id: str, now: int) -> Record | None:
+        return await self._loads.ask(Load(key_of(id), now))
+
+    async def create(self, record: Record, now: int) -> None:
+        await self._creates.ask(Create(key_of(record.id), record, now))
+
+    async def save(self, record: Record, expected: bytes, now: int) -> Saved | Gone | Record:
+        call = Save(key_of(record.id), record, expected, now)
+        answer = await self._saves.ask(call)
+        if answer is not LOCKED:
+            return answer
+        alone: Saved | Gone | Record = await self._alone.ask(self._verbs.save([call], wait=True))
+        return alone
+
+    async def touch(
+        self, id: str, revision: bytes, seen_at: int, expires_at: int, now: int
+    ) -> bool:
+        call = Touch(key_of(id), revision, seen_at, expires_at, now)
+        touched = await self._touches.ask(call)
+        if touched is LOCKED:
+            touched = await self._alone.ask(self._verbs.touch([call], wait=True))
+        return touched is True
+
+    async def delete(self, id: str, now: int) -> bool:
+        call = Delete(key_of(id), now)
+        was_there = await self._deletes.ask(call)
+        if was_there is LOCKED:
+            was_there = await self._alone.ask(self._verbs.delete([call], wait=True))
+        return was_there is True
+
+    async def by_subject(self, subject: str, now: int) -> list[Record]:
+        return await self._pool.run(self._verbs.by_subject(subject, now), again=True)
+
+    async def page(self, after: str, limit: int, now: int) -> list[Record]:
+        return await self._pool.run(self._verbs.page(after, limit, now), again=True)
+
+    async def sweep(self, limit: int, now: int) -> int:
+        return await self._pool.run(self._verbs.sweep(limit, now))
+
+    async def close(self) -> None:
+        """Close the connections of every event loop; using the store again opens new ones."""
+        await self._pool.close()
+
+    def _writes(
+        self, unit: Callable[[Sequence[W]], Unit[Sequence[A | Exception]]]
+    ) -> Coalescer[W, A]:
+        return Coalescer(self._sender(unit), patience=self.patience, key=_key)
+
+    def _sender(
+        self, unit: Callable[[Sequence[C]], Unit[Sequence[A | Exception]]], *, again: bool = False
+    ) -> Callable[[Sequence[C]], Awaitable[Sequence[A | Exception]]]:
+        async def send(calls: Sequence[C]) -> Sequence[A | Exception]:
+            return await self._pool.run(unit(calls), again=again)
+
+        return send
+
+    async def _do_alone(self, units: Sequence[Unit[Sequence[Any]]]) -> Sequence[Any]:
+        return await self._pool.run(units[0])
+
+
+def _key(call: Create | Save | Touch | Delete) -> bytes:
+    return call.key
+
+
+def from_url(url: StoreURL) -> PostgresStore:
+    """postgresql://user:password@host:port/database; timeout=0.5, connect_timeout=1, pool_size=4,
+    prefix=coatcheck_, unlogged=no, create=yes, prepared=yes, and libpq's own, such as sslmode"""
+    return PostgresStore(conninfo_of(url), **settings_of(url))
+
+
+def async_from_url(url: StoreURL) -> AsyncPostgresStore:
+    """postgresql://user:password@host:port/database"""
+    return AsyncPostgresStore(conninfo_of(url), **settings_of(url))

@@ -1,0 +1,85 @@
+"""Children of a fork, which act and answer; what the stores that live in files are tested with."""
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+
+__all__ = [
+    "acknowledged",
+    "all_at_once",
+    "answer",
+    "fork",
+    "forks_beside_threads",
+    "in_child",
+]
+
+# Python 3.12 and later warn of any fork beside threads, which is what some of these are about.
+forks_beside_threads = pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+
+
+def fork(act: Callable[[], object]) -> tuple[int, int]:
+    """Act in a child, which writes its answer as JSON; its process id, and where to read."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child:
+        os.close(writing)
+        return child, reading
+    try:
+        os.write(writing, json.dumps(act()).encode())
+    except BaseException as error:  # noqa: BLE001 - the parent shall see it
+        os.write(writing, json.dumps(repr(error)).encode())
+    finally:
+        os._exit(0)
+
+
+def answer(child: int, reading: int) -> Any:
+    with open(reading, "rb") as pipe:
+        said = pipe.read()
+    os.waitpid(child, 0)
+    return json.loads(said)
+
+
+def in_child(act: Callable[[], object]) -> Any:
+    return answer(*fork(act))
+
+
+def all_at_once(count: int, act: Callable[[int], object]) -> list[Any]:
+    """The answers of that many children, which wait for each other before they act."""
+    reading, writing = os.pipe()
+
+    def start_together(number: int) -> object:
+        os.close(writing)
+        os.read(reading, 1)
+        return act(number)
+
+    children = [fork(partial(start_together, number)) for number in range(count)]
+    os.close(writing)
+    answers = [answer(*child) for child in children]
+    os.close(reading)
+    return answers
+
+
+def acknowledged(act: Callable[[int], object], enough: int) -> set[int]:
+    """The numbers that a child said were done before it was killed in the middle of it."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            act(writing)
+        finally:
+            os._exit(1)
+    os.close(writing)
+    said = b""
+    with open(reading, "rb", buffering=0) as pipe:
+        while said.count(b"\n") < enough:
+            said += pipe.read(4096)
+        os.kill(child, signal.SIGKILL)
+        while more := pipe.read(4096):
+            said += more
+    assert -signal.SIGKILL == os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    return {int(line) for line in said.split(b"\n")[:-1]}
