@@ -49,6 +49,7 @@ FLOORS: dict[str, float] = {
     "stores._url": 4,
     "stores._advice": 4.1,
     "stores._fair_lock": 4,
+    "stores._threads": 4,
     "stores.cookie": 5,
     "stores.memory": 5,
     "stores._redis_timed": 4,
