@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pymemcache import Client, HashClient, PooledClient, RetryingClient  # type: ignore[import-untyped]
+from pymemcache import Client, HashClient, PooledClient  # type: ignore[import-untyped]
+from pymemcache.client.retrying import RetryingClient  # type: ignore[import-untyped]
 
 from coatcheck import AsyncSessions, KeyRing, Sessions, patience
 from coatcheck.errors import (
@@ -117,7 +118,7 @@ def address(proxy: Proxy) -> str:
 
 def cluster(store: Any) -> Any:
     """What the store of either kind asks."""
-    inner = store.store if isinstance(store, Awaited) else store
+    inner: Any = store.store if isinstance(store, Awaited) else store
     return getattr(inner, "memcached", inner)._cluster
 
 
@@ -593,7 +594,7 @@ class TestSeveralServers:
         servers[0].freeze()
 
         async def main() -> list[bool]:
-            store = AsyncMemcachedStore(clients([each.name for each in servers]), timeout=30)
+            store = AsyncMemcachedStore(clients([each.name for each in servers]), timeout=3)
             ids = [ident(n) for n in range(200)]
             calls = [asyncio.ensure_future(store.load(each, NOW)) for each in ids]
             expected = [cluster(store).place(each)[0].name == servers[1].name for each in ids]
@@ -1131,7 +1132,6 @@ class TestOptions:
         client = kind(server.name)
         store = make(client, timeout=0.3)
         store.create(FIRST, NOW)
-        store.close()
         assert client.version()
         client.close()
         server.freeze()

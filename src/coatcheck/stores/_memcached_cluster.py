@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Any, TypeAlias
 
-from pymemcache.client.base import Client, PooledClient  # type: ignore[import-untyped]
+from pymemcache import Client, PooledClient  # type: ignore[import-untyped]
 
 from coatcheck.errors import ConfigurationError
 from coatcheck.stores._memcached_server import Server

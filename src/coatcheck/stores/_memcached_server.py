@@ -20,8 +20,7 @@ from functools import partial
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 from weakref import WeakSet
 
-from pymemcache import exceptions  # type: ignore[import-untyped]
-from pymemcache.client.base import Client  # type: ignore[import-untyped]
+from pymemcache import Client, exceptions  # type: ignore[import-untyped]
 
 from coatcheck import patience
 from coatcheck.coalesce import Coalescer

@@ -29,7 +29,7 @@ from coatcheck.store import GONE, SAVED, Gone, Saved
 from coatcheck.stores._url import CALL, CONNECT, StoreURL, missing_driver
 
 try:
-    from pymemcache.client.base import Client  # type: ignore[import-untyped]
+    from pymemcache import Client  # type: ignore[import-untyped]
 except ModuleNotFoundError as error:
     raise missing_driver(__name__, "memcached", error) from error
 from coatcheck.stores._memcached_cluster import AnyClient, Cluster, checked_limits
