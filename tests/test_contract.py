@@ -11,7 +11,7 @@ from coatcheck.stores.file import AsyncFileStore, FileStore
 from coatcheck.stores.memory import AsyncMemoryStore, MemoryStore
 from coatcheck.stores.sqlite import AsyncSQLiteStore, SQLiteStore
 from coatcheck.testing import AsyncStoreContract, StoreContract
-from tests.services import postgres, redis
+from tests.services import memcached, postgres, redis
 
 
 class TestMemoryStore(StoreContract):
@@ -98,3 +98,23 @@ class TestAsyncPostgresStore(AsyncStoreContract):
     @pytest.fixture
     def store(self, tmp_path: Path) -> Any:
         return async_from_url(postgres.url(tmp_path))
+
+
+class TestMemcachedStore(StoreContract):
+    lists = False
+    sweeps = False
+
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> Iterator[Any]:
+        opened: Any = from_url(memcached.url(tmp_path))
+        yield opened
+        opened.close()
+
+
+class TestAsyncMemcachedStore(AsyncStoreContract):
+    lists = False
+    sweeps = False
+
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> Any:
+        return async_from_url(memcached.url(tmp_path))

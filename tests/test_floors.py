@@ -49,6 +49,7 @@ FLOORS: dict[str, float] = {
     "stores._url": 4,
     "stores._advice": 4.1,
     "stores._fair_lock": 4,
+    "stores._threads": 4,
     "stores.cookie": 5,
     "stores.memory": 5,
     "stores._redis_timed": 4,
@@ -67,6 +68,10 @@ FLOORS: dict[str, float] = {
     "stores._sqlite_database": 5.1,
     "stores._writer": 5.2,
     "stores.sqlite": 5.3,
+    "stores._memcached_wire": 4,
+    "stores._memcached_server": 5,
+    "stores._memcached_cluster": 5.1,
+    "stores.memcached": 5.2,
     "stores._file_locks": 5,
     "stores._file_records": 5.1,
     "stores._file_folder": 5.1,
@@ -334,6 +339,7 @@ def _packages(module: str) -> set[str]:
         "coatcheck.stores.sqlite",
         "coatcheck.stores.redis",
         "coatcheck.stores.file",
+        "coatcheck.stores.memcached",
     ],
 )
 def test_a_store_loads_no_other_store(module: str) -> None:

@@ -30,6 +30,7 @@ EXCEPTED = {
     ("stores/file.py", "FileStore"): "its twin reads inline and writes in threads",
     ("stores/postgres.py", "PostgresStore"): "its twin sends together what one turn asks",
     ("stores/_postgres_pools.py", "Pool"): "threads wait for a turn by a semaphore, tasks do not",
+    ("stores/memcached.py", "MemcachedStore"): "its twin waits for the servers in threads",
     ("turns.py", "Turns"): "threads need a guard around the locks, tasks do not",
     ("sweeper.py", "Sweeper"): "a thread here, a task there",
     ("testing/contract.py", "StoreContract"): "its twin inherits from it",

@@ -127,16 +127,15 @@ class Configured:
         return session
 
 
-def cannot(what: str, carrier: Carrier | None) -> ConfigurationError:
-    """The error for a capability that the store lacks."""
-    remedy = (
-        "use a server-side store"
-        if carrier is None
-        else ("use a server-side store, or give the cookie store revocations= and end by id")
-    )
-    return ConfigurationError(
-        f"Sessions: expected a store that can {what}, got one that cannot; {remedy}"
-    )
+def cannot(what: str, carrier: Carrier | None, store: object = None) -> ConfigurationError:
+    """The error for a capability that the store lacks; a store may say why, as `why_not`."""
+    got, remedy = "one that cannot", "use a server-side store"
+    why = getattr(store, "why_not", None)
+    if carrier is not None:
+        remedy += ", or give the cookie store revocations= and end by id"
+    elif why is not None:
+        got, remedy = f"one that cannot, as {why}", "use another store, such as RedisStore"
+    return ConfigurationError(f"Sessions: expected a store that can {what}, got {got}; {remedy}")
 
 
 def check_store(store: object, wanted: type) -> None:

@@ -291,7 +291,7 @@ class Sessions(Configured):
         store: object = self._store
         if self._carrier is None and isinstance(store, Listable):
             return store
-        raise cannot("list sessions by subject", self._carrier)
+        raise cannot("list sessions by subject", self._carrier, store)
 
     def _revocable(self, subject: str | None) -> Store:
         if self._store is None or (self._carrier is not None and subject is not None):
@@ -540,7 +540,7 @@ class AsyncSessions(Configured):
         store: object = self._store
         if self._carrier is None and isinstance(store, AsyncListable):
             return store
-        raise cannot("list sessions by subject", self._carrier)
+        raise cannot("list sessions by subject", self._carrier, store)
 
     def _revocable(self, subject: str | None) -> AsyncStore:
         if self._store is None or (self._carrier is not None and subject is not None):

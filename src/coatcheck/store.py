@@ -12,10 +12,11 @@ on first use. What one store keeps is defined by its client and namespace, so tw
 alike are the same store.
 
 What a store can do beyond the five verbs is a protocol of its own here: `Listable`, `Sweepable`,
-`Advising`. Three attributes say what kind it is: `shared = False` that other processes do not see
-what it keeps, `evicts = True` that it may forget live records when it is full, and `patience` how
-many seconds its slowest single call may take; `Sessions` then grants a whole `open` or `commit` no
-more, and the store asks `coatcheck.patience.left` before it waits.
+`Advising`. Four attributes say what kind it is: `shared = False` that other processes do not see
+what it keeps, `evicts = True` that it may forget live records when it is full, `why_not` why it is
+not `Listable`, for the error that says so, and `patience` how many seconds its slowest single call
+may take; `Sessions` then grants a whole `open` or `commit` no more, and the store asks
+`coatcheck.patience.left` before it waits.
 `coatcheck.testing.StoreContract` tests all of this; a store of your own subclasses it.
 """
 

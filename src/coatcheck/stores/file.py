@@ -29,7 +29,8 @@ from coatcheck.stores import _file_records, _file_subjects, _url
 from coatcheck.stores._file_folder import BRANCHES, Folder, below
 from coatcheck.stores._file_locks import is_posix
 from coatcheck.stores._file_sweep import Sweep
-from coatcheck.stores._file_threads import Threads, Writes
+from coatcheck.stores._file_threads import THREADS, Writes
+from coatcheck.stores._threads import Threads
 from coatcheck.stores._url import CALL, StoreURL
 
 __all__ = ["AsyncFileStore", "FileStore", "async_from_url", "from_url"]
@@ -170,7 +171,7 @@ class AsyncFileStore:
         self.file = (
             path if isinstance(path, FileStore) else FileStore(path, timeout=timeout, fsync=fsync)
         )
-        self._threads = Threads()
+        self._threads = Threads(THREADS, "coatcheck-file")
         self._writes = Writes(self._threads, self.file._folder.timeout)
 
     @property
