@@ -7,7 +7,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from tests.faults import Rig
-from tests.services import postgres, redis
+from tests.services import memcached, postgres, redis
 from tests.services.disk import Disk, can_mount
 
 __all__ = ["RIGS"]
@@ -112,4 +112,33 @@ class PostgresRig(Rig):
             self.disk.close()
 
 
-RIGS: dict[str, Callable[[], Rig]] = {"redis": RedisRig, "postgres": PostgresRig}
+class MemcachedRig(Rig):
+    """Memcached that evicts nothing (-M), so that it can be full."""
+
+    name = "memcached"
+    keeps = False
+
+    def __init__(self) -> None:
+        self.server = memcached.Memcached("-M", "-m", "2").start()
+        super().__init__(self.server.service, self.server.port)
+
+    def url(self, folder: Path, port: int) -> str:
+        return f"memcached://127.0.0.1:{port}/?prefix={memcached.prefix(folder)}"
+
+    @contextmanager
+    def full(self) -> Iterator[None]:
+        filling = self.server.fill()
+        yield
+        for key in filling:
+            self.server.ask(b"delete " + key.encode())
+
+    def forget(self) -> None:
+        self.service.kill()
+        self.service.start()
+
+
+RIGS: dict[str, Callable[[], Rig]] = {
+    "redis": RedisRig,
+    "postgres": PostgresRig,
+    "memcached": MemcachedRig,
+}

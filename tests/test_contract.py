@@ -8,7 +8,6 @@ import pytest
 
 from coatcheck.stores import async_from_url, from_url
 from coatcheck.stores.file import AsyncFileStore, FileStore
-from coatcheck.stores.memcached import AsyncMemcachedStore, MemcachedStore
 from coatcheck.stores.memory import AsyncMemoryStore, MemoryStore
 from coatcheck.stores.sqlite import AsyncSQLiteStore, SQLiteStore
 from coatcheck.testing import AsyncStoreContract, StoreContract
@@ -106,8 +105,10 @@ class TestMemcachedStore(StoreContract):
     sweeps = False
 
     @pytest.fixture
-    def store(self, tmp_path: Path) -> MemcachedStore:
-        return MemcachedStore(memcached.shared().name, prefix=memcached.prefix(tmp_path))
+    def store(self, tmp_path: Path) -> Iterator[Any]:
+        opened: Any = from_url(memcached.url(tmp_path))
+        yield opened
+        opened.close()
 
 
 class TestAsyncMemcachedStore(AsyncStoreContract):
@@ -115,5 +116,5 @@ class TestAsyncMemcachedStore(AsyncStoreContract):
     sweeps = False
 
     @pytest.fixture
-    def store(self, tmp_path: Path) -> AsyncMemcachedStore:
-        return AsyncMemcachedStore(memcached.shared().name, prefix=memcached.prefix(tmp_path))
+    def store(self, tmp_path: Path) -> Any:
+        return async_from_url(memcached.url(tmp_path))

@@ -19,7 +19,6 @@ SOURCE = Path(coatcheck.__file__).parent
 TWINS = {
     "sessions.py": ["Sessions"],
     "backends.py": ["Kept", "Carried"],
-    "stores/memcached.py": ["MemcachedStore"],
     "stores/cookie.py": ["CookieStore"],
     "stores/redis.py": ["RedisStore"],
     "store.py": ["Store", "Listable", "Sweepable", "CarrierStore"],
@@ -27,11 +26,11 @@ TWINS = {
 EXCEPTED = {
     ("stores/memory.py", "MemoryStore"): "its twin hands each call over to the one shelf",
     ("stores/sqlite.py", "SQLiteStore"): "its twin reads inline and writes in a thread",
-    ("stores/_redis_line.py", "Line"): "connections of threads, and pipelines of event loops",
+    ("stores/_redis/line.py", "Line"): "connections of threads, and pipelines of event loops",
     ("stores/file.py", "FileStore"): "its twin reads inline and writes in threads",
     ("stores/postgres.py", "PostgresStore"): "its twin sends together what one turn asks",
-    ("stores/_postgres_pools.py", "Pool"): "threads wait for a turn by a semaphore, tasks do not",
-    ("stores/_memcached_server.py", "Server"): "threads wait on sockets, tasks share batches",
+    ("stores/_postgres/pools.py", "Pool"): "threads wait for a turn by a semaphore, tasks do not",
+    ("stores/memcached.py", "MemcachedStore"): "its twin waits for the servers in threads",
     ("turns.py", "Turns"): "threads need a guard around the locks, tasks do not",
     ("sweeper.py", "Sweeper"): "a thread here, a task there",
     ("testing/contract.py", "StoreContract"): "its twin inherits from it",

@@ -10,7 +10,7 @@ from urllib.parse import unquote
 
 from tests.services.process import Service, folder_for, free_port
 
-__all__ = ["Memcached", "dump", "prefix", "url"]
+__all__ = ["Memcached", "dump", "ids", "prefix", "shared", "url"]
 
 
 class Memcached:
@@ -67,6 +67,21 @@ class Memcached:
         command = b"set %b 0 0 %d\r\n%b" % (key.encode(), len(value), value)
         assert self.ask(command) == b"STORED\r\n"
 
+    def fill(self) -> list[str]:
+        """Take all the room there is for values of some size; the keys, to be deleted again.
+
+        The server must have been started with -M, since otherwise it makes room.
+        """
+        filling: list[str] = []
+        for size in range(16_000, 64_000, 4_000):
+            for number in range(10_000):
+                key = f"filling:{size}:{number}"
+                command = b"set %b 0 0 %d\r\n%b" % (key.encode(), size, bytes(size))
+                if self.ask(command).startswith(b"SERVER_ERROR"):
+                    break
+                filling.append(key)
+        return filling
+
     def get(self, key: str) -> bytes:
         """The value of a key, or nothing."""
         answer = self.ask(b"get " + key.encode())
@@ -118,3 +133,9 @@ def dump(folder: Path) -> bytes:
     server = shared()
     keys = server.keys(prefix(folder))
     return b"\n".join(key.encode() + b" " + server.get(key) for key in keys)
+
+
+def ids(folder: Path) -> list[str]:
+    """The sessions of that namespace; some may have ended, by another clock than the server's."""
+    start = prefix(folder)
+    return [key.removeprefix(start) for key in shared().keys(start)]

@@ -22,11 +22,11 @@ import asyncio
 import socket
 import struct
 import threading
-from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from contextlib import suppress
 from types import TracebackType
 from typing import Self
+from weakref import WeakKeyDictionary
 
 __all__ = ["Proxy"]
 
@@ -45,11 +45,12 @@ class _Limit:
     def __init__(self, most: int | None = None, *, resets: bool = False) -> None:
         self.most = most
         self.resets = resets
-        self._sent: Counter[asyncio.StreamWriter] = Counter()
+        self._sent: WeakKeyDictionary[asyncio.StreamWriter, int] = WeakKeyDictionary()
 
     async def send(self, writer: asyncio.StreamWriter, piece: bytes) -> None:
-        room = None if self.most is None else self.most - self._sent[writer]
-        self._sent[writer] += len(piece)
+        sent = self._sent.get(writer, 0)
+        room = None if self.most is None else self.most - sent
+        self._sent[writer] = sent + len(piece)
         writer.write(piece[:room])
         await writer.drain()
         if room is not None and len(piece) >= room:

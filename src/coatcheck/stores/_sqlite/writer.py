@@ -3,13 +3,14 @@
 The thread begins a transaction, takes everything that waits by then, does it, commits, and only
 then answers; so that sixty-four requests pay for one commit. Whoever removes a write from
 `_waiting` answers it: the thread takes it to write it, its event loop to give it up after the
-time-out. Removing is one step, so that "gave up" and "written" are never both told. A caller that
-is cancelled leaves its write there, which is then removed without being written.
+time-out. Removing is one step, so that "gave up" and "written" are never both told. A write whose
+caller was cancelled by then is dropped.
 
-A write waits from the moment it is asked for, but the thread is only woken at the end of the turn
-of the event loop: once for all that the turn asks, which one timer then looks after.
+What one turn of an event loop asks for is handed over at its end: the thread is woken once, and one
+timer looks after all of it. Until then it waits like the rest, so that a thread that is awake
+anyway takes it along.
 
-Nothing here belongs to an event loop but the turns and their futures. The thread starts with the
+Nothing here belongs to an event loop but its turns and their futures. The thread starts with the
 first write and ends with `stop`, or when it was idle for a while; being a daemon it keeps no
 process alive, and what it had not yet answered when the process ends, nobody was promised.
 
@@ -29,7 +30,7 @@ from typing import Any, TypeAlias, TypeVar
 from weakref import WeakSet
 
 from coatcheck.errors import StoreUnavailable
-from coatcheck.stores._sqlite_database import Database, Work
+from coatcheck.stores._sqlite.database import Database, Work
 
 __all__ = ["Writer"]
 
@@ -42,7 +43,7 @@ _MOMENT = 0.001
 
 
 class _Turn:
-    """What one turn of an event loop asks for."""
+    """What one turn of an event loop asks for; given up together."""
 
     __slots__ = ("deadline", "futures", "loop")
 
@@ -72,7 +73,7 @@ class Writer:
         """To be awaited for what the work answers, once that is committed."""
         loop = asyncio.get_running_loop()
         turn = self._turn
-        if turn is None or turn.loop is not loop:  # a loop in another thread may come in between
+        if turn is None or turn.loop is not loop:  # another loop's turn goes on without this name
             turn = self._turn = _Turn(loop)
             loop.call_soon(self._end_turn, turn)
         future: asyncio.Future[T] = loop.create_future()
@@ -98,7 +99,7 @@ class Writer:
             self._wake()
 
     def _wake(self) -> None:
-        """Wake the thread, or start one where writes wait for it."""
+        """Wake the thread, or start one where something waits for it."""
         if self._waiting and (self._thread is None or not self._thread.is_alive()):
             self._stopping = False
             self._thread = threading.Thread(target=self._run, name="coatcheck-sqlite", daemon=True)

@@ -5,24 +5,22 @@ them one after another; the file system's journal takes what several threads wai
 Whatever would have to wait for its turn goes last, so that it holds up no other.
 """
 
-import asyncio
 import math
-import os
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypeVar
 
 from coatcheck import patience
 from coatcheck.coalesce import Coalescer
-from coatcheck.stores._file_locks import Busy, busy
+from coatcheck.stores._file.locks import Busy, busy
+from coatcheck.stores._threads import Threads
 
-__all__ = ["Threads", "Writes"]
+__all__ = ["THREADS", "Writes"]
 
 T = TypeVar("T")
 
-_THREADS = 8
+THREADS = 8
 _BATCH = 8
 _GRACE = 0.5  # seconds that the disk may take for a write whose turn has come
 
@@ -30,11 +28,11 @@ _GRACE = 0.5  # seconds that the disk may take for a write whose turn has come
 class Writes:
     """Each write's turn comes within `timeout` seconds, or else it is not done."""
 
-    def __init__(self, threads: "Threads", timeout: float) -> None:
+    def __init__(self, threads: Threads, timeout: float) -> None:
         self._threads = threads
         self._timeout = timeout
         self._coalescer: Coalescer[_Write, Any] = Coalescer(
-            self._send, patience=timeout + _GRACE, most=_BATCH, at_once=_THREADS
+            self._send, patience=timeout + _GRACE, most=_BATCH, at_once=THREADS
         )
 
     async def do(self, work: Callable[[], T]) -> T:
@@ -73,26 +71,3 @@ def _carry_out(writes: Sequence[_Write]) -> list[Any]:
         if isinstance(answers[number], Busy):
             answers[number] = write.attempt(math.inf)
     return answers
-
-
-class Threads:
-    """Started on first use, anew in the child of a fork, and after `stop`."""
-
-    def __init__(self) -> None:
-        self._pool: ThreadPoolExecutor | None = None
-        self._process = 0
-
-    async def run(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._running(), work)
-
-    def stop(self) -> None:
-        pool, self._pool = self._pool, None
-        if pool is not None and self._process == os.getpid():
-            pool.shutdown()
-
-    def _running(self) -> ThreadPoolExecutor:
-        pool = self._pool
-        if pool is None or self._process != os.getpid():
-            self._process = os.getpid()
-            pool = self._pool = ThreadPoolExecutor(_THREADS, "coatcheck-file")
-        return pool

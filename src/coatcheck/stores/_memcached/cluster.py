@@ -6,40 +6,37 @@ of n, only one session in n moves. A server that is away keeps its place: were i
 for elsewhere meanwhile, one that ended there would be back when it returns.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from hashlib import blake2b
-from typing import Generic, TypeVar
+from typing import Any, TypeAlias
+
+from pymemcache import Client, PooledClient  # type: ignore[import-untyped]
 
 from coatcheck.errors import ConfigurationError
-from coatcheck.stores._memcached_server import AsyncServer, Limits, Server
+from coatcheck.stores._memcached.server import Server
+from coatcheck.stores._memcached.wire import Address, Limits
 from coatcheck.stores._url import seconds
 
-__all__ = ["Cluster", "checked_limits"]
+__all__ = ["AnyClient", "Cluster", "checked_limits"]
 
-S = TypeVar("S", Server, AsyncServer)
-
-_PORT = 11211
 _LONGEST_PREFIX = 200
 
+AnyClient: TypeAlias = Client | PooledClient
 
-class Cluster(Generic[S]):
-    """The servers, and the key that an id has there."""
+
+class Cluster:
+    """The servers that the clients know, and the key that an id has there."""
 
     def __init__(
-        self,
-        kind: Callable[[str, int, Limits], S],
-        given: str | Sequence[str],
-        prefix: str,
-        limits: Limits,
+        self, clients: AnyClient | Sequence[AnyClient], prefix: str, limits: Limits
     ) -> None:
-        places = [_place(each) for each in _listed(given)]
-        self.servers: list[S] = [kind(host, port, limits) for host, port in places]
         self._prefix = _checked_prefix(prefix)
+        self.servers = [Server(_address(client), limits) for client in _listed(clients)]
         names = [server.name for server in self.servers]
         if len(set(names)) < len(names):
             raise _wrong("each server once", "one of them twice", "leave one out")
 
-    def place(self, id: str) -> tuple[S, bytes]:
+    def place(self, id: str) -> tuple[Server, bytes]:
         """The server that keeps that id, and its key. ValueError where it is no id."""
         raw = bytes.fromhex(id)
         key = self._prefix + raw.hex().encode()
@@ -47,9 +44,9 @@ class Cluster(Generic[S]):
             return self.servers[0], key
         return max(self.servers, key=lambda server: _weight(server.name, raw)), key
 
-    def disconnect(self) -> None:
+    def close(self) -> None:
         for server in self.servers:
-            server.disconnect()
+            server.close()
 
 
 def _weight(name: str, raw_id: bytes) -> bytes:
@@ -66,32 +63,30 @@ def checked_limits(connect: float, call: float, connections: int) -> Limits:
 
 
 def _listed(given: object) -> Sequence[object]:
-    listed = [given] if isinstance(given, str) else given
-    if not isinstance(listed, list | tuple) or not listed:
-        raise _not_a_server(given)
+    listed = given if isinstance(given, list | tuple) else [given]
+    if not listed:
+        raise _no_client("an empty list")
     return listed
 
 
-def _place(given: object) -> tuple[str, int]:
-    """The host and the port of "host", "host:port" or "[address]:port"."""
-    if not isinstance(given, str):
-        raise _not_a_server(given)
-    host, colon, port = given.rpartition(":")
-    if not colon or given.endswith("]"):
-        host, port = given, str(_PORT)
-    host = host.removeprefix("[").removesuffix("]").lower()
-    is_port = port.isascii() and port.isdigit() and len(port) < 6 and 0 < int(port) < 65_536
-    if not is_port or not _is_host(host):
-        raise _wrong("servers as 'host:port'", "one written otherwise", "write 'localhost:11211'")
-    return host, int(port)
+def _address(client: Any) -> Address:
+    """Where a ready client's server is. Its time-outs, which are for pieces, do not matter."""
+    if not isinstance(client, AnyClient):
+        raise _no_client(f"a {type(client).__name__}")
+    if client.ignore_exc:
+        raise _no_client("one that takes an outage for an absent session (ignore_exc=True)")
+    if client.key_prefix:
+        raise _wrong("clients without a key_prefix", "one with it", "pass the store's prefix=")
+    return Address(client.server, client.tls_context)
 
 
-def _is_host(host: str) -> bool:
-    try:
-        encoded = host.encode("idna")
-    except UnicodeError:
-        return False
-    return bool(encoded) and not set(encoded) & set(b" @/?#%\\,")
+def _no_client(got: str) -> ConfigurationError:
+    return _wrong(
+        "a pymemcache.Client, or a list of them",
+        got,
+        "pass Client('localhost:11211'), one for each server: a client that retries, or goes to "
+        "another server, could undo the end of a session",
+    )
 
 
 def _checked_prefix(prefix: object) -> bytes:
@@ -104,15 +99,6 @@ def _checked_prefix(prefix: object) -> bytes:
             "pass 'coatcheck:', say",
         )
     return encoded
-
-
-def _not_a_server(given: object) -> ConfigurationError:
-    return _wrong(
-        "servers as 'host:port', or a list of them",
-        type(given).__name__,
-        "pass addresses: the store makes its own connections, since those of Memcached clients "
-        "have no limit for a whole call",
-    )
 
 
 def _wrong(expected: str, got: str, remedy: str) -> ConfigurationError:
