@@ -28,7 +28,7 @@ from starlette.testclient import TestClient
 import coatcheck
 from coatcheck import AsyncSessions, Sessions, cli, errors, events, gate, store, sweeper, testing
 from coatcheck import record as records
-from coatcheck.stores import cookie, file, memory, postgres, redis, sqlite
+from coatcheck.stores import cookie, file, memcached, memory, postgres, redis, sqlite
 from coatcheck.web import asgi, wsgi
 
 ROOT = Path(__file__).parents[1]
@@ -447,7 +447,7 @@ def signature(name: str, function: Callable[..., Any]) -> str:
     return f"{name}({', '.join(parts)})"
 
 
-STORES = [memory, sqlite, file, redis, postgres, cookie]
+STORES = [memory, sqlite, file, redis, postgres, memcached, cookie]
 MODULES = [coatcheck, *STORES, asgi, wsgi, gate, sweeper, store, testing]
 MODULES += [importlib.import_module("coatcheck.stores")]
 ALSO = {"register", "Record", "dump", "load", "NewerFormat", "Unreadable"}
@@ -493,6 +493,8 @@ CLASSES: list[type] = [
     redis.AsyncRedisStore,
     postgres.PostgresStore,
     postgres.AsyncPostgresStore,
+    memcached.MemcachedStore,
+    memcached.AsyncMemcachedStore,
     gate.LoginGate,
     gate.Request,
     gate.Admitted,
@@ -635,6 +637,8 @@ OPTIONS: dict[str, list[Callable[..., Any]]] = {
     "AsyncFileStore": [file.AsyncFileStore],
     "RedisStore": [redis.RedisStore, redis.AsyncRedisStore],
     "PostgresStore": [postgres.PostgresStore, postgres.AsyncPostgresStore],
+    "MemcachedStore": [memcached.MemcachedStore],
+    "AsyncMemcachedStore": [memcached.AsyncMemcachedStore],
     "CookieStore": [cookie.CookieStore, cookie.AsyncCookieStore],
     "Sweeper": [sweeper.Sweeper, sweeper.AsyncSweeper],
 }

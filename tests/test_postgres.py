@@ -28,8 +28,8 @@ from coatcheck.record import Record
 from coatcheck.sealing import KeyRing
 from coatcheck.store import GONE, SAVED, Advising, Risk
 from coatcheck.stores import async_from_url, from_url
-from coatcheck.stores._postgres_link import Unit
-from coatcheck.stores._postgres_waiting import drive
+from coatcheck.stores._postgres.link import Unit
+from coatcheck.stores._postgres.waiting import drive
 from coatcheck.stores.cookie import CookieStore
 from coatcheck.stores.postgres import AsyncPostgresStore, PostgresStore, schema
 from coatcheck.testing import AsyncStoreContract, StoreContract, changed, ident, record, revision

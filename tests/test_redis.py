@@ -31,8 +31,8 @@ from coatcheck.errors import Collision, ConfigurationError, StoreUnavailable
 from coatcheck.record import NewerFormat, Record
 from coatcheck.store import GONE, SAVED, Risk
 from coatcheck.stores import async_from_url, from_url
-from coatcheck.stores._redis_scripts import Commands
-from coatcheck.stores._redis_value import HEADER, decode, encode
+from coatcheck.stores._redis.scripts import Commands
+from coatcheck.stores._redis.value import HEADER, decode, encode
 from coatcheck.stores.redis import AsyncRedisStore, RedisStore
 from coatcheck.testing.clock import NOW
 from coatcheck.testing.contract import changed, ident, record

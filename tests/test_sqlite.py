@@ -35,8 +35,8 @@ from coatcheck.store import (
     Store,
     Sweepable,
 )
-from coatcheck.stores import _sqlite_database, _writer
 from coatcheck.stores._fair_lock import FairLock
+from coatcheck.stores._sqlite import database, writer
 from coatcheck.stores.sqlite import AsyncSQLiteStore, SQLiteStore
 from tests.forks import (
     acknowledged,
@@ -1163,7 +1163,7 @@ asyncio.run(main())
         self, path: Path, writers: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """An idle thread ends, so that forgotten stores leave none; the next write starts one."""
-        monkeypatch.setattr(_writer, "_IDLE", 0.01)
+        monkeypatch.setattr(writer, "_IDLE", 0.01)
         store = AsyncSQLiteStore(path, timeout=10)
         for number in (1, 2):
             asyncio.run(store.create(a_record(number), NOW))
@@ -1237,15 +1237,15 @@ class TestThreads:
 
         self.together(200, use)
         assert 200 == len(store.page("", 999, NOW))
-        assert 1 <= len(store._database._readers.all) <= _sqlite_database._MOST_IDLE
+        assert 1 <= len(store._database._readers.all) <= database._MOST_IDLE
 
     def test_pool_shrinks(self, store: SQLiteStore) -> None:
         """Of the connections that were needed at once, only so many are kept."""
         readers = store._database._readers
-        for _ in range(_sqlite_database._MOST_IDLE + 5):
+        for _ in range(database._MOST_IDLE + 5):
             readers.idle.append(store._database._open_reader(readers))
         store.load(an_id(1), NOW)
-        assert _sqlite_database._MOST_IDLE == len(readers.idle) == len(readers.all)
+        assert database._MOST_IDLE == len(readers.idle) == len(readers.all)
 
     def test_closed_in_use(self, store: SQLiteStore, path: Path) -> None:
         """What reads while the store is closed is closed when it comes back."""
@@ -1372,7 +1372,7 @@ class TestFork:
         self, store: SQLiteStore, path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Where a write outlasts the fork's patience, the child refuses; the parent goes on."""
-        monkeypatch.setattr(_sqlite_database, "_PATIENCE", 0.01)
+        monkeypatch.setattr(database, "_PATIENCE", 0.01)
         begun, go_on = threading.Event(), threading.Event()
 
         def write() -> None:
@@ -1407,7 +1407,7 @@ class TestFork:
         self, store: SQLiteStore, monkeypatch: pytest.MonkeyPatch, closed_by: str
     ) -> None:
         """What a thread opened for a pool that was closed meanwhile is not overlooked."""
-        monkeypatch.setattr(_sqlite_database, "_PATIENCE", 0.01)
+        monkeypatch.setattr(database, "_PATIENCE", 0.01)
         store.create(a_record(), NOW)
         readers = store._database._readers
         if closed_by == "close":
@@ -1442,7 +1442,7 @@ class TestFork:
     @forks_beside_threads
     def test_async_waiting(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """What waits at a fork is written once, by the parent."""
-        monkeypatch.setattr(_sqlite_database, "_PATIENCE", 0.01)
+        monkeypatch.setattr(database, "_PATIENCE", 0.01)
 
         async def use(store: AsyncSQLiteStore) -> list[int]:
             await store.load(an_id(1), NOW)

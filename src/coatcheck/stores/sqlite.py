@@ -19,9 +19,9 @@ from typing import TypeAlias
 from coatcheck.errors import Collision, ConfigurationError
 from coatcheck.record import Record
 from coatcheck.store import GONE, SAVED, Gone, Saved
-from coatcheck.stores._sqlite_database import Database
+from coatcheck.stores._sqlite.database import Database
+from coatcheck.stores._sqlite.writer import Writer
 from coatcheck.stores._url import CALL, StoreURL
-from coatcheck.stores._writer import Writer
 
 __all__ = ["AsyncSQLiteStore", "SQLiteStore", "async_from_url", "from_url"]
 

@@ -24,8 +24,8 @@ from redis import exceptions
 
 from coatcheck import patience
 from coatcheck.coalesce import Coalescer
-from coatcheck.stores import _redis_look
-from coatcheck.stores._redis_common import (
+from coatcheck.stores._redis import look
+from coatcheck.stores._redis.common import (
     FAILURES,
     LOOK,
     ROLE,
@@ -35,13 +35,13 @@ from coatcheck.stores._redis_common import (
     only,
     raised,
 )
-from coatcheck.stores._redis_errors import NotSent
-from coatcheck.stores._redis_home import Home, drop
-from coatcheck.stores._redis_options import Options
-from coatcheck.stores._redis_place import place_of
-from coatcheck.stores._redis_routes import Asked, Node, exchange
-from coatcheck.stores._redis_scripts import Command, Raw
-from coatcheck.stores._redis_timed import timed
+from coatcheck.stores._redis.errors import NotSent
+from coatcheck.stores._redis.home import Home, drop
+from coatcheck.stores._redis.options import Options
+from coatcheck.stores._redis.place import place_of
+from coatcheck.stores._redis.routes import Asked, Node, exchange
+from coatcheck.stores._redis.scripts import Command, Raw
+from coatcheck.stores._redis.timed import timed
 
 __all__ = ["AsyncLine", "Line"]
 
@@ -167,7 +167,7 @@ class Line(Shared):
         self._looked.add(node)
         connection.deadline.until = time.monotonic() + LOOK
         try:
-            self._advise(_answers(connection, _redis_look.QUESTIONS))
+            self._advise(_answers(connection, look.QUESTIONS))
         except Exception:  # noqa: BLE001 - looking never fails a request
             connection.disconnect()
 
@@ -358,7 +358,7 @@ class AsyncLine(Shared):
         self._looked.add(node)
         try:
             async with asyncio.timeout(LOOK):
-                self._advise(await _awaited_answers(connection, _redis_look.QUESTIONS))
+                self._advise(await _awaited_answers(connection, look.QUESTIONS))
         except Exception:  # noqa: BLE001 - looking never fails a request
             drop(connection)
 

@@ -30,7 +30,7 @@ from typing import Any, TypeAlias, TypeVar
 from weakref import WeakSet
 
 from coatcheck.errors import StoreUnavailable
-from coatcheck.stores._sqlite_database import Database, Work
+from coatcheck.stores._sqlite.database import Database, Work
 
 __all__ = ["Writer"]
 

@@ -7,13 +7,13 @@ from typing import Any
 from redis import exceptions
 
 from coatcheck.errors import StoreUnavailable
-from coatcheck.stores import _redis_look
 from coatcheck.stores._advice import Advice
-from coatcheck.stores._redis_errors import NotSent, unavailable
-from coatcheck.stores._redis_options import Options
-from coatcheck.stores._redis_place import Place
-from coatcheck.stores._redis_routes import Exchange, Node, Routes, exchange
-from coatcheck.stores._redis_scripts import Command, Raw
+from coatcheck.stores._redis import look
+from coatcheck.stores._redis.errors import NotSent, unavailable
+from coatcheck.stores._redis.options import Options
+from coatcheck.stores._redis.place import Place
+from coatcheck.stores._redis.routes import Exchange, Node, Routes, exchange
+from coatcheck.stores._redis.scripts import Command, Raw
 
 __all__ = ["FAILURES", "LOOK", "ROLE", "Shared", "check_role", "not_sent", "only", "raised"]
 
@@ -40,7 +40,7 @@ class Shared:
         return exchange(self._routes, [command], self.replicas, ms)
 
     def _advise(self, answers: Sequence[Any]) -> None:
-        for risk in _redis_look.risks(answers, self.replicas):
+        for risk in look.risks(answers, self.replicas):
             self.advice.found(risk)
 
     def _named(self, answer: Any, sentinel: Node) -> Node:

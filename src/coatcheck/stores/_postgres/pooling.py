@@ -10,11 +10,11 @@ from typing import TypeVar
 from weakref import WeakSet
 
 from coatcheck.errors import StoreUnavailable
-from coatcheck.stores import _postgres_errors as errors
-from coatcheck.stores._postgres_link import Link, Unit
-from coatcheck.stores._postgres_options import Options
-from coatcheck.stores._postgres_schema import Found, Schema
-from coatcheck.stores._postgres_waiting import Waits
+from coatcheck.stores._postgres import errors
+from coatcheck.stores._postgres.link import Link, Unit
+from coatcheck.stores._postgres.options import Options
+from coatcheck.stores._postgres.schema import Found, Schema
+from coatcheck.stores._postgres.waiting import Waits
 
 __all__ = ["Base", "close_all", "fresh", "given_back", "left_until", "shares"]
 

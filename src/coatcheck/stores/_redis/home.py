@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator
 from contextlib import suppress
 from typing import Any
 
-from coatcheck.stores._redis_routes import Node
+from coatcheck.stores._redis.routes import Node
 
 __all__ = ["Home", "drop"]
 

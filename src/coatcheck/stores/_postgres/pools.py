@@ -28,10 +28,10 @@ from weakref import WeakKeyDictionary
 import psycopg
 
 from coatcheck import patience
-from coatcheck.stores import _postgres_errors as errors
-from coatcheck.stores._postgres_link import Link, Unit
-from coatcheck.stores._postgres_options import Address, Attempt, lookup
-from coatcheck.stores._postgres_pooling import (
+from coatcheck.stores._postgres import errors
+from coatcheck.stores._postgres.link import Link, Unit
+from coatcheck.stores._postgres.options import Address, Attempt, lookup
+from coatcheck.stores._postgres.pooling import (
     Base,
     close_all,
     fresh,
@@ -39,7 +39,7 @@ from coatcheck.stores._postgres_pooling import (
     left_until,
     shares,
 )
-from coatcheck.stores._postgres_waiting import async_drive, drive
+from coatcheck.stores._postgres.waiting import async_drive, drive
 
 __all__ = ["AsyncPool", "Pool"]
 
