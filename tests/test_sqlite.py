@@ -942,7 +942,7 @@ class TestGroupCommit:
         """Each turn wakes the thread, long before that would look by itself."""
 
         async def use(store: AsyncSQLiteStore) -> int:
-            async with asyncio.timeout(_writer._IDLE / 2):
+            async with asyncio.timeout(writer._IDLE / 2):
                 for number in range(20):
                     await store.create(a_record(number), NOW)
             return len(await store.page("", 99, NOW))
