@@ -938,6 +938,17 @@ class TestGroupCommit:
 
         assert 1 == run(AsyncSQLiteStore(path, timeout=60), use)
 
+    def test_turn_after_turn(self, path: Path) -> None:
+        """Each turn wakes the thread, long before that would look by itself."""
+
+        async def use(store: AsyncSQLiteStore) -> int:
+            async with asyncio.timeout(writer._IDLE / 2):
+                for number in range(20):
+                    await store.create(a_record(number), NOW)
+            return len(await store.page("", 99, NOW))
+
+        assert 20 == run(AsyncSQLiteStore(path, timeout=60), use)
+
     def test_each_its_own_answer(self, path: Path) -> None:
         """A refusal or a mistake reaches its caller alone; the others are written."""
 

@@ -26,7 +26,7 @@ import threading
 import time
 from collections.abc import Iterable
 from contextlib import suppress
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 from weakref import WeakSet
 
 from coatcheck.errors import StoreUnavailable
@@ -43,14 +43,27 @@ _MOMENT = 0.001
 
 
 class _Turn:
-    """What one turn of an event loop asks for; given up together."""
+    """What one turn of an event loop asks for."""
 
-    __slots__ = ("deadline", "futures", "loop")
+    __slots__ = ("deadline", "futures", "loop", "timer")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self.futures: list[_Future] = []
         self.deadline = 0.0
+        self.timer: asyncio.TimerHandle | None = None
+
+    def rest(self) -> None:
+        """Nobody needs to look after it once all of it is answered."""
+        if self.timer is not None and all(future.done() for future in self.futures):
+            self.timer.cancel()
+
+
+class _Write(NamedTuple):
+    turn: _Turn
+    future: _Future
+    work: Work[Any]
+    durable: bool
 
 
 class Writer:
@@ -63,7 +76,7 @@ class Writer:
 
     def _start(self) -> None:
         self._changed = threading.Condition(threading.Lock())
-        self._waiting: dict[_Future, tuple[Work[Any], bool]] = {}
+        self._waiting: dict[_Future, _Write] = {}
         self._turn: _Turn | None = None
         self._thread: threading.Thread | None = None
         self._stopping = False
@@ -78,7 +91,7 @@ class Writer:
             loop.call_soon(self._end_turn, turn)
         future: asyncio.Future[T] = loop.create_future()
         turn.futures.append(future)
-        self._waiting[future] = (work, durable)
+        self._waiting[future] = _Write(turn, future, work, durable)
         return future
 
     def stop(self) -> None:
@@ -106,18 +119,14 @@ class Writer:
             self._thread.start()
         self._changed.notify()
 
-    def _claim(self, futures: Iterable[_Future]) -> list[tuple[_Future, Work[Any]]]:
+    def _claim(self, futures: Iterable[_Future]) -> list[_Write]:
         """Those of them that nobody had claimed before, without those that were cancelled."""
-        claimed = []
-        for future in futures:
-            write = self._waiting.pop(future, None)
-            if write is not None and not future.cancelled():
-                claimed.append((future, write[0]))
-        return claimed
+        writes = (self._waiting.pop(future, None) for future in futures)
+        return [write for write in writes if write is not None and not write.future.cancelled()]
 
     def _look_again(self, turn: _Turn) -> None:
         pause = min(_LONG, self._database.timeout)
-        turn.loop.call_later(pause, self._look_after, turn)
+        turn.timer = turn.loop.call_later(pause, self._look_after, turn)
 
     def _look_after(self, turn: _Turn) -> None:
         """In the turn's event loop, now and then until all of it is answered."""
@@ -132,8 +141,8 @@ class Writer:
         self._look_again(turn)
 
     def _give_up(self, turn: _Turn) -> None:
-        for future, _ in self._claim(turn.futures):
-            future.set_exception(
+        for write in self._claim(turn.futures):
+            write.future.set_exception(
                 StoreUnavailable(
                     f"SQLiteStore: expected a write to {self._database.path} to begin within "
                     f"{self._database.timeout} s, got no turn, and wrote nothing; raise timeout, "
@@ -155,40 +164,42 @@ class Writer:
 
     def _commit(self) -> None:
         waiting = self._waiting.copy()
-        durable = any(lasting for _, lasting in waiting.values())
-        taken: list[tuple[_Future, Work[Any]]] = []
+        durable = any(write.durable for write in waiting.values())
+        taken: list[_Write] = []
         try:
             with self._database.transaction(durable=durable) as connection:
                 taken = self._take(durable)
-                answers = [self._database.attempt(work, connection) for _, work in taken]
+                answers = [self._database.attempt(write.work, connection) for write in taken]
         except Exception as error:  # noqa: BLE001 - whatever it is, the callers get it
             taken += self._claim(waiting)
             answers = [_copy(error) for _ in taken]
-        _tell([future for future, _ in taken], answers)
+        _tell(taken, answers)
 
-    def _take(self, durable: bool) -> list[tuple[_Future, Work[Any]]]:
+    def _take(self, durable: bool) -> list[_Write]:
         """Everything that waits by now and that this transaction is durable enough for."""
-        waiting = self._waiting.copy().items()
-        return self._claim(future for future, (_, lasting) in waiting if durable >= lasting)
+        waiting = self._waiting.copy().values()
+        return self._claim(write.future for write in waiting if durable >= write.durable)
 
 
-def _tell(futures: list[_Future], answers: list[Any]) -> None:
-    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[_Future, Any]]] = {}
-    for future, answer in zip(futures, answers, strict=True):
-        by_loop.setdefault(future.get_loop(), []).append((future, answer))
+def _tell(writes: list[_Write], answers: list[Any]) -> None:
+    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[_Write, Any]]] = {}
+    for write, answer in zip(writes, answers, strict=True):
+        by_loop.setdefault(write.turn.loop, []).append((write, answer))
     for loop, told in by_loop.items():
         with suppress(RuntimeError):  # the loop was closed: nobody is there to be told
             loop.call_soon_threadsafe(_resolve, told)
 
 
-def _resolve(told: list[tuple[_Future, Any]]) -> None:
-    for future, answer in told:
-        if future.done():  # its caller was cancelled
+def _resolve(told: list[tuple[_Write, Any]]) -> None:
+    for write, answer in told:
+        if write.future.done():  # its caller was cancelled
             continue
         if isinstance(answer, Exception):
-            future.set_exception(answer)
+            write.future.set_exception(answer)
         else:
-            future.set_result(answer)
+            write.future.set_result(answer)
+    for turn in {write.turn for write, _ in told}:
+        turn.rest()
 
 
 def _copy(error: Exception) -> Exception:
