@@ -28,10 +28,10 @@ from coatcheck.stores import async_from_url
 from coatcheck.stores import postgres as postgres_store
 from coatcheck.stores import redis as redis_store
 from coatcheck.stores import sqlite as sqlite_store
-from coatcheck.stores._postgres_rows import hour_of
-from coatcheck.stores._postgres_statements import WRITTEN
-from coatcheck.stores._redis_scripts import Raw
-from coatcheck.stores._redis_value import indexed_until
+from coatcheck.stores._postgres.rows import hour_of
+from coatcheck.stores._postgres.statements import WRITTEN
+from coatcheck.stores._redis.scripts import Raw
+from coatcheck.stores._redis.value import indexed_until
 
 __all__ = ["KINDS", "Filled"]
 
