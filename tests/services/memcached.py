@@ -116,7 +116,8 @@ _LINES = (
 
 @functools.cache
 def shared() -> Memcached:
-    return Memcached().start()
+    """One thread serves, and none tidies up: what is in use meanwhile, a list of keys would miss."""
+    return Memcached("-t", "1", "-o", "no_lru_maintainer").start()
 
 
 def prefix(folder: Path) -> str:
