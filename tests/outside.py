@@ -335,7 +335,7 @@ FRAMEWORKS = {
     "starlette": Framework(AsgiDriver, starlette, is_async=True),
     "wsgi": Framework(WsgiDriver, raw_wsgi, is_async=False),
 }
-KINDS = ["memory", "sqlite"]
+KINDS = ["memory", "sqlite", "file", "redis", "postgres"]
 
 
 class Site:

@@ -28,7 +28,7 @@ from starlette.testclient import TestClient
 import coatcheck
 from coatcheck import AsyncSessions, Sessions, cli, errors, events, gate, store, sweeper, testing
 from coatcheck import record as records
-from coatcheck.stores import cookie, memory, sqlite
+from coatcheck.stores import cookie, file, memcached, memory, postgres, redis, sqlite
 from coatcheck.web import asgi, wsgi
 
 ROOT = Path(__file__).parents[1]
@@ -447,7 +447,8 @@ def signature(name: str, function: Callable[..., Any]) -> str:
     return f"{name}({', '.join(parts)})"
 
 
-MODULES = [coatcheck, memory, sqlite, cookie, asgi, wsgi, gate, sweeper, store, testing]
+STORES = [memory, sqlite, file, redis, postgres, memcached, cookie]
+MODULES = [coatcheck, *STORES, asgi, wsgi, gate, sweeper, store, testing]
 MODULES += [importlib.import_module("coatcheck.stores")]
 ALSO = {"register", "Record", "dump", "load", "NewerFormat", "Unreadable"}
 """What is public in modules whose other names are ours alone."""
@@ -486,6 +487,14 @@ CLASSES: list[type] = [
     memory.AsyncMemoryStore,
     sqlite.SQLiteStore,
     sqlite.AsyncSQLiteStore,
+    file.FileStore,
+    file.AsyncFileStore,
+    redis.RedisStore,
+    redis.AsyncRedisStore,
+    postgres.PostgresStore,
+    postgres.AsyncPostgresStore,
+    memcached.MemcachedStore,
+    memcached.AsyncMemcachedStore,
     gate.LoginGate,
     gate.Request,
     gate.Admitted,
@@ -497,11 +506,13 @@ CLASSES: list[type] = [
     store.AsyncListable,
     store.Sweepable,
     store.AsyncSweepable,
+    store.Advising,
     store.Carrier,
     testing.Clock,
     testing.StoreContract,
 ]
 VERBS = {"load", "create", "save", "touch", "delete", "close", "by_subject", "page", "sweep"}
+VERBS |= {"advise"}
 MAPPING = {"get", "pop", "popitem", "setdefault", "update", "keys", "items", "values"}
 
 
@@ -554,6 +565,7 @@ def test_every_class_is_looked_into() -> None:
         cookie.AsyncCookieStore,
         store.CarrierStore,
         store.AsyncCarrierStore,
+        store.Risk,
         testing.AsyncStoreContract,
     }
 
@@ -583,6 +595,9 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "current": coatcheck.current,
     "from_url": importlib.import_module("coatcheck.stores").from_url,
     "async_from_url": importlib.import_module("coatcheck.stores").async_from_url,
+    "from_env": importlib.import_module("coatcheck.stores").from_env,
+    "async_from_env": importlib.import_module("coatcheck.stores").async_from_env,
+    "schema": postgres.schema,
     "safe_next": gate.safe_next,
     "login_required": asgi.login_required,
     "register": importlib.import_module("coatcheck.values").register,
@@ -618,6 +633,12 @@ OPTIONS: dict[str, list[Callable[..., Any]]] = {
     "AsyncMemoryStore": [memory.AsyncMemoryStore],
     "SQLiteStore": [sqlite.SQLiteStore],
     "AsyncSQLiteStore": [sqlite.AsyncSQLiteStore],
+    "FileStore": [file.FileStore],
+    "AsyncFileStore": [file.AsyncFileStore],
+    "RedisStore": [redis.RedisStore, redis.AsyncRedisStore],
+    "PostgresStore": [postgres.PostgresStore, postgres.AsyncPostgresStore],
+    "MemcachedStore": [memcached.MemcachedStore],
+    "AsyncMemcachedStore": [memcached.AsyncMemcachedStore],
     "CookieStore": [cookie.CookieStore, cookie.AsyncCookieStore],
     "Sweeper": [sweeper.Sweeper, sweeper.AsyncSweeper],
 }

@@ -30,13 +30,9 @@ from coatcheck import record as records
 from coatcheck.errors import Collision, ConfigurationError, StoreError, StoreUnavailable
 from coatcheck.record import NewerFormat, Record
 from coatcheck.store import GONE, SAVED
-from coatcheck.stores import (
-    _file_locks,
-    _file_records,
-    _file_threads,
-    async_from_url,
-    from_url,
-)
+from coatcheck.stores import async_from_url, from_url
+from coatcheck.stores._file import locks, threads
+from coatcheck.stores._file import records as files
 from coatcheck.stores.file import AsyncFileStore, FileStore
 from tests.forks import (
     acknowledged,
@@ -174,7 +170,7 @@ class TestOptions:
 
     def test_not_posix(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Where there is no flock, the store says so, and what to use."""
-        monkeypatch.setattr(_file_locks, "fcntl", None)
+        monkeypatch.setattr(locks, "fcntl", None)
         with pytest.raises(ConfigurationError, match=r"expected a POSIX system.*SQLiteStore"):
             FileStore(path)
 
@@ -697,13 +693,13 @@ def waits_for(store: FileStore, number: int) -> bool:
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The ids of every record that is read from here on."""
     read: list[str] = []
-    real = _file_records.read
+    real = files.read
 
     def noted(folder: int, id: str) -> Record | None:
         read.append(id)
         return real(folder, id)
 
-    monkeypatch.setattr(_file_records, "read", noted)
+    monkeypatch.setattr(files, "read", noted)
     return read
 
 
@@ -847,7 +843,7 @@ class TestLocked:
         store.create(a_record(), NOW)
         with locked(path), pytest.raises(StoreUnavailable):
             store.delete(an_id(1), NOW)
-        monkeypatch.setattr(_file_locks, "_SOON", 60)
+        monkeypatch.setattr(locks, "_SOON", 60)
         pauses: list[float] = []
         monkeypatch.setattr(time, "sleep", pauses.append)
         counts = []
@@ -923,9 +919,9 @@ class TestAsync:
     def test_late(self) -> None:
         """A write whose turn comes when nobody waits for it any more is not done."""
         done: list[str] = []
-        late = _file_threads._Write(lambda: done.append("late"), 0)
-        in_time = _file_threads._Write(lambda: done.append("in time"), 60)
-        answers = _file_threads._carry_out([late, in_time])
+        late = threads._Write(lambda: done.append("late"), 0)
+        in_time = threads._Write(lambda: done.append("in time"), 60)
+        answers = threads._carry_out([late, in_time])
         assert isinstance(answers[0], StoreUnavailable)
         assert ["in time"] == done
 

@@ -30,7 +30,8 @@ from coatcheck.errors import (
 )
 from coatcheck.record import NewerFormat, Record, dump
 from coatcheck.store import GONE, SAVED, Listable, Sweepable
-from coatcheck.stores import _memcached_wire, async_from_url, from_url
+from coatcheck.stores import async_from_url, from_url
+from coatcheck.stores._memcached import wire
 from coatcheck.stores.cookie import AsyncCookieStore, CookieStore
 from coatcheck.stores.memcached import AsyncMemcachedStore, MemcachedStore, _seconds
 from coatcheck.testing.clock import NOW
@@ -371,11 +372,18 @@ class TestForeignValues:
         """Nobody is logged out because a process is older than another."""
         store, newer = make(), b"\x02" + dump(FIRST)[1:]
         memcached.shared().set(key(tmp_path, FIRST), newer)
-        for verb, arguments in calls_on(FIRST).items():
+        for verb in ("load", "create", "save", "touch"):
             with pytest.raises(NewerFormat):
-                getattr(store, verb)(*arguments)
+                getattr(store, verb)(*calls_on(FIRST)[verb])
 
         assert newer == memcached.shared().get(key(tmp_path, FIRST))
+
+    def test_the_end_of_a_session_ends_a_newer_format_too(self, make: Make, tmp_path: Path) -> None:
+        """A logout that crosses a newer worker's save is one all the same."""
+        store = make()
+        memcached.shared().set(key(tmp_path, FIRST), b"\x02" + dump(FIRST)[1:])
+
+        assert (True, None) == (store.delete(FIRST.id, NOW), store.load(FIRST.id, NOW))
 
 
 class TestSize:
@@ -737,7 +745,7 @@ class TestFaults:
         before = proxy.connections
         store.load(FIRST.id, NOW)
         assert before == proxy.connections
-        monkeypatch.setattr(_memcached_wire, "_TRUSTED", 0.0)
+        monkeypatch.setattr(wire, "_TRUSTED", 0.0)
         store.load(FIRST.id, NOW)
 
         assert before + 1 == proxy.connections

@@ -1,4 +1,4 @@
-"""The laws that can be seen from outside, through every framework, on memory and on SQLite."""
+"""The laws that can be seen from outside, through every framework, over several stores."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path

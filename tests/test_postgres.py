@@ -28,6 +28,8 @@ from coatcheck.record import Record
 from coatcheck.sealing import KeyRing
 from coatcheck.store import GONE, SAVED, Advising, Risk
 from coatcheck.stores import async_from_url, from_url
+from coatcheck.stores._postgres.link import Unit
+from coatcheck.stores._postgres.waiting import drive
 from coatcheck.stores.cookie import CookieStore
 from coatcheck.stores.postgres import AsyncPostgresStore, PostgresStore, schema
 from coatcheck.testing import AsyncStoreContract, StoreContract, changed, ident, record, revision
@@ -43,6 +45,7 @@ T = TypeVar("T")
 HOUR = 3_600_000
 SECRET = "hunter2/7f3a"
 LONG = 10.0
+LATER = 1e9  # on the monotonic clock
 
 # Python 3.12 and later warn of any fork beside threads, which is what some of these are about.
 forks_beside_threads = pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
@@ -225,6 +228,20 @@ class TestSchema:
 
         assert [b""] * 10 == said
         assert [(10,)] == server.execute(f'SELECT count(*) FROM "{table}"')
+
+    def test_ten_threads_that_meet_make_it_once(self, server: Postgres, table: str) -> None:
+        """Each sees that the table is missing, with a store of its own."""
+        together = threading.Barrier(10)
+
+        def start(number: int) -> None:
+            options: Any = {"timeout": LONG, "connect_timeout": LONG}
+            store = PostgresStore(server.conninfo(), table=f"{table}{number // 10}", **options)
+            with closing(store), store._pool._borrowed(LATER, LATER) as link:
+                together.wait()
+                drive(link.run(store._pool.schema.make(), LONG), LONG)
+
+        with ThreadPoolExecutor(10) as threads:
+            assert [None] * 50 == list(threads.map(start, range(50)))
 
     def test_a_store_that_may_not_create_waits_for_the_table(
         self, make: Callable[..., Either], server: Postgres, table: str
@@ -569,6 +586,18 @@ class TestBatches:
             assert 150 == sum(counts)
             assert 150 == len(store.page("", 999, NOW))
 
+    def test_a_locked_row_holds_up_no_sweep(
+        self, make: Callable[..., Either], server: Postgres, table: str
+    ) -> None:
+        """It is left for the next one."""
+        either = make(server.conninfo(), timeout=0.5)
+        for number in range(3):
+            either.create(record(ident(number), expires_at=NOW + 1), NOW)
+        with locked(server, table, 1):
+            assert 2 == either.sweep(9, NOW + 1)
+
+        assert 1 == either.sweep(9, NOW + 1)
+
     @pytest.mark.parametrize("after", ["", ident(2), "f" * 32])
     def test_pages_begin_behind_an_id(self, store: PostgresStore, after: str) -> None:
         """And end at the last there can be; a limit below one is none."""
@@ -866,14 +895,42 @@ class TestFaults:
             either.create(first, NOW)
             saved = changed(first)
             either.save(saved, first.revision, NOW)  # so that its statement is prepared
+            asked: list[bytes] = []
+            proxy.on_request = asked.append
             proxy.lose = 0
             with pytest.raises(StoreUnavailable):
                 either.save(changed(saved, payload=b"new"), saved.revision, NOW)
+            assert (1, 1) == (len(asked), proxy.connections)
             proxy.heal()
 
             [(payload,)] = server.execute(f'SELECT payload FROM "{table}"')
             found = either.load(first.id, NOW)
             assert found.payload == payload
+
+    @pytest.mark.parametrize("fault", ["silent", "read-only"])
+    def test_idle_connections_go_with_one_that_is_nowhere(
+        self, server: Postgres, table: str, fault: str
+    ) -> None:
+        """The others would lead to the same server; the next request shall look for a better."""
+        with Proxy(server.port) as proxy, ThreadPoolExecutor(2) as threads:
+            conninfo = server.conninfo(port=proxy.port)
+            with closing(PostgresStore(conninfo, table=table, timeout=0.5)) as store:
+                store.create(record(), NOW)
+                with server.connect() as other, other.transaction():
+                    other.execute(f'LOCK TABLE "{table}"'.encode())
+                    sweeps = [threads.submit(store.sweep, 9, NOW) for _ in range(2)]
+                    until(lambda: proxy.connections == 2, "two connections")
+                assert [0, 0] == [each.result() for each in sweeps]
+                assert 2 == len(store._pool._idle)
+                if fault == "silent":
+                    proxy.silent = True
+                    took(lambda: store.load(ident(1), NOW))
+                else:
+                    _make_read_only(store)
+                    took(lambda: store.delete(ident(1), NOW))
+                proxy.heal()
+
+                assert [] == list(store._pool._idle)
 
     def test_a_read_only_server_is_an_outage(
         self, make: Callable[..., Either], own: Postgres
@@ -911,6 +968,13 @@ class TestFaults:
 
             assert both.load(ident(1), NOW) is not None
             assert both.delete(ident(1), NOW) is True
+
+
+def _make_read_only(store: PostgresStore) -> None:
+    """The sessions of its idle connections, as a server that was demoted has them."""
+    for link in store._pool._idle:
+        step = (b"SET default_transaction_read_only = on", ())
+        drive(link.run(Unit(steps=[step], read=len, once=True), LONG), LONG)
 
 
 def _fails(act: Callable[[], object]) -> bool:
@@ -1060,6 +1124,14 @@ class TestForks:
 
             until(lambda: server.execute(pids, table) == before, "the end of the child's own")
 
+    def test_a_child_keeps_no_socket_of_its_parent(self, store: PostgresStore) -> None:
+        """Else the server would not learn of the parent's end while the child lives."""
+        store.create(record(), NOW)
+        socket = store._pool._idle[0]._pgconn.socket
+
+        assert "[Errno 9]" in in_child(lambda: _error_of(lambda: os.fstat(socket)))
+        assert os.fstat(socket)
+
     def test_a_child_that_collects_garbage_says_nothing(self, server: Postgres, table: str) -> None:
         """When the store goes, and at the end of the interpreter."""
         conninfo = server.conninfo(application_name=table)
@@ -1103,6 +1175,13 @@ class TestForks:
             assert all(each.result() for each in busy)
 
 
+def _error_of(act: Callable[[], object]) -> str:
+    try:
+        return str(act())
+    except OSError as error:
+        return str(error)
+
+
 def _id_of(found: Record | None) -> str:
     return "None" if found is None else found.id[-8:]
 
@@ -1119,6 +1198,7 @@ class TestOptions:
             f"host=a password={SECRET} connect_timeout=3",
             f"host=a password={SECRET} target_session_attrs=standby",
             f"host=a,b,c port=1,2 password={SECRET}",
+            f"host=a password={SECRET}\0 sslmode=verify-full",
             "nonsense",
             None,
             5,
@@ -1187,7 +1267,16 @@ class TestOptions:
 
     @pytest.mark.parametrize(
         "query",
-        ["password=x", "dbname=x", "replication=yes", "timeout=x", "unlogged=1", "pool_size=-1"],
+        [
+            "password=x",
+            "dbname=x",
+            "application_name=%00",
+            "prefix=%00",
+            "replication=yes",
+            "timeout=x",
+            "unlogged=1",
+            "pool_size=-1",
+        ],
     )
     @pytest.mark.parametrize("made", [from_url, async_from_url])
     def test_an_option_that_a_url_cannot_have_is_refused(self, made: Any, query: str) -> None:

@@ -31,12 +31,13 @@ from coatcheck.errors import Collision, ConfigurationError, StoreUnavailable
 from coatcheck.record import NewerFormat, Record
 from coatcheck.store import GONE, SAVED, Risk
 from coatcheck.stores import async_from_url, from_url
-from coatcheck.stores._redis_value import HEADER, decode, encode
+from coatcheck.stores._redis.scripts import Commands
+from coatcheck.stores._redis.value import HEADER, decode, encode
 from coatcheck.stores.redis import AsyncRedisStore, RedisStore
 from coatcheck.testing.clock import NOW
 from coatcheck.testing.contract import changed, ident, record
 from tests.services import redis as services
-from tests.services.process import until
+from tests.services.process import PATIENCE, until
 from tests.services.proxy import Proxy
 
 HOUR, MINUTE = 3_600_000, 60_000
@@ -338,6 +339,28 @@ def test_a_reader_removes_who_became_another(store: Any, key: Callable[[str], by
     assert score(key("subject:user:2"), first.id) is not None
 
 
+def test_a_reader_that_is_late_changes_nothing(key: Callable[[str], bytes], tmp_path: Path) -> None:
+    """What was written since it looked, it neither removes nor confirms."""
+    index, commands = key("subject:user:1"), Commands(services.prefix(tmp_path))
+    for number in (1, 2):
+        ask(*commands.index("user:1", ident(number), NOW + HOUR, NOW).raw(whole=True))
+    seen = [(ident(1), float(NOW + HOUR), False), (ident(2), NOW + MINUTE + 0.5, True)]
+    ask(*commands.settle("user:1", seen).raw(whole=True))
+
+    assert [NOW + HOUR + 0.5] * 2 == [score(index, ident(number)) for number in (1, 2)]
+
+
+def test_writing_the_index_again_makes_an_id_pending(
+    store: Any, key: Callable[[str], bytes], tmp_path: Path
+) -> None:
+    """With the later of both times; so a reader that saw it confirmed is late."""
+    index, commands = key("subject:user:1"), Commands(services.prefix(tmp_path))
+    ask("ZADD", index, NOW + HOUR, bytes.fromhex(ident(1)))
+    ask(*commands.index("user:1", ident(1), NOW + MINUTE, NOW).raw(whole=True))
+
+    assert NOW + HOUR + 0.5 == score(index, ident(1))
+
+
 def test_a_reader_with_a_fast_clock_removes_nobody(store: Any, key: Callable[[str], bytes]) -> None:
     """What it takes for expired may live on by the clock of another machine."""
     first, index = record(subject="user:1"), key("subject:user:1")
@@ -496,25 +519,21 @@ def test_a_request_gets_no_more_than_it_has_left(own: services.Redis, open_store
 
 def test_a_thread_waits_for_a_connection_no_longer_than_its_time(own: services.Redis) -> None:
     """Where all are in use, it is told what to raise."""
-    store = RedisStore(redis.Redis(port=own.port), pool_size=1, timeout=0.3, connect_timeout=0.1)
+    store = RedisStore(redis.Redis(port=own.port), pool_size=1, timeout=PATIENCE)
     store.load(record().id, NOW)
     own.service.freeze()
-    messages: list[str] = []
-
-    def load() -> None:
-        messages.append(refused(lambda: store.load(record().id, NOW)))
-
+    other = threading.Thread(target=store.load, args=(record().id, NOW))
     try:
-        threads = [threading.Thread(target=load) for _ in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        other.start()
+        until(lambda: not store._line._slots._value, "a call of the other thread")
+        with patience.limit(0.2):
+            message = refused(lambda: store.load(record().id, NOW), within_seconds=0.2)
     finally:
         own.service.thaw()
+        other.join()
         store.close()
 
-    assert any("pool_size" in message for message in messages)
+    assert "pool_size" in message
 
 
 def test_threads_share_a_store(tmp_path: Path) -> None:
@@ -540,31 +559,38 @@ def test_threads_share_a_store(tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
 @pytest.mark.parametrize("secured", [False, True])
 def test_a_fork_has_connections_of_its_own(tmp_path: Path, secured: bool) -> None:
-    """Parent and child use the store at once, and neither disturbs the other."""
+    """The child uses the store and closes it, and the parent's connection is as it was."""
     url = services.secured_url(tmp_path) if secured else services.url(tmp_path)
     store: Any = from_url(url)
-    mine = record(payload=b"parent")
+    mine, other = record(payload=b"parent"), record(ident(2), payload=b"child")
     store.create(mine, NOW)
+    before = _connection(store)
     reading, writing = os.pipe()
     child = os.fork()
     if not child:
         try:
-            other = record(ident(2), payload=b"child")
             store.create(other, NOW)
-            same = all(store.load(other.id, NOW) == other for _ in range(50))
+            said = json.dumps([store.load(other.id, NOW) == other, _connection(store)])
             store.close()
-            os.write(writing, json.dumps(same).encode())
+            os.write(writing, said.encode())
         finally:
             os._exit(0)
     os.close(writing)
-    same = all(store.load(mine.id, NOW) == mine for _ in range(50))
     with open(reading, "rb") as pipe:
-        said = pipe.read()
+        same, connection = json.loads(pipe.read())
     os.waitpid(child, 0)
 
-    assert (True, b"true") == (same, said)
+    assert same is True
+    assert before != connection
+    assert before == _connection(store)
     assert mine == store.load(mine.id, NOW)
     store.close()
+
+
+def _connection(store: Any) -> int:
+    """The server's number of the connection that a store uses next."""
+    line = store._line
+    return int(line.ask_node(line.masters()[0], (b"CLIENT", b"ID")))
 
 
 def test_two_event_loops_use_a_store_at_once(tmp_path: Path) -> None:
@@ -598,6 +624,22 @@ def test_a_loop_that_was_just_closed_leaves_nothing_open(tmp_path: Path, secured
     asyncio.run(store.close())
 
     assert {} == store._line._homes
+
+
+def test_a_store_may_be_closed_while_it_is_used(tmp_path: Path) -> None:
+    """What is under way is answered, and its connection closed then."""
+    store: Any = async_from_url(services.url(tmp_path))
+
+    async def scenario() -> None:
+        await store.create(record(), NOW)
+        loading = asyncio.ensure_future(store.load(record().id, NOW))
+        for _ in range(3):
+            await asyncio.sleep(0)
+        await store.close()
+        assert await loading is not None
+
+    asyncio.run(scenario())
+    asyncio.run(store.close())
 
 
 def test_a_cancelled_end_is_whole(tmp_path: Path) -> None:

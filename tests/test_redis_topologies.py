@@ -27,6 +27,8 @@ LONGEST = 1.5
 SLACK = 1.0
 """Seconds that a busy machine may add."""
 
+_PAUSE = 0.02  # seconds after a refusal: those who are to heal need the processor, too
+
 HOUR = 3_600_000
 SESSIONS = 8
 
@@ -108,6 +110,8 @@ class Load:
             except StoreUnavailable as error:
                 answer = error
             self._count(time.monotonic() - started, answer)
+            if isinstance(answer, StoreUnavailable):
+                self._stopping.wait(_PAUSE)
 
     async def _task(self, number: int) -> None:
         walk = self._walk(number)
@@ -119,8 +123,9 @@ class Load:
                 answer = await getattr(self.store, verb)(*arguments)
             except StoreUnavailable as error:
                 answer = error
-                await asyncio.sleep(0)
             self._count(time.monotonic() - started, answer)
+            if isinstance(answer, StoreUnavailable):
+                await asyncio.sleep(_PAUSE)
 
     async def _tasks(self) -> None:
         await asyncio.gather(*map(self._task, range(SESSIONS)))
@@ -205,14 +210,13 @@ def test_a_failover_by_hand_is_followed(under_load: Callable[[str], Load]) -> No
 
 
 def test_a_dead_master_is_replaced(under_load: Callable[[str], Load]) -> None:
-    """Killed under load; a Sentinel is gone with it."""
+    """Killed under load; the connections to it fail, and the next ones lead to another."""
     with Sentinels(replicas=2) as watched:
         load = under_load(sentinel_url(watched))
         with load.running():
             load.goes_on()
             old = watched.master()
             old.service.kill()
-            watched.sentinels[0].service.kill()
             until(lambda: watched.master() is not old, "a failover")
             watched.wait_until_healed()
             load.goes_on()

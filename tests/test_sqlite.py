@@ -35,8 +35,8 @@ from coatcheck.store import (
     Store,
     Sweepable,
 )
-from coatcheck.stores import _sqlite_database, _writer
 from coatcheck.stores._fair_lock import FairLock
+from coatcheck.stores._sqlite import database, writer
 from coatcheck.stores.sqlite import AsyncSQLiteStore, SQLiteStore
 from tests.forks import (
     acknowledged,
@@ -97,7 +97,7 @@ async def answered(call: Awaitable[object]) -> object:
     return await call
 
 
-async def turn(*tasks: asyncio.Task[Any]) -> None:
+async def turn(*tasks: asyncio.Future[Any]) -> None:
     """Let the tasks run until each of them waits for something."""
     await asyncio.wait(tasks, timeout=0)
 
@@ -195,6 +195,33 @@ class TestVerbs:
         new = Record(an_id(1), b"two", "user:7", NOW, NOW + 1, LATER + 9, b"new")
         assert SAVED is store.save(new, b"one", NOW)
         assert new == store.load(an_id(1), NOW)
+
+    @pytest.mark.parametrize(
+        ("before", "after"), [("a", "b"), ("a", None), (None, "a"), (None, None), ("1", "1")]
+    )
+    def test_save_subject(self, store: SQLiteStore, before: str | None, after: str | None) -> None:
+        """Whether the subject stays or not, the session is listed for the new one alone."""
+        store.create(a_record(subject=before), NOW)
+        new = a_record(revision=b"two", subject=after)
+        assert SAVED is store.save(new, b"one", NOW)
+        found = {name: store.by_subject(name, NOW) for name in ("a", "b", "1")}
+        assert {"a": [], "b": [], "1": []} | ({after: [new]} if after else {}) == found
+
+    def test_save_leaves_the_index_of_subjects(self, store: SQLiteStore, path: Path) -> None:
+        """A save that keeps the subject is one statement, which does not write that index."""
+        statements: list[str] = []
+        store.create(a_record(), NOW)
+        with store._database.transaction() as connection:
+            connection.set_trace_callback(statements.append)
+        store.save(a_record(revision=b"two"), b"one", NOW)
+        (update,) = [each for each in statements if "UPDATE" in each]
+        with closing(sqlite3.connect(path)) as other:
+            written = {
+                row[3] for row in other.execute(f"EXPLAIN {update}") if row[1] == "OpenWrite"
+            }
+            roots = dict(other.execute("SELECT name, rootpage FROM sqlite_master"))
+        assert roots["sessions"] in written
+        assert roots["sessions_by_subject"] not in written
 
     def test_save_refused(self, store: SQLiteStore) -> None:
         """A save on another revision changes nothing and answers what it found."""
@@ -654,7 +681,7 @@ class TestLocked:
             go_on.wait()
 
         async def use(store: AsyncSQLiteStore) -> list[Record]:
-            first = asyncio.create_task(store._writer.do(stall))
+            first = store._writer.do(stall)
             await turn(first)
             stalled.wait()
             with pytest.raises(StoreUnavailable, match="wrote nothing"):
@@ -665,6 +692,45 @@ class TestLocked:
             return await store.page("", 9, NOW)
 
         assert [] == run(AsyncSQLiteStore(path, timeout=0.2), use)
+
+    def test_async_stalled_cancelled(self, path: Path) -> None:
+        """A write whose caller does not wait any more is not kept for a disk that is stuck."""
+        stalled, go_on = threading.Event(), threading.Event()
+
+        def stall(_: sqlite3.Connection) -> None:
+            stalled.set()
+            go_on.wait()
+
+        async def use(store: AsyncSQLiteStore) -> int:
+            first = store._writer.do(stall)
+            await turn(first)
+            stalled.wait()
+            create = asyncio.create_task(store.create(a_record(), NOW))
+            await turn(create)
+            create.cancel()
+            until = time.monotonic() + 5
+            while store._writer._waiting and time.monotonic() < until:
+                await asyncio.sleep(0)
+            waiting = len(store._writer._waiting)
+            go_on.set()
+            await first
+            return waiting
+
+        assert 0 == run(AsyncSQLiteStore(path, timeout=0.2), use)
+
+    def test_async_long_turn(self, path: Path) -> None:
+        """The time-out counts from the end of the turn, before which no write leaves."""
+
+        async def use(store: AsyncSQLiteStore) -> str:
+            with store._database.transaction():
+                write = store._writer.do(lambda _: "written")
+                until = time.monotonic() + store._database.timeout
+                while time.monotonic() < until:
+                    os.sched_yield()
+                await asyncio.wait([write], timeout=0.03)
+            return await write
+
+        assert "written" == run(AsyncSQLiteStore(path, timeout=0.5), use)
 
     def test_fair(self) -> None:
         """Threads get the lock in the order in which they came."""
@@ -859,6 +925,30 @@ class TestGroupCommit:
         assert 64 == run(AsyncSQLiteStore(path, timeout=60), use)
         assert 1 == statements.count("COMMIT")
 
+    def test_one_turn(self, path: Path) -> None:
+        """What tasks write in one turn of the loop is committed at once, also by a fresh thread."""
+        statements: list[str] = []
+
+        async def use(store: AsyncSQLiteStore) -> int:
+            with store._database.transaction() as connection:
+                connection.set_trace_callback(statements.append)
+            statements.clear()
+            await asyncio.gather(*(store.create(a_record(number), NOW) for number in range(64)))
+            return statements.count("COMMIT")
+
+        assert 1 == run(AsyncSQLiteStore(path, timeout=60), use)
+
+    def test_turn_after_turn(self, path: Path) -> None:
+        """Each turn wakes the thread, long before that would look by itself."""
+
+        async def use(store: AsyncSQLiteStore) -> int:
+            async with asyncio.timeout(writer._IDLE / 2):
+                for number in range(20):
+                    await store.create(a_record(number), NOW)
+            return len(await store.page("", 99, NOW))
+
+        assert 20 == run(AsyncSQLiteStore(path, timeout=60), use)
+
     def test_each_its_own_answer(self, path: Path) -> None:
         """A refusal or a mistake reaches its caller alone; the others are written."""
 
@@ -941,8 +1031,8 @@ class TestGroupCommit:
         async def use(store: AsyncSQLiteStore) -> list[Record]:
             await store.load(an_id(1), NOW)
             with store._database.transaction():
-                tasks: list[asyncio.Task[None]] = [
-                    asyncio.create_task(store._writer.do(hold)),
+                tasks: list[asyncio.Future[None]] = [
+                    store._writer.do(hold),
                     asyncio.create_task(store.create(visitors[0], NOW)),
                     asyncio.create_task(store.create(visitors[1], NOW)),
                 ]
@@ -982,6 +1072,26 @@ class TestGroupCommit:
         for thread in threads:
             thread.join()
         assert 60 == len(run(store, lambda store: store.page("", 99, NOW)))
+
+    def test_loop_that_stops(self, path: Path) -> None:
+        """A loop that stops in the middle of a turn holds up no other, and goes on later."""
+        store = AsyncSQLiteStore(path, timeout=10)
+        loop = asyncio.new_event_loop()
+
+        async def create() -> None:
+            loop.stop()
+            await store.create(a_record(1), NOW)
+
+        async def create_another() -> None:
+            async with asyncio.timeout(5):
+                await store.create(a_record(2), NOW)
+
+        task = loop.create_task(create())
+        loop.run_forever()
+        asyncio.run(create_another())
+        loop.run_until_complete(task)
+        loop.close()
+        assert 2 == len(run(store, lambda store: store.page("", 9, NOW)))
 
     def test_dead_loop(self, path: Path) -> None:
         """A loop that is closed before its answer comes does not stop the thread."""
@@ -1064,7 +1174,7 @@ asyncio.run(main())
         self, path: Path, writers: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """An idle thread ends, so that forgotten stores leave none; the next write starts one."""
-        monkeypatch.setattr(_writer, "_IDLE", 0.01)
+        monkeypatch.setattr(writer, "_IDLE", 0.01)
         store = AsyncSQLiteStore(path, timeout=10)
         for number in (1, 2):
             asyncio.run(store.create(a_record(number), NOW))
@@ -1088,6 +1198,16 @@ asyncio.run(main())
         asyncio.run(main())
         with closing(SQLiteStore(path)) as store:
             assert 20 == len(store.page("", 99, NOW))
+
+    def test_stop_writes_an_open_turn(self, path: Path, writers: Callable[[], list[str]]) -> None:
+        """Also what this very turn of the loop asks for; the end of the turn starts no thread."""
+
+        async def use(store: AsyncSQLiteStore) -> tuple[str, list[str]]:
+            write = store._writer.do(lambda _: "written")
+            store._writer.stop()
+            return await write, writers()
+
+        assert ("written", []) == run(AsyncSQLiteStore(path, timeout=10), use)
 
 
 class TestThreads:
@@ -1128,15 +1248,15 @@ class TestThreads:
 
         self.together(200, use)
         assert 200 == len(store.page("", 999, NOW))
-        assert 1 <= len(store._database._readers.all) <= _sqlite_database._MOST_IDLE
+        assert 1 <= len(store._database._readers.all) <= database._MOST_IDLE
 
     def test_pool_shrinks(self, store: SQLiteStore) -> None:
         """Of the connections that were needed at once, only so many are kept."""
         readers = store._database._readers
-        for _ in range(_sqlite_database._MOST_IDLE + 5):
+        for _ in range(database._MOST_IDLE + 5):
             readers.idle.append(store._database._open_reader(readers))
         store.load(an_id(1), NOW)
-        assert _sqlite_database._MOST_IDLE == len(readers.idle) == len(readers.all)
+        assert database._MOST_IDLE == len(readers.idle) == len(readers.all)
 
     def test_closed_in_use(self, store: SQLiteStore, path: Path) -> None:
         """What reads while the store is closed is closed when it comes back."""
@@ -1263,7 +1383,7 @@ class TestFork:
         self, store: SQLiteStore, path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Where a write outlasts the fork's patience, the child refuses; the parent goes on."""
-        monkeypatch.setattr(_sqlite_database, "_PATIENCE", 0.01)
+        monkeypatch.setattr(database, "_PATIENCE", 0.01)
         begun, go_on = threading.Event(), threading.Event()
 
         def write() -> None:
@@ -1298,7 +1418,7 @@ class TestFork:
         self, store: SQLiteStore, monkeypatch: pytest.MonkeyPatch, closed_by: str
     ) -> None:
         """What a thread opened for a pool that was closed meanwhile is not overlooked."""
-        monkeypatch.setattr(_sqlite_database, "_PATIENCE", 0.01)
+        monkeypatch.setattr(database, "_PATIENCE", 0.01)
         store.create(a_record(), NOW)
         readers = store._database._readers
         if closed_by == "close":
@@ -1333,7 +1453,7 @@ class TestFork:
     @forks_beside_threads
     def test_async_waiting(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """What waits at a fork is written once, by the parent."""
-        monkeypatch.setattr(_sqlite_database, "_PATIENCE", 0.01)
+        monkeypatch.setattr(database, "_PATIENCE", 0.01)
 
         async def use(store: AsyncSQLiteStore) -> list[int]:
             await store.load(an_id(1), NOW)

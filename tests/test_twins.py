@@ -26,10 +26,10 @@ TWINS = {
 EXCEPTED = {
     ("stores/memory.py", "MemoryStore"): "its twin hands each call over to the one shelf",
     ("stores/sqlite.py", "SQLiteStore"): "its twin reads inline and writes in a thread",
-    ("stores/_redis_line.py", "Line"): "connections of threads, and pipelines of event loops",
+    ("stores/_redis/line.py", "Line"): "connections of threads, and pipelines of event loops",
     ("stores/file.py", "FileStore"): "its twin reads inline and writes in threads",
     ("stores/postgres.py", "PostgresStore"): "its twin sends together what one turn asks",
-    ("stores/_postgres_pools.py", "Pool"): "threads wait for a turn by a semaphore, tasks do not",
+    ("stores/_postgres/pools.py", "Pool"): "threads wait for a turn by a semaphore, tasks do not",
     ("stores/memcached.py", "MemcachedStore"): "its twin waits for the servers in threads",
     ("turns.py", "Turns"): "threads need a guard around the locks, tasks do not",
     ("sweeper.py", "Sweeper"): "a thread here, a task there",

@@ -25,11 +25,12 @@ from typing import Any, Literal, TypeAlias
 from coatcheck.errors import Collision, ConfigurationError
 from coatcheck.record import NewerFormat, Record
 from coatcheck.store import GONE, SAVED, Gone, Saved
-from coatcheck.stores import _file_records, _file_subjects, _url
-from coatcheck.stores._file_folder import BRANCHES, Folder, below
-from coatcheck.stores._file_locks import is_posix
-from coatcheck.stores._file_sweep import Sweep
-from coatcheck.stores._file_threads import THREADS, Writes
+from coatcheck.stores import _url
+from coatcheck.stores._file import records, subjects
+from coatcheck.stores._file.folder import BRANCHES, Folder, below
+from coatcheck.stores._file.locks import is_posix
+from coatcheck.stores._file.sweep import Sweep
+from coatcheck.stores._file.threads import THREADS, Writes
 from coatcheck.stores._threads import Threads
 from coatcheck.stores._url import CALL, StoreURL
 
@@ -60,12 +61,12 @@ class FileStore:
         return self._folder.path
 
     def load(self, id: str, now: int) -> Record | None:
-        _file_records.check_id(id)
+        records.check_id(id)
         with self._folder.opened() as root:
             return _load(root, id, now)
 
     def create(self, record: Record, now: int) -> None:
-        _file_records.check_id(record.id)
+        records.check_id(record.id)
         durable = self._always or record.subject is not None
         with self._folder.opened() as root:
             self._folder.grow(root, record.id[:2])
@@ -76,7 +77,7 @@ class FileStore:
                 _put(root, folder, record, found, durable=durable)
 
     def save(self, record: Record, expected: bytes, now: int) -> Saved | Gone | Record:
-        _file_records.check_id(record.id)
+        records.check_id(record.id)
         with (
             self._folder.opened() as root,
             self._folder.turn(root, record.id[:2], durable=self._always) as folder,
@@ -90,7 +91,7 @@ class FileStore:
             return SAVED
 
     def touch(self, id: str, revision: bytes, seen_at: int, expires_at: int, now: int) -> bool:
-        _file_records.check_id(id)
+        records.check_id(id)
         with (
             self._folder.opened() as root,
             self._folder.turn(root, id[:2], durable=self._always) as folder,
@@ -104,7 +105,7 @@ class FileStore:
             return True
 
     def delete(self, id: str, now: int) -> bool:
-        _file_records.check_id(id)
+        records.check_id(id)
         with (
             self._folder.opened() as root,
             self._folder.turn(root, id[:2], durable=True) as folder,
@@ -112,17 +113,17 @@ class FileStore:
             if folder is None:
                 return False
             try:
-                found = _file_records.read(folder, id)
+                found = records.read(folder, id)
             except NewerFormat:  # it ends all the same
-                return _file_records.remove(folder, id)
-            _file_records.remove(folder, id)
+                return records.remove(folder, id)
+            records.remove(folder, id)
             if found is not None:
-                _file_subjects.discard(root, found)
+                subjects.discard(root, found)
             return found is not None and found.expires_at > now
 
     def by_subject(self, subject: str, now: int) -> list[Record]:
         with self._folder.opened() as root:
-            records = [_load(root, each, now) for each in _file_subjects.find(root, subject)]
+            records = [_load(root, each, now) for each in subjects.find(root, subject)]
         return [each for each in records if each is not None and each.subject == subject]
 
     def page(self, after: str, limit: int, now: int) -> list[Record]:
@@ -147,7 +148,7 @@ class FileStore:
                 return []
             with below(folder, ".") as opened:
                 names = [] if opened is None else os.listdir(opened)
-        return sorted(filter(_file_records.is_record, names))
+        return sorted(filter(records.is_record, names))
 
     def sweep(self, limit: int, now: int) -> int:
         return self._sweep.run(limit, now)
@@ -220,7 +221,7 @@ def _load(root: int, id: str, now: int) -> Record | None:
 
 
 def _read(folder: int | None, id: str) -> Record | None:
-    return None if folder is None else _file_records.read(folder, id)
+    return None if folder is None else records.read(folder, id)
 
 
 def _put(
@@ -228,10 +229,10 @@ def _put(
 ) -> None:
     """Write the record in the place of the one found there, and enter it in the index."""
     assert folder is not None
-    _file_subjects.add(root, record, durable=durable)
-    _file_records.replace(folder, record, durable=durable)
+    subjects.add(root, record, durable=durable)
+    records.replace(folder, record, durable=durable)
     if found is not None and found.subject != record.subject:
-        _file_subjects.discard(root, found)
+        subjects.discard(root, found)
 
 
 def _prolonged(found: Record, seen_at: int, expires_at: int) -> Record:

@@ -23,7 +23,7 @@ from msgspec.structs import replace
 
 from coatcheck import patience
 from coatcheck.errors import Collision
-from coatcheck.record import Record, Unreadable, dump
+from coatcheck.record import NewerFormat, Record, Unreadable, dump
 from coatcheck.record import load as read
 from coatcheck.store import GONE, SAVED, Gone, Saved
 from coatcheck.stores._url import CALL, CONNECT, StoreURL, missing_driver
@@ -32,8 +32,8 @@ try:
     from pymemcache import Client  # type: ignore[import-untyped]
 except ModuleNotFoundError as error:
     raise missing_driver(__name__, "memcached", error) from error
-from coatcheck.stores._memcached_cluster import AnyClient, Cluster, checked_limits
-from coatcheck.stores._memcached_server import Item, Turns
+from coatcheck.stores._memcached.cluster import AnyClient, Cluster, checked_limits
+from coatcheck.stores._memcached.server import Item, Turns
 
 __all__ = ["AsyncMemcachedStore", "MemcachedStore", "async_from_url", "from_url"]
 
@@ -130,7 +130,10 @@ class MemcachedStore(_Kind):
         server, key = self._cluster.place(id)
         with _limit(self.patience):
             item = server.gets(key)
-            was_live = _live(item, id, now) is not None
+            try:
+                was_live = _live(item, id, now) is not None
+            except NewerFormat:
+                was_live = True  # it ends all the same
             return server.delete(key) and was_live
 
     def close(self) -> None:

@@ -21,12 +21,12 @@ from coatcheck.stores._advice import Advice
 from coatcheck.stores._url import CALL, CONNECT, StoreURL, missing_driver
 
 try:
-    from coatcheck.stores._postgres_link import Unit
-    from coatcheck.stores._postgres_options import Options, conninfo_of, options, settings_of
-    from coatcheck.stores._postgres_pools import AsyncPool, Pool
-    from coatcheck.stores._postgres_rows import key_of
-    from coatcheck.stores._postgres_schema import Found, Schema
-    from coatcheck.stores._postgres_verbs import (
+    from coatcheck.stores._postgres.link import Unit
+    from coatcheck.stores._postgres.options import Options, conninfo_of, options, settings_of
+    from coatcheck.stores._postgres.pools import AsyncPool, Pool
+    from coatcheck.stores._postgres.rows import key_of
+    from coatcheck.stores._postgres.schema import Found, Schema
+    from coatcheck.stores._postgres.verbs import (
         LOCKED,
         Create,
         Delete,

@@ -25,13 +25,13 @@ from coatcheck.store import GONE, SAVED, Gone, Risk, Saved
 from coatcheck.stores._url import CALL, CONNECT, StoreURL, missing_driver
 
 try:
-    from coatcheck.stores._redis_line import AsyncLine, Line
-    from coatcheck.stores._redis_place import AsyncClient, Client, place_of_url
+    from coatcheck.stores._redis.line import AsyncLine, Line
+    from coatcheck.stores._redis.place import AsyncClient, Client, place_of_url
 except ModuleNotFoundError as error:
     raise missing_driver(__name__, "redis", error) from error
-from coatcheck.stores._redis_options import POOL, PREFIX, Options, checked_prefix, options_of_url
-from coatcheck.stores._redis_scripts import INDEX_FIRST, Commands, Seen
-from coatcheck.stores._redis_value import decode, indexed_until
+from coatcheck.stores._redis.options import POOL, PREFIX, Options, checked_prefix, options_of_url
+from coatcheck.stores._redis.scripts import INDEX_FIRST, Commands, Seen
+from coatcheck.stores._redis.value import decode, indexed_until
 
 __all__ = ["AsyncRedisStore", "RedisStore", "async_from_url", "from_url"]
 

@@ -19,9 +19,9 @@ from typing import TypeAlias
 from coatcheck.errors import Collision, ConfigurationError
 from coatcheck.record import Record
 from coatcheck.store import GONE, SAVED, Gone, Saved
-from coatcheck.stores._sqlite_database import Database
+from coatcheck.stores._sqlite.database import Database
+from coatcheck.stores._sqlite.writer import Writer
 from coatcheck.stores._url import CALL, StoreURL
-from coatcheck.stores._writer import Writer
 
 __all__ = ["AsyncSQLiteStore", "SQLiteStore", "async_from_url", "from_url"]
 
@@ -39,9 +39,15 @@ ON CONFLICT (id) DO UPDATE SET revision = excluded.revision, subject = excluded.
 WHERE sessions.expires_at <= ?
 """  # noqa: S608
 
+# Nearly every save keeps the subject; without it in SET, its index is not written.
 _SAVE = """
+UPDATE sessions SET revision = ?, login_at = ?, seen_at = ?, expires_at = ?, payload = ?
+WHERE id = ? AND revision = ? AND expires_at > ? AND subject IS ?
+"""
+
+_SAVE_SUBJECT = """
 UPDATE sessions
-SET revision = ?, subject = ?, login_at = ?, seen_at = ?, expires_at = ?, payload = ?
+SET subject = ?, revision = ?, login_at = ?, seen_at = ?, expires_at = ?, payload = ?
 WHERE id = ? AND revision = ? AND expires_at > ?
 """
 
@@ -204,7 +210,6 @@ def _save(
 ) -> Saved | Gone | Record:
     parameters = (
         record.revision,
-        record.subject,
         record.login_at,
         record.seen_at,
         record.expires_at,
@@ -213,7 +218,9 @@ def _save(
         expected,
         now,
     )
-    if connection.execute(_SAVE, parameters).rowcount:
+    if connection.execute(_SAVE, (*parameters, record.subject)).rowcount:
+        return SAVED
+    if connection.execute(_SAVE_SUBJECT, (record.subject, *parameters)).rowcount:
         return SAVED
     rows = connection.execute(_LOAD, (record.id, now)).fetchall()
     return Record(*rows[0]) if rows else GONE

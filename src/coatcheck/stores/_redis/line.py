@@ -17,7 +17,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import Any
 from weakref import WeakSet
 
@@ -25,74 +24,29 @@ from redis import exceptions
 
 from coatcheck import patience
 from coatcheck.coalesce import Coalescer
-from coatcheck.errors import StoreUnavailable
-from coatcheck.stores import _redis_look
-from coatcheck.stores._advice import Advice
-from coatcheck.stores._redis_errors import NotSent, unavailable
-from coatcheck.stores._redis_home import Home, drop
-from coatcheck.stores._redis_options import Options
-from coatcheck.stores._redis_place import Place, place_of
-from coatcheck.stores._redis_routes import Asked, Exchange, Node, Routes, exchange
-from coatcheck.stores._redis_scripts import Command, Raw
-from coatcheck.stores._redis_timed import timed
+from coatcheck.stores._redis import look
+from coatcheck.stores._redis.common import (
+    FAILURES,
+    LOOK,
+    ROLE,
+    Shared,
+    check_role,
+    not_sent,
+    only,
+    raised,
+)
+from coatcheck.stores._redis.errors import NotSent
+from coatcheck.stores._redis.home import Home, drop
+from coatcheck.stores._redis.options import Options
+from coatcheck.stores._redis.place import place_of
+from coatcheck.stores._redis.routes import Asked, Node, exchange
+from coatcheck.stores._redis.scripts import Command, Raw
+from coatcheck.stores._redis.timed import timed
 
 __all__ = ["AsyncLine", "Line"]
 
-_LOOK = 0.25  # seconds that a look at the server's settings may delay the first call
-_ROLE: Raw = (b"ROLE",)
-_FAILURES = (exceptions.RedisError, OSError)
 
-
-class _Shared:
-    """What both kinds of line know."""
-
-    def __init__(self, place: Place, options: Options) -> None:
-        self.place = place
-        self.options = options
-        self.replicas = place.replicas if options.replicas is None else options.replicas
-        self.advice = Advice()
-        self._routes = Routes(place.nodes, cluster=place.cluster)
-        self._sentinels = deque(place.nodes)
-        self._looked: set[Node] = set()
-
-    def _durable(self, command: Command, left: float) -> Exchange:
-        # Less than the call may take: servers end a wait up to a tenth of a second late.
-        ms = max(1, int(min(left, self.options.timeout) * 700))
-        return exchange(self._routes, [command], self.replicas, ms)
-
-    def _advise(self, answers: Sequence[Any]) -> None:
-        for risk in _redis_look.risks(answers, self.replicas):
-            self.advice.found(risk)
-
-    def _named(self, answer: Any, sentinel: Node) -> Node:
-        """The master that a Sentinel named; it is asked first from now on."""
-        if not answer:
-            raise exceptions.ConnectionError(
-                f"the Sentinel at {sentinel[0]}:{sentinel[1]} knows no master named "
-                f"{self.place.service!r}"
-            )
-        while self._sentinels[0] != sentinel:
-            self._sentinels.rotate(-1)
-        return answer[0].decode(), int(answer[1])
-
-    @property
-    def _who_is_master(self) -> Raw:
-        return (b"SENTINEL", b"GET-MASTER-ADDR-BY-NAME", self.place.service.encode())
-
-
-def _check_role(answer: Any) -> None:
-    """A master that was just deposed is not used; a server that forbids ROLE is taken for one."""
-    if isinstance(answer, list) and answer[0] != b"master":
-        raise exceptions.ReadOnlyError("the server that the Sentinels named is no master yet")
-
-
-def _not_sent(error: Exception) -> NotSent:
-    made = NotSent(str(error) or type(error).__name__)
-    made.__cause__ = error
-    return made
-
-
-class Line(_Shared):
+class Line(Shared):
     """For threads."""
 
     def __init__(self, client: object, options: Options) -> None:
@@ -106,15 +60,15 @@ class Line(_Shared):
         self._idle: dict[Node, deque[Any]] = {}
 
     def ask(self, command: Command) -> Any:
-        return _raised(self._run(exchange(self._routes, [command]))[0])
+        return raised(self._run(exchange(self._routes, [command]))[0])
 
     def ask_all(self, commands: Sequence[Command]) -> list[Any]:
         """The answers, in order; the first error is raised."""
-        return [_raised(answer) for answer in self._run(exchange(self._routes, commands))]
+        return [raised(answer) for answer in self._run(exchange(self._routes, commands))]
 
     def ask_durably(self, command: Command) -> Any:
         """The answer, once as many replicas have it as shall."""
-        return _raised(self._run(self._durable(command, patience.left(self.options.patience)))[0])
+        return raised(self._run(self._durable(command, patience.left(self.options.patience)))[0])
 
     def masters(self) -> list[Node]:
         self._run(self._routes.read())
@@ -123,7 +77,7 @@ class Line(_Shared):
     def ask_node(self, node: Node, raw: Raw) -> Any:
         """Ask one node, whatever its keys."""
         answered = self._ask(node, [raw], time.monotonic() + patience.left(self.options.patience))
-        return _raised(_only(answered))
+        return raised(only(answered))
 
     def close(self) -> None:
         idle, self._idle = self._idle, {}
@@ -156,12 +110,12 @@ class Line(_Shared):
             answers = _answers(connection, raws)
             if node not in self._looked:
                 self._look(node, connection)
-            if connection.is_connected:
+            if connection._sock is not None:
                 idle.append(connection)
                 connection = None
             return answers
-        except _FAILURES as error:
-            return _not_sent(error) if connection is None else error
+        except FAILURES as error:
+            return not_sent(error) if connection is None else error
         finally:
             if connection is not None:
                 connection.disconnect()
@@ -173,10 +127,10 @@ class Line(_Shared):
             return self._connected(self.place.server.to(node, self._kind), until, [])[0]
         master = self._master(until)
         connection, answers = self._connected(
-            self.place.server.to(master, self._kind), until, [_ROLE]
+            self.place.server.to(master, self._kind), until, [ROLE]
         )
         try:
-            _check_role(answers[0])
+            check_role(answers[0])
         except exceptions.ReadOnlyError:
             connection.disconnect()
             raise
@@ -204,16 +158,16 @@ class Line(_Shared):
             try:
                 _, answers = self._connected(sentinel, now + share, [self._who_is_master])
                 sentinel.disconnect()
-                return self._named(_raised(answers[0]), node)
-            except _FAILURES as error:
+                return self._named(raised(answers[0]), node)
+            except FAILURES as error:
                 failed = error
         raise failed
 
     def _look(self, node: Node, connection: Any) -> None:
         self._looked.add(node)
-        connection.deadline.until = time.monotonic() + _LOOK
+        connection.deadline.until = time.monotonic() + LOOK
         try:
-            self._advise(_answers(connection, _redis_look.QUESTIONS))
+            self._advise(_answers(connection, look.QUESTIONS))
         except Exception:  # noqa: BLE001 - looking never fails a request
             connection.disconnect()
 
@@ -225,9 +179,8 @@ def _taken(idle: deque[Any]) -> Any:
             connection = idle.pop()
         except IndexError:
             return None
-        with suppress(*_FAILURES):
-            if not connection.can_read(timeout=0):
-                return connection
+        if connection._sock is not None and connection._sock.is_quiet():
+            return connection
         connection.disconnect()
 
 
@@ -244,16 +197,6 @@ def _answer(connection: Any) -> Any:
         return refusal
 
 
-def _raised(answer: Any) -> Any:
-    if isinstance(answer, Exception):
-        raise answer if isinstance(answer, StoreUnavailable) else unavailable(answer)
-    return answer
-
-
-def _only(answered: list[Any] | Exception) -> Any:
-    return answered if isinstance(answered, Exception) else answered[0]
-
-
 def _be_born() -> None:
     """In the child of a fork: its parent's connections are closed here without a word to the
     server, and those in use by threads that are not here are forgotten."""
@@ -266,7 +209,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_be_born)
 
 
-class AsyncLine(_Shared):
+class AsyncLine(Shared):
     """For the tasks of event loops."""
 
     def __init__(self, client: object, options: Options) -> None:
@@ -285,7 +228,7 @@ class AsyncLine(_Shared):
         if not self.replicas:
             return await self.ask(command)
         left = patience.left(self.options.patience)
-        return _raised((await self._run(self._durable(command, left), left))[0])
+        return raised((await self._run(self._durable(command, left), left))[0])
 
     async def masters(self) -> list[Node]:
         await self._run(self._routes.read(), patience.left(self.options.patience))
@@ -294,15 +237,14 @@ class AsyncLine(_Shared):
     async def ask_node(self, node: Node, raw: Raw) -> Any:
         left = patience.left(self.options.patience)
         answered = await self._ask(node, [raw], asyncio.get_running_loop().time() + left)
-        return _raised(_only(answered))
+        return raised(only(answered))
 
     async def close(self) -> None:
         here = asyncio.get_running_loop()
         homes, self._homes = self._homes, {}
         for loop, home in homes.items():
             if loop is here:
-                home.drop()
-                await asyncio.sleep(0)
+                await home.end()
             elif loop.is_closed():
                 home.abandon()
             else:
@@ -357,8 +299,8 @@ class AsyncLine(_Shared):
                 home.give(node, connection)
                 connection = None
             return answers
-        except _FAILURES as error:
-            return _not_sent(error) if connection is None else error
+        except FAILURES as error:
+            return not_sent(error) if connection is None else error
         finally:
             if connection is not None:
                 drop(connection)
@@ -375,9 +317,9 @@ class AsyncLine(_Shared):
         if self.place.sentinels is None:
             return (await self._connected(self._to(self.place.server, node), []))[0]
         master = await self._master(until)
-        connection, answers = await self._connected(self._to(self.place.server, master), [_ROLE])
+        connection, answers = await self._connected(self._to(self.place.server, master), [ROLE])
         try:
-            _check_role(answers[0])
+            check_role(answers[0])
         except exceptions.ReadOnlyError:
             drop(connection)
             raise
@@ -407,16 +349,16 @@ class AsyncLine(_Shared):
                 async with asyncio.timeout_at(now + share):
                     _, answers = await self._connected(sentinel, [self._who_is_master])
                 drop(sentinel)
-                return self._named(_raised(answers[0]), node)
-            except _FAILURES as error:
+                return self._named(raised(answers[0]), node)
+            except FAILURES as error:
                 failed = error
         raise failed
 
     async def _look(self, node: Node, connection: Any) -> None:
         self._looked.add(node)
         try:
-            async with asyncio.timeout(_LOOK):
-                self._advise(await _awaited_answers(connection, _redis_look.QUESTIONS))
+            async with asyncio.timeout(LOOK):
+                self._advise(await _awaited_answers(connection, look.QUESTIONS))
         except Exception:  # noqa: BLE001 - looking never fails a request
             drop(connection)
 

@@ -25,7 +25,7 @@ from pymemcache import Client, exceptions  # type: ignore[import-untyped]
 from coatcheck import patience
 from coatcheck.coalesce import Coalescer
 from coatcheck.errors import CoatcheckError, SessionTooLarge, StoreUnavailable
-from coatcheck.stores._memcached_wire import Address, Limits, Wire, left
+from coatcheck.stores._memcached.wire import Address, Limits, Wire, left
 from coatcheck.stores._threads import Threads
 
 __all__ = ["Item", "Server", "Turns"]

@@ -24,8 +24,8 @@ import psycopg
 from psycopg import pq
 from psycopg.pq.abc import PGconn, PGresult
 
-from coatcheck.stores._postgres_errors import refused
-from coatcheck.stores._postgres_waiting import READ, WRITE, Waits, is_readable
+from coatcheck.stores._postgres.errors import refused
+from coatcheck.stores._postgres.waiting import READ, WRITE, Waits, is_readable
 
 __all__ = ["Link", "Step", "Unit"]
 

@@ -32,7 +32,7 @@ _PASSED_ON = (
     *("keepalives_idle", "keepalives_interval", "krbsrvname", "options", "passfile"),
     *("require_auth", "service", "ssl_max_protocol_version", "ssl_min_protocol_version"),
     *("sslcert", "sslcrl", "sslcrldir", "sslkey", "sslmode", "sslnegotiation", "sslrootcert"),
-    *("sslsni", "target_session_attrs", "tcp_user_timeout"),
+    *("sslcertmode", "sslpassword", "sslsni", "target_session_attrs", "tcp_user_timeout"),
 )
 _PORT = 5432
 
@@ -79,7 +79,7 @@ def options(
 
 def _taken_apart(conninfo: str) -> Attempt:
     given: Attempt | None = None
-    if isinstance(conninfo, str):
+    if isinstance(conninfo, str) and "\0" not in conninfo:  # where libpq would take it to end
         with suppress(psycopg.Error, ValueError):
             given = dict(conninfo_to_dict(conninfo))
     if given is None:  # and the driver's error is not shown, as it holds parts of the string
@@ -172,7 +172,12 @@ def conninfo_of(url: StoreURL) -> str:
     else:
         options["host"] = url.text("host")
         options["port"] = url.text("port")
-    return make_conninfo(**{name: text for name, text in options.items() if text is not None})
+    conninfo = None
+    with suppress(psycopg.Error):
+        conninfo = make_conninfo(**{name: text for name, text in options.items() if text})
+    if conninfo is None:
+        url.refuse("options that this libpq has", "another", "leave out what is newer than it")
+    return conninfo
 
 
 def settings_of(url: StoreURL) -> Mapping[str, Any]:

@@ -22,7 +22,7 @@ from contextlib import contextmanager, suppress
 
 from coatcheck import patience
 from coatcheck.errors import ConfigurationError, StoreUnavailable
-from coatcheck.stores._file_locks import FOLDER, Locks, sync
+from coatcheck.stores._file.locks import FOLDER, Locks, sync
 
 __all__ = ["BRANCHES", "Folder", "below", "make", "translated"]
 

@@ -13,9 +13,9 @@ from psycopg.pq.abc import PGresult
 from coatcheck.errors import Collision
 from coatcheck.record import Record
 from coatcheck.store import GONE, SAVED, Gone, Saved
-from coatcheck.stores import _postgres_statements as statements
-from coatcheck.stores._postgres_link import Unit
-from coatcheck.stores._postgres_rows import (
+from coatcheck.stores._postgres import statements
+from coatcheck.stores._postgres.link import Unit
+from coatcheck.stores._postgres.rows import (
     hour_of,
     integer,
     integers,

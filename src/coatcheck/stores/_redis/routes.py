@@ -1,7 +1,7 @@
 """Which server a command goes to, and what its answer means: every decision, without I/O.
 
 `exchange` is a generator. It yields what to ask of whom, is sent what each answered, and returns
-the answer to each command; the lines of `_redis_line` do the asking, with threads or with tasks.
+the answer to each command; the lines of `line` do the asking, with threads or with tasks.
 What a server refused without running it is sent again: a script that it does not know (NOSCRIPT),
 with its text; a key that lives elsewhere (MOVED, ASK), there; and what could not be sent at all,
 where the Cluster meanwhile names another node for it. Nothing that may have run is sent twice.
@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 from redis import exceptions
 from redis.crc import key_slot
 
-from coatcheck.stores._redis_errors import NotSent, unavailable, unconfirmed
-from coatcheck.stores._redis_scripts import Command, Raw
+from coatcheck.stores._redis.errors import NotSent, unavailable, unconfirmed
+from coatcheck.stores._redis.scripts import Command, Raw
 
 __all__ = ["Asked", "Exchange", "Node", "Routes", "exchange"]
 

@@ -25,8 +25,8 @@ from typing import Any, TypeVar
 from weakref import WeakSet
 
 from coatcheck.errors import StoreUnavailable
-from coatcheck.stores import _sqlite_file
 from coatcheck.stores._fair_lock import FairLock
+from coatcheck.stores._sqlite import file
 
 __all__ = ["Database", "Work"]
 
@@ -92,7 +92,7 @@ class Database:
         try:
             return connection.execute(statement, parameters).fetchall()
         except sqlite3.Error as error:
-            raise _sqlite_file.unavailable(self.path, error) from error
+            raise file.unavailable(self.path, error) from error
         finally:
             readers.idle.append(connection)
             if len(readers.idle) > readers.most:
@@ -110,7 +110,7 @@ class Database:
             connection.execute("COMMIT")
         except sqlite3.Error as error:
             self._roll_back()
-            raise _sqlite_file.unavailable(self.path, error) from error
+            raise file.unavailable(self.path, error) from error
         except BaseException:
             self._roll_back()
             raise
@@ -124,7 +124,7 @@ class Database:
         except sqlite3.Error as error:
             if not connection.in_transaction:
                 raise
-            return _sqlite_file.unavailable(self.path, error)
+            return file.unavailable(self.path, error)
         except Exception as error:  # noqa: BLE001 - it is the caller's own
             return error
 
@@ -163,7 +163,7 @@ class Database:
                 self._level = level
             connection.execute("BEGIN IMMEDIATE")
 
-        _sqlite_file.patiently(begin, deadline)
+        file.patiently(begin, deadline)
         return connection
 
     def _roll_back(self) -> None:
@@ -182,12 +182,12 @@ class Database:
     def _open_writer(self) -> sqlite3.Connection:
         with self._allowed_to_open():
             # Without SQLite's own waiting, since `_begin` waits better.
-            self._writer = _sqlite_file.connect(self._file, "mode=rw", 0)
+            self._writer = file.connect(self._file, "mode=rw", 0)
             return self._writer
 
     def _open_reader(self, readers: _Pool) -> sqlite3.Connection:
         with self._allowed_to_open():
-            connection = _sqlite_file.connect(self._file, "mode=rw", self.timeout)
+            connection = file.connect(self._file, "mode=rw", self.timeout)
             readers.all.add(connection)
             return connection
 
@@ -203,11 +203,11 @@ class Database:
         try:
             if not self.ready:
                 self._file = os.path.realpath(self.path)
-                _sqlite_file.prepare(self._file, self.timeout)
+                file.prepare(self._file, self.timeout)
                 self.ready = True
             yield
         except (sqlite3.Error, OSError) as error:
-            raise _sqlite_file.unavailable(self.path, error) from error
+            raise file.unavailable(self.path, error) from error
         finally:
             opening.release()
 

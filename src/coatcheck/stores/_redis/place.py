@@ -17,7 +17,7 @@ import redis.connection
 import redis.sentinel
 
 from coatcheck.errors import ConfigurationError
-from coatcheck.stores._redis_routes import Node
+from coatcheck.stores._redis.routes import Node
 from coatcheck.stores._url import StoreURL
 
 __all__ = ["AsyncClient", "Client", "Place", "place_of", "place_of_url"]

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from coatcheck import patience
 from coatcheck.coalesce import Coalescer
-from coatcheck.stores._file_locks import Busy, busy
+from coatcheck.stores._file.locks import Busy, busy
 from coatcheck.stores._threads import Threads
 
 __all__ = ["THREADS", "Writes"]

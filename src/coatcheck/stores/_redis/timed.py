@@ -5,12 +5,16 @@ dribbles a byte now and then could make a call last for ever. Here the time that
 before each piece, from the first packet of a connection to the last byte of an answer.
 """
 
+import selectors
 import time
 from collections.abc import Hashable
 from functools import cache
 from typing import Any
 
 __all__ = ["Deadline", "timed"]
+
+# A file descriptor for each look, as the default one takes, could be one too many.
+_Selector = getattr(selectors, "PollSelector", selectors.SelectSelector)
 
 
 class Deadline:
@@ -48,6 +52,12 @@ class _Socket:
     def recv_into(self, *arguments: Any) -> Any:
         self._sock.settimeout(self._deadline.left)
         return self._sock.recv_into(*arguments)
+
+    def is_quiet(self) -> bool:
+        """Whether nothing has arrived, as should be between calls; that it ended would have."""
+        with _Selector() as selector:
+            selector.register(self._sock, selectors.EVENT_READ)
+            return not selector.select(0)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._sock, name)

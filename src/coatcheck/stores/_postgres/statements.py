@@ -12,7 +12,7 @@ row is there that was skipped; `gone`.
 
 from collections.abc import Sequence
 
-from coatcheck.stores._postgres_rows import RECORD
+from coatcheck.stores._postgres.rows import RECORD
 
 __all__ = ["WRITTEN", "create", "delete", "save", "select", "sweep", "touch"]
 

@@ -17,7 +17,7 @@ from psycopg.pq.abc import PGresult
 
 from coatcheck.errors import ConfigurationError, StoreUnavailable
 from coatcheck.store import Risk
-from coatcheck.stores._postgres_link import Unit
+from coatcheck.stores._postgres.link import Unit
 
 __all__ = ["Found", "Schema"]
 

@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from coatcheck.record import Record
-from coatcheck.stores._redis_value import HEADER, encode
+from coatcheck.stores._redis.value import HEADER, encode
 
 __all__ = ["INDEX_FIRST", "Command", "Commands", "Raw", "Seen"]
 

@@ -15,7 +15,7 @@ import stat
 from coatcheck import record as records
 from coatcheck.errors import StoreError
 from coatcheck.record import Record, Unreadable
-from coatcheck.stores._file_locks import sync
+from coatcheck.stores._file.locks import sync
 
 __all__ = [
     "check_id",

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator
 from contextlib import suppress
 from typing import Any
 
-from coatcheck.stores._redis_routes import Node
+from coatcheck.stores._redis.routes import Node
 
 __all__ = ["Home", "drop"]
 
@@ -20,6 +20,7 @@ class Home:
     def __init__(self, pool_size: int) -> None:
         self.slots = asyncio.Semaphore(pool_size)
         self.idle: dict[Node, list[Any]] = {}
+        self._over = False
         self._watch: AsyncGenerator[None, None] | None = None
 
     async def watch(self) -> None:
@@ -44,10 +45,18 @@ class Home:
         return None
 
     def give(self, node: Node, connection: Any) -> None:
-        self.idle.setdefault(node, []).append(connection)
+        if self._over:  # it was closed meanwhile
+            drop(connection)
+        else:
+            self.idle.setdefault(node, []).append(connection)
+
+    async def end(self) -> None:
+        """Close all, in the loop, before that ends."""
+        if self._watch is not None:
+            await self._watch.aclose()
 
     def drop(self) -> None:
-        """Close all, in the loop."""
+        """Close all, in the loop, where nothing can be awaited."""
         for connection in self._taken():
             drop(connection)
 
@@ -57,6 +66,7 @@ class Home:
             _abandon(connection)
 
     def _taken(self) -> list[Any]:
+        self._over = True
         idle, self.idle = self.idle, {}
         return [connection for connections in idle.values() for connection in connections]
 

@@ -14,9 +14,9 @@ from contextlib import suppress
 from itertools import islice
 
 from coatcheck.record import NewerFormat
-from coatcheck.stores import _file_records, _file_subjects
-from coatcheck.stores._file_folder import BRANCHES, Folder, below
-from coatcheck.stores._file_locks import Busy
+from coatcheck.stores._file import records, subjects
+from coatcheck.stores._file.folder import BRANCHES, Folder, below
+from coatcheck.stores._file.locks import Busy
 
 __all__ = ["Sweep"]
 
@@ -62,22 +62,22 @@ class Sweep:
         with self._folder.turn(root, id[:2]) as folder:
             if folder is None:
                 return False
-            _file_records.remove_temporary(folder, id)
+            records.remove_temporary(folder, id)
             try:
-                record = _file_records.read(folder, id)
+                record = records.read(folder, id)
             except NewerFormat:
                 return False
             if record is not None and record.expires_at > now:
-                _file_records.date(folder, record)  # as after a restored backup
+                records.date(folder, record)  # as after a restored backup
                 return False
-            existed = _file_records.remove(folder, id)
+            existed = records.remove(folder, id)
             if record is not None:
-                _file_subjects.discard(root, record)
+                subjects.discard(root, record)
             return existed
 
     def _sweep_index(self, root: int) -> None:
         for branch in BRANCHES:
-            for name, session in _file_subjects.entries(root, branch):
+            for name, session in subjects.entries(root, branch):
                 if not _exists(root, session):
                     with suppress(Busy):
                         self._remove_entry(root, name, session)
@@ -86,7 +86,7 @@ class Sweep:
         """Unless the session came meanwhile: its entry is there before it."""
         with self._folder.turn(root, id[:2]) as folder:
             if folder is None or not _exists(root, id):
-                _file_subjects.remove(root, name)
+                subjects.remove(root, name)
 
 
 def _candidates(root: int, name: str, now: int) -> list[str]:
@@ -99,9 +99,9 @@ def _candidates(root: int, name: str, now: int) -> list[str]:
 
 
 def _candidate(file: "os.DirEntry[str]", now: int) -> str | None:
-    if _file_records.is_temporary(file.name):
+    if records.is_temporary(file.name):
         return file.name[1:]
-    return file.name if _file_records.is_due(file, now) else None
+    return file.name if records.is_due(file, now) else None
 
 
 def _exists(root: int, id: str) -> bool:

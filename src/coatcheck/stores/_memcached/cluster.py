@@ -13,8 +13,8 @@ from typing import Any, TypeAlias
 from pymemcache import Client, PooledClient  # type: ignore[import-untyped]
 
 from coatcheck.errors import ConfigurationError
-from coatcheck.stores._memcached_server import Server
-from coatcheck.stores._memcached_wire import Address, Limits
+from coatcheck.stores._memcached.server import Server
+from coatcheck.stores._memcached.wire import Address, Limits
 from coatcheck.stores._url import seconds
 
 __all__ = ["AnyClient", "Cluster", "checked_limits"]

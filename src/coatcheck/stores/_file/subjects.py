@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from coatcheck.record import Record
-from coatcheck.stores._file_folder import below, make
-from coatcheck.stores._file_locks import sync
-from coatcheck.stores._file_records import is_record
+from coatcheck.stores._file.folder import below, make
+from coatcheck.stores._file.locks import sync
+from coatcheck.stores._file.records import is_record
 
 __all__ = ["add", "discard", "entries", "find", "remove"]
 

@@ -16,95 +16,39 @@ which go with it.
 """
 
 import asyncio
-import math
-import os
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import Future
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager
 from typing import TypeVar
-from weakref import WeakKeyDictionary, WeakSet
+from weakref import WeakKeyDictionary
 
 import psycopg
 
 from coatcheck import patience
-from coatcheck.errors import StoreUnavailable
-from coatcheck.stores import _postgres_errors as errors
-from coatcheck.stores._postgres_link import Link, Unit
-from coatcheck.stores._postgres_options import Address, Attempt, Options, lookup
-from coatcheck.stores._postgres_schema import Found, Schema
-from coatcheck.stores._postgres_waiting import Waits, async_drive, drive
+from coatcheck.stores._postgres import errors
+from coatcheck.stores._postgres.link import Link, Unit
+from coatcheck.stores._postgres.options import Address, Attempt, lookup
+from coatcheck.stores._postgres.pooling import (
+    Base,
+    close_all,
+    fresh,
+    given_back,
+    left_until,
+    shares,
+)
+from coatcheck.stores._postgres.waiting import async_drive, drive
 
 __all__ = ["AsyncPool", "Pool"]
 
 T = TypeVar("T")
-E = TypeVar("E")
 
 _FAILURES = (psycopg.Error, OSError)  # a TimeoutError is one, and a name that is not found
 
 
-class _Base:
-    """What both pools know."""
-
-    def __init__(self, options: Options, schema: Schema, tell: Callable[[Found], None]) -> None:
-        self.options = options
-        self.schema = schema
-        self._tell = tell
-        self._ready = False
-        self._first = 0
-        self._start()
-        _pools.add(self)
-
-    def _start(self) -> None:
-        """Have no connection, as in the beginning."""
-        raise NotImplementedError
-
-    def _answer(self, unit: Unit[T]) -> float:
-        """Seconds that the server may take to answer."""
-        return self.options.timeout * unit.patience
-
-    def _limit(self, unit: Unit[T]) -> float:
-        """Seconds that a call may take in all."""
-        return self.options.connect_timeout + self._answer(unit)
-
-    def _call(self, link: Link, unit: Unit[T], seconds: float) -> Waits[T]:
-        if not self._ready:
-            yield from self._prepare(link, seconds)
-        return (yield from link.run(unit, seconds))
-
-    def _prepare(self, link: Link, seconds: float) -> Waits[None]:
-        """See to the table, on first use."""
-        found = yield from link.run(self.schema.look(), seconds)
-        if not self.schema.is_there(found):
-            if not self.options.create:
-                raise self.schema.missing()
-            yield from link.run(self.schema.make(), seconds)
-            found = yield from link.run(self.schema.look(), seconds)
-            self.schema.is_there(found)
-        self._tell(found)
-        self._ready = True
-
-    def _failed(self, error: Exception, seconds: float) -> StoreUnavailable:
-        if getattr(error, "sqlstate", None) == "42P01":
-            self._ready = False
-        if isinstance(error, TimeoutError):
-            return errors.no_time(seconds, "an answer from the server")
-        return errors.unavailable(error)
-
-    def _unreachable(self, error: Exception | None, seconds: float) -> StoreUnavailable:
-        if error is None or isinstance(error, TimeoutError):
-            return errors.no_time(seconds, "a connection to the server")
-        return errors.unavailable(error)
-
-    def _hosts(self) -> list[int]:
-        """Which attempts to make, in this order."""
-        count = len(self.options.attempts)
-        return [(self._first + number) % count for number in range(count)]
-
-
-class Pool(_Base):
+class Pool(Base):
     """For threads."""
 
     def _start(self) -> None:
@@ -128,30 +72,30 @@ class Pool(_Base):
     def close(self) -> None:
         """Close what is idle; what is in use is closed when it comes back."""
         idle, self._idle = self._idle, deque()
-        _close_all(idle)
+        close_all(idle)
 
     def _run(self, unit: Unit[T], deadline: float) -> T:
         with self._borrowed(min(deadline, time.monotonic() + self._answer(unit)), deadline) as link:
-            seconds = _left(deadline, self._answer(unit))
+            seconds = left_until(deadline, self._answer(unit))
             return drive(self._call(link, unit, seconds), seconds)
 
     @contextmanager
     def _borrowed(self, turn: float, deadline: float) -> Iterator[Link]:
         """`turn` is until when to wait for one to be free."""
         turns, idle = self._turns, self._idle
-        if not turns.acquire(timeout=_left(turn)):
+        if not turns.acquire(timeout=left_until(turn)):
             raise errors.no_turn(self.options.pool_size)
         try:
-            link = _fresh(idle) or self._connect(deadline)
-            with _given_back(link, idle, lambda: idle is self._idle):
+            link = fresh(idle) or self._connect(deadline)
+            with given_back(link, idle, lambda: idle is self._idle):
                 yield link
         finally:
             turns.release()
 
     def _connect(self, deadline: float) -> Link:
-        seconds = _left(deadline, self.options.connect_timeout)
+        seconds = left_until(deadline, self.options.connect_timeout)
         failure: Exception | None = None
-        for host, until in _shares(self._hosts(), time.monotonic() + seconds):
+        for host, until in shares(self._hosts(), time.monotonic() + seconds):
             try:
                 link = self._reach(self.options.attempts[host], until)
             except _FAILURES as error:
@@ -164,16 +108,16 @@ class Pool(_Base):
     def _reach(self, attempt: Attempt, deadline: float) -> Link:
         failure: Exception = TimeoutError()
         found = lookup(attempt)
-        addresses = found.result(_left(deadline)) if isinstance(found, Future) else found
-        for address, until in _shares(addresses, deadline):
+        addresses = found.result(left_until(deadline)) if isinstance(found, Future) else found
+        for address, until in shares(addresses, deadline):
             try:
-                return drive(Link.open(address, self.options.prepared), _left(until))
+                return drive(Link.open(address, self.options.prepared), left_until(until))
             except _FAILURES as error:
                 failure = error
         raise failure
 
 
-class AsyncPool(_Base):
+class AsyncPool(Base):
     """For tasks, in any event loop."""
 
     def _start(self) -> None:
@@ -195,23 +139,23 @@ class AsyncPool(_Base):
     async def close(self) -> None:
         homes, self._homes = self._homes, WeakKeyDictionary()
         for home in list(homes.values()):
-            _close_all(home.idle)
+            close_all(home.idle)
 
     async def _run(self, unit: Unit[T], deadline: float) -> T:
         turn = min(deadline, time.monotonic() + self._answer(unit))
         async with self._borrowed(turn, deadline) as link:
-            seconds = _left(deadline, self._answer(unit))
+            seconds = left_until(deadline, self._answer(unit))
             return await async_drive(self._call(link, unit, seconds), seconds)
 
     @asynccontextmanager
     async def _borrowed(self, turn: float, deadline: float) -> AsyncIterator[Link]:
         loop = asyncio.get_running_loop()
         home = self._homes.get(loop) or self._settle(loop)
-        if not await home.acquire(_left(turn)):
+        if not await home.acquire(left_until(turn)):
             raise errors.no_turn(self.options.pool_size)
         try:
-            link = _fresh(home.idle) or await self._connect(deadline)
-            with _given_back(link, home.idle, lambda: home is self._homes.get(loop)):
+            link = fresh(home.idle) or await self._connect(deadline)
+            with given_back(link, home.idle, lambda: home is self._homes.get(loop)):
                 yield link
         finally:
             home.release()
@@ -219,14 +163,14 @@ class AsyncPool(_Base):
     def _settle(self, loop: asyncio.AbstractEventLoop) -> "_Home":
         for other, home in list(self._homes.items()):
             if other.is_closed():
-                _close_all(home.idle)
+                close_all(home.idle)
         self._homes[loop] = home = _Home(self.options.pool_size)
         return home
 
     async def _connect(self, deadline: float) -> Link:
-        seconds = _left(deadline, self.options.connect_timeout)
+        seconds = left_until(deadline, self.options.connect_timeout)
         failure: Exception | None = None
-        for host, until in _shares(self._hosts(), time.monotonic() + seconds):
+        for host, until in shares(self._hosts(), time.monotonic() + seconds):
             try:
                 link = await self._reach(self.options.attempts[host], until)
             except _FAILURES as error:
@@ -239,10 +183,14 @@ class AsyncPool(_Base):
     async def _reach(self, attempt: Attempt, deadline: float) -> Link:
         failure: Exception = TimeoutError()
         found = lookup(attempt)
-        addresses = await _result(found, _left(deadline)) if isinstance(found, Future) else found
-        for address, until in _shares(addresses, deadline):
+        addresses = (
+            await _result(found, left_until(deadline)) if isinstance(found, Future) else found
+        )
+        for address, until in shares(addresses, deadline):
             try:
-                return await async_drive(Link.open(address, self.options.prepared), _left(until))
+                return await async_drive(
+                    Link.open(address, self.options.prepared), left_until(until)
+                )
             except _FAILURES as error:
                 failure = error
         raise failure
@@ -286,59 +234,3 @@ class _Home:
 async def _result(found: "Future[list[Address]]", seconds: float) -> list[Address]:
     async with asyncio.timeout(seconds):
         return await asyncio.wrap_future(found)
-
-
-def _left(deadline: float, most: float = math.inf) -> float:
-    return max(0, min(most, deadline - time.monotonic()))
-
-
-def _shares(items: Sequence[E], deadline: float) -> Iterator[tuple[E, float]]:
-    """Each with the moment until which it may take: a fair part of what the others left."""
-    for number, item in enumerate(items):
-        now = time.monotonic()
-        yield item, now + (deadline - now) / (len(items) - number)
-
-
-def _fresh(idle: deque[Link]) -> Link | None:
-    """The one that was in use last; what has ended meanwhile is closed."""
-    with suppress(IndexError):
-        while True:
-            link = idle.pop()
-            if not link.is_stale():
-                return link
-            link.close()
-    return None
-
-
-@contextmanager
-def _given_back(link: Link, idle: deque[Link], is_open: Callable[[], bool]) -> Iterator[None]:
-    try:
-        yield
-    except BaseException as error:
-        link.close()
-        if errors.is_elsewhere(error):
-            _close_all(idle)
-        raise
-    if is_open():
-        idle.append(link)
-    else:
-        link.close()
-
-
-def _close_all(idle: deque[Link]) -> None:
-    with suppress(IndexError):
-        while True:
-            idle.pop().close()
-
-
-_pools: WeakSet[_Base] = WeakSet()
-
-
-def _be_born() -> None:
-    """In the child of a fork."""
-    for pool in list(_pools):
-        pool._start()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_be_born)

@@ -1,0 +1,1 @@
+"""What the file store is made of."""

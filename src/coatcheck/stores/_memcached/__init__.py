@@ -1,0 +1,1 @@
+"""What the Memcached store is made of."""

@@ -1,0 +1,1 @@
+"""What the PostgreSQL store is made of."""

@@ -1,0 +1,81 @@
+"""What the store's two kinds of line have in common: what they know, and how they judge answers."""
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+from redis import exceptions
+
+from coatcheck.errors import StoreUnavailable
+from coatcheck.stores._advice import Advice
+from coatcheck.stores._redis import look
+from coatcheck.stores._redis.errors import NotSent, unavailable
+from coatcheck.stores._redis.options import Options
+from coatcheck.stores._redis.place import Place
+from coatcheck.stores._redis.routes import Exchange, Node, Routes, exchange
+from coatcheck.stores._redis.scripts import Command, Raw
+
+__all__ = ["FAILURES", "LOOK", "ROLE", "Shared", "check_role", "not_sent", "only", "raised"]
+
+LOOK = 0.25  # seconds that a look at the server's settings may delay the first call
+ROLE: Raw = (b"ROLE",)
+FAILURES = (exceptions.RedisError, OSError)
+
+
+class Shared:
+    """What both kinds of line know."""
+
+    def __init__(self, place: Place, options: Options) -> None:
+        self.place = place
+        self.options = options
+        self.replicas = place.replicas if options.replicas is None else options.replicas
+        self.advice = Advice()
+        self._routes = Routes(place.nodes, cluster=place.cluster)
+        self._sentinels = deque(place.nodes)
+        self._looked: set[Node] = set()
+
+    def _durable(self, command: Command, left: float) -> Exchange:
+        # Less than the call may take: servers end a wait up to a tenth of a second late.
+        ms = max(1, int(min(left, self.options.timeout) * 700))
+        return exchange(self._routes, [command], self.replicas, ms)
+
+    def _advise(self, answers: Sequence[Any]) -> None:
+        for risk in look.risks(answers, self.replicas):
+            self.advice.found(risk)
+
+    def _named(self, answer: Any, sentinel: Node) -> Node:
+        """The master that a Sentinel named; it is asked first from now on."""
+        if not answer:
+            raise exceptions.ConnectionError(
+                f"the Sentinel at {sentinel[0]}:{sentinel[1]} knows no master named "
+                f"{self.place.service!r}"
+            )
+        while self._sentinels[0] != sentinel:
+            self._sentinels.rotate(-1)
+        return answer[0].decode(), int(answer[1])
+
+    @property
+    def _who_is_master(self) -> Raw:
+        return (b"SENTINEL", b"GET-MASTER-ADDR-BY-NAME", self.place.service.encode())
+
+
+def check_role(answer: Any) -> None:
+    """A master that was just deposed is not used; a server that forbids ROLE is taken for one."""
+    if isinstance(answer, list) and answer[0] != b"master":
+        raise exceptions.ReadOnlyError("the server that the Sentinels named is no master yet")
+
+
+def not_sent(error: Exception) -> NotSent:
+    made = NotSent(str(error) or type(error).__name__)
+    made.__cause__ = error
+    return made
+
+
+def raised(answer: Any) -> Any:
+    if isinstance(answer, Exception):
+        raise answer if isinstance(answer, StoreUnavailable) else unavailable(answer)
+    return answer
+
+
+def only(answered: list[Any] | Exception) -> Any:
+    return answered if isinstance(answered, Exception) else answered[0]
