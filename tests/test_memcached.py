@@ -7,6 +7,7 @@ import asyncio
 import gc
 import os
 import resource
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -36,7 +37,7 @@ from coatcheck.stores.memcached import AsyncMemcachedStore, MemcachedStore, _sec
 from coatcheck.testing.clock import NOW
 from coatcheck.testing.contract import changed, ident, record
 from tests.services import memcached
-from tests.services.memcached import Memcached
+from tests.services.memcached import Local, Memcached, Secured
 from tests.services.process import folder_for
 from tests.services.proxy import Proxy
 
@@ -865,6 +866,58 @@ class TestTimeLimits:
             assert time.monotonic() - began < 2
             server.thaw()
             assert FIRST == store.load(FIRST.id, NOW)
+
+
+class TestWays:
+    """What a ready client says of the way to its server."""
+
+    @pytest.fixture
+    def secured(self) -> Iterator[Secured]:
+        started = Secured()
+        started.start()
+        yield started
+        started.kill()
+
+    def test_over_tls(self, make: Make, secured: Secured) -> None:
+        """A large value, on one connection, and another when that one is cut."""
+        with Proxy(secured.port) as proxy:
+            store = make(Client(f"localhost:{proxy.port}", tls_context=secured.context))
+            large = record(payload=os.urandom(300_000))
+            store.create(large, NOW)
+            assert (large, 1) == (store.load(large.id, NOW), proxy.connections)
+            proxy.cut_all()
+            assert (large, 2) == (store.load(large.id, NOW), proxy.connections)
+
+    def test_a_certificate_that_nobody_signed_is_an_outage(
+        self, make: Make, secured: Secured
+    ) -> None:
+        """As it is where TLS meets none."""
+        suspicious = ssl.create_default_context()
+        for port in (secured.port, memcached.shared().port):
+            store = make(Client(f"localhost:{port}", tls_context=suspicious))
+            with pytest.raises(StoreUnavailable, match="SSL"):
+                store.load(FIRST.id, NOW)
+
+    def test_a_handshake_that_hangs_ends_in_time(self, make: Make, secured: Secured) -> None:
+        """It is part of connecting."""
+        client = Client(f"localhost:{secured.port}", tls_context=secured.context)
+        store = make(client, connect_timeout=0.3)
+        secured.freeze()
+        began = time.monotonic()
+        with pytest.raises(StoreUnavailable):
+            store.load(FIRST.id, NOW)
+
+        assert time.monotonic() - began < 2
+
+    def test_by_the_path_of_a_socket(self, make: Make) -> None:
+        """Where the server is on the same machine."""
+        local = Local()
+        local.start()
+        store = make(Client(local.path))
+        store.create(FIRST, NOW)
+
+        assert FIRST == store.load(FIRST.id, NOW)
+        local.kill()
 
 
 class TestThreads:

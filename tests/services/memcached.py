@@ -4,13 +4,15 @@ import functools
 import hashlib
 import re
 import socket
+import ssl
 from pathlib import Path
 from typing import Self
 from urllib.parse import unquote
 
+from tests.services.certificates import certificates
 from tests.services.process import Service, folder_for, free_port
 
-__all__ = ["Memcached", "dump", "ids", "prefix", "shared", "url"]
+__all__ = ["Local", "Memcached", "Secured", "dump", "ids", "prefix", "shared", "url"]
 
 
 class Memcached:
@@ -49,7 +51,7 @@ class Memcached:
 
     def ask(self, command: bytes) -> bytes:
         """All that it answers to one command, up to and without the last line."""
-        with socket.create_connection(("127.0.0.1", self.port), 5) as connection:
+        with self._connect() as connection:
             connection.settimeout(5)
             connection.sendall(command + b"\r\n")
             answer = b""
@@ -61,6 +63,9 @@ class Memcached:
                 if answer.startswith(_LINES) and answer.endswith(b"\r\n"):
                     break
             return answer
+
+    def _connect(self) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self.port), 5)
 
     def set(self, key: str, value: bytes) -> None:
         """Put any bytes there, as somebody else would."""
@@ -99,6 +104,38 @@ class Memcached:
         return [key for key in (unquote(each.decode()) for each in found) if key.startswith(prefix)]
 
 
+class Secured(Memcached):
+    """Speaks TLS alone, as `localhost`; `context` is what its clients need."""
+
+    def __init__(self) -> None:
+        files = certificates(folder_for("nobody", "certificates"))
+        for file in (files.certificate, files.key):
+            file.chmod(0o644)
+        self.context = ssl.create_default_context(cafile=files.authority)
+        options = f"ssl_chain_cert={files.certificate},ssl_key={files.key}"
+        super().__init__("-Z", "-o", options)
+
+    def _connect(self) -> socket.socket:
+        return self.context.wrap_socket(super()._connect(), server_hostname="localhost")
+
+
+class Local(Memcached):
+    """Listens at a `path` alone."""
+
+    def __init__(self) -> None:
+        self.path = str(folder_for("nobody", "memcached") / "socket")
+        super().__init__("-s", self.path, "-a", "0777")
+
+    def _connect(self) -> socket.socket:
+        connection = socket.socket(socket.AF_UNIX)
+        try:
+            connection.connect(self.path)
+        except OSError:
+            connection.close()
+            raise
+        return connection
+
+
 _LAST = b"END"
 _LINES = (
     b"HD",
@@ -116,7 +153,8 @@ _LINES = (
 
 @functools.cache
 def shared() -> Memcached:
-    return Memcached().start()
+    """One thread serves and none tidies up: a list of keys misses what is in use meanwhile."""
+    return Memcached("-t", "1", "-o", "no_lru_maintainer").start()
 
 
 def prefix(folder: Path) -> str:
