@@ -504,6 +504,90 @@ def test_a_broken_network_is_an_outage_in_time(
         assert record().id == store.load(record().id, NOW).id
 
 
+@pytest.fixture
+def proxy(own: services.Redis) -> Iterator[Proxy]:
+    with Proxy(own.port) as standing_between:
+        yield standing_between
+
+
+def leave_idle(store: Any, count: int) -> None:
+    """Have the store make so many connections, and rest them."""
+    line = store.store._line
+    node, sleep = line._routes.node_of(b""), (b"EVAL", _BUSY, 0)
+
+    async def together() -> None:
+        await asyncio.gather(*[line.ask_node(node, sleep) for _ in range(count)])
+
+    if store.runner is not None:
+        store.runner.run(together())
+        return
+    threads = [threading.Thread(target=line.ask_node, args=(node, sleep)) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+_BUSY = b"for i = 1, 1000000 do end"
+"""A script that takes long enough for another connection to be made meanwhile."""
+
+
+def test_one_call_that_fails_speaks_for_all_that_rest(
+    own: services.Redis, proxy: Proxy, open_store: Open
+) -> None:
+    """What the network forgot is one outage, however many connections there were."""
+    store = open_store(proxy.port)
+    leave_idle(store, 4)
+    assert proxy.open_connections > 2
+    proxy.silent, proxy.refuse = True, True
+    other = Proxy(own.port)
+    other.port = proxy.port
+    with other:
+        refused(lambda: store.load(record().id, NOW), within_seconds=0.5)
+
+        assert store.load(record().id, NOW) is None
+
+
+def test_a_connection_that_was_reset_while_it_rested_is_noticed(
+    proxy: Proxy, open_store: Open
+) -> None:
+    """As load balancers do when they find it idle."""
+    store = open_store(proxy.port)
+    leave_idle(store, 4)
+    proxy.cut_all()
+
+    assert store.load(record().id, NOW) is None
+
+
+def test_a_connection_that_rested_for_long_is_not_used(
+    proxy: Proxy, open_store: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A firewall may have forgotten it without a word."""
+    store = open_store(proxy.port)
+    store.load(record().id, NOW)
+    store.load(record().id, NOW)
+    assert 1 == proxy.connections
+    monkeypatch.setattr("coatcheck.stores._redis.pool.TRUSTED", 0.0)
+    store.load(record().id, NOW)
+
+    assert 2 == proxy.connections
+
+
+def test_a_server_that_became_a_replica_is_left(
+    own: services.Redis, proxy: Proxy, open_store: Open
+) -> None:
+    """Where its name leads to another now: with the refusal all its connections go."""
+    with services.Redis() as other:
+        store = open_store(proxy.port)
+        leave_idle(store, 4)
+        own.ask("REPLICAOF", services.HOST, other.port)
+        proxy.server_port = other.port
+        assert "replica" in refused(lambda: store.create(record(), NOW))
+        store.create(record(), NOW)
+
+        assert other.ask("EXISTS", f"coatcheck:{record().id}") == 1
+
+
 def test_a_request_gets_no_more_than_it_has_left(own: services.Redis, open_store: Open) -> None:
     """The limit of a whole request counts where it is shorter."""
     store = open_store(own.port, timeout=5.0)

@@ -3,11 +3,13 @@
 Servers begin an error with a word in capitals; redis-py makes classes of some and drops the word.
 """
 
+from collections.abc import Iterable
+
 from redis import exceptions
 
 from coatcheck.errors import StoreUnavailable
 
-__all__ = ["NotSent", "unavailable", "unconfirmed"]
+__all__ = ["NotSent", "leads_no_more", "unavailable", "unconfirmed"]
 
 _LONGEST = 200
 
@@ -38,6 +40,12 @@ _BY_CLASS: list[tuple[type[Exception], str]] = [
     (exceptions.NoPermissionError, "NOPERM"),
     (exceptions.AuthenticationError, "WRONGPASS"),
 ]
+_LEAVE = (
+    exceptions.ReadOnlyError,
+    exceptions.MasterDownError,
+    exceptions.BusyLoadingError,
+    exceptions.AuthenticationError,
+)
 _NO_ANSWER = "look at the server and the network, or raise timeout or connect_timeout"
 _UNKNOWN = "look at the server and its log"
 
@@ -59,6 +67,17 @@ def unavailable(error: Exception) -> StoreUnavailable:
     made = StoreUnavailable(f"RedisStore: expected the server to answer, got {said!r}; {remedy}")
     made.__cause__ = error
     return made
+
+
+def leads_no_more(answers: Iterable[object]) -> bool:
+    """Whether one of them says that a server is not, or not yet, to be asked on that connection."""
+    return any(isinstance(each, Exception) and _leads_no_more(each) for each in answers)
+
+
+def _leads_no_more(refusal: Exception) -> bool:
+    # Redis 6.2 puts the word of what a script was refused behind words of its own.
+    said = str(refusal)
+    return isinstance(refusal, _LEAVE) or any(word in said for word in ("READONLY", "UNBLOCKED"))
 
 
 def unconfirmed(expected: int, got: object) -> StoreUnavailable:

@@ -7,15 +7,14 @@ must be confirmed by replicas goes alone, on a connection that nobody else waits
 
 A connection takes at most `connect_timeout`, an answer `timeout`, and a call both together, or what
 its request has left. One that failed in any way, or whose call was cancelled, is closed. Where
-Sentinels know the master they are asked at each new connection; a master that is demoted closes
-its connections, so none of them is used any more.
+Sentinels know the master they are asked once in half a second, and after each failure; connections
+to one whom they name no more are not used.
 """
 
 import asyncio
 import os
 import threading
 import time
-from collections import deque
 from collections.abc import Sequence
 from typing import Any
 from weakref import WeakSet
@@ -35,10 +34,11 @@ from coatcheck.stores._redis.common import (
     only,
     raised,
 )
-from coatcheck.stores._redis.errors import NotSent
+from coatcheck.stores._redis.errors import NotSent, leads_no_more
 from coatcheck.stores._redis.home import Home, drop
 from coatcheck.stores._redis.options import Options
 from coatcheck.stores._redis.place import place_of
+from coatcheck.stores._redis.pool import Pool, Rest
 from coatcheck.stores._redis.routes import Asked, Node, exchange
 from coatcheck.stores._redis.scripts import Command, Raw
 from coatcheck.stores._redis.timed import timed
@@ -57,7 +57,7 @@ class Line(Shared):
 
     def _start(self) -> None:
         self._slots = threading.Semaphore(self.options.pool_size)
-        self._idle: dict[Node, deque[Any]] = {}
+        self._pool = Pool(_close, _is_fit)
 
     def ask(self, command: Command) -> Any:
         return raised(self._run(exchange(self._routes, [command]))[0])
@@ -80,10 +80,8 @@ class Line(Shared):
         return raised(only(answered))
 
     def close(self) -> None:
-        idle, self._idle = self._idle, {}
-        for connections in idle.values():
-            while connections:
-                connections.pop().disconnect()
+        pool, self._pool = self._pool, Pool(_close, _is_fit)
+        pool.end()
 
     def _run(self, talk: Any) -> Any:
         """Carry a talk with the servers to its end."""
@@ -100,35 +98,45 @@ class Line(Shared):
 
     def _ask(self, node: Node, raws: list[Raw], until: float) -> list[Any] | Exception:
         """What the node answers, or how it failed; never raises."""
-        slots, idle = self._slots, self._idle.setdefault(node, deque())
+        slots, pool = self._slots, self._pool
         if not slots.acquire(timeout=max(0.0, until - time.monotonic())):
             return NotSent(f"none of {self.options.pool_size} connections free in time (pool_size)")
         connection = None
         try:
-            connection = _taken(idle) or self._connect(node, until)
+            rest, connection = self._ready(pool, node, until)
             connection.deadline.until = min(until, time.monotonic() + self.options.timeout)
             answers = _answers(connection, raws)
-            if node not in self._looked:
-                self._look(node, connection)
-            if connection._sock is not None:
-                idle.append(connection)
+            if rest.node not in self._looked:
+                self._look(rest.node, connection)
+            if leads_no_more(answers):
+                pool.forget(rest.node)
+            elif connection._sock is not None:
+                rest.give(connection)
                 connection = None
             return answers
         except FAILURES as error:
-            return not_sent(error) if connection is None else error
+            if connection is None:
+                return not_sent(error)
+            pool.forget(rest.node)
+            return error
         finally:
             if connection is not None:
                 connection.disconnect()
             slots.release()
 
-    def _connect(self, node: Node, until: float) -> Any:
+    def _ready(self, pool: Pool, node: Node, until: float) -> tuple[Rest, Any]:
+        """A connection, and where it rests."""
         until = min(until, time.monotonic() + self.options.connect_timeout)
+        if self.place.sentinels is not None:
+            node = pool.leader() or self._master(pool, until)
+        rest = pool.of(node)
+        return rest, rest.take() or self._connect(node, until)
+
+    def _connect(self, node: Node, until: float) -> Any:
+        connection = self.place.server.to(node, self._kind)
         if self.place.sentinels is None:
-            return self._connected(self.place.server.to(node, self._kind), until, [])[0]
-        master = self._master(until)
-        connection, answers = self._connected(
-            self.place.server.to(master, self._kind), until, [ROLE]
-        )
+            return self._connected(connection, until, [])[0]
+        connection, answers = self._connected(connection, until, [ROLE])
         try:
             check_role(answers[0])
         except exceptions.ReadOnlyError:
@@ -146,22 +154,29 @@ class Line(Shared):
             connection.disconnect()
             raise
 
-    def _master(self, until: float) -> Node:
+    def _master(self, pool: Pool, until: float) -> Node:
         """Ask the Sentinels in turn, each within its share of the time."""
-        assert self.place.sentinels is not None
-        kind = timed(self.place.sentinels.kind)
         failed: Exception = exceptions.ConnectionError("no Sentinel answered")
         for number, node in enumerate(list(self._sentinels)):
             now = time.monotonic()
             share = (until - now) / (len(self._sentinels) - number + 1)
-            sentinel = self.place.sentinels.to(node, kind)
             try:
-                _, answers = self._connected(sentinel, now + share, [self._who_is_master])
-                sentinel.disconnect()
-                return self._named(raised(answers[0]), node)
+                master = self._named(self._word_of(pool.of(node), now + share), node)
             except FAILURES as error:
                 failed = error
+            else:
+                pool.follow(master, now)
+                return master
         raise failed
+
+    def _word_of(self, rest: Rest, until: float) -> Any:
+        """What a Sentinel answers."""
+        assert self.place.sentinels is not None
+        kind = timed(self.place.sentinels.kind)
+        sentinel = rest.take() or self.place.sentinels.to(rest.node, kind)
+        sentinel, answers = self._connected(sentinel, until, [self._who_is_master])
+        rest.give(sentinel)
+        return raised(answers[0])
 
     def _look(self, node: Node, connection: Any) -> None:
         self._looked.add(node)
@@ -172,16 +187,13 @@ class Line(Shared):
             connection.disconnect()
 
 
-def _taken(idle: deque[Any]) -> Any:
-    """One that is still good: a server that went away has closed those it left."""
-    while True:
-        try:
-            connection = idle.pop()
-        except IndexError:
-            return None
-        if connection._sock is not None and connection._sock.is_quiet():
-            return connection
-        connection.disconnect()
+def _close(connection: Any) -> None:
+    connection.disconnect()
+
+
+def _is_fit(connection: Any) -> bool:
+    """Whether nothing came while it rested: a server that went away has ended it."""
+    return connection._sock is not None and connection._sock.is_quiet()
 
 
 def _answers(connection: Any, raws: Sequence[Raw]) -> list[Any]:
@@ -286,21 +298,24 @@ class AsyncLine(Shared):
         connection = None
         try:
             async with asyncio.timeout_at(until) as limit, home.slots:
-                connection = home.take(node)
-                if connection is None:
-                    soon = min(until, loop.time() + self.options.connect_timeout)
-                    limit.reschedule(soon)
-                    connection = await self._connect(node, soon)
+                soon = min(until, loop.time() + self.options.connect_timeout)
+                limit.reschedule(soon)
+                rest, connection = await self._ready(home.pool, node, soon)
                 limit.reschedule(min(until, loop.time() + self.options.timeout))
                 answers = await _awaited_answers(connection, raws)
-            if node not in self._looked:
-                await self._look(node, connection)
-            if connection.is_connected:
-                home.give(node, connection)
+            if rest.node not in self._looked:
+                await self._look(rest.node, connection)
+            if leads_no_more(answers):
+                home.pool.forget(rest.node)
+            elif connection.is_connected:
+                rest.give(connection)
                 connection = None
             return answers
         except FAILURES as error:
-            return not_sent(error) if connection is None else error
+            if connection is None:
+                return not_sent(error)
+            home.pool.forget(rest.node)
+            return error
         finally:
             if connection is not None:
                 drop(connection)
@@ -313,11 +328,17 @@ class AsyncLine(Shared):
         await home.watch()
         return home
 
-    async def _connect(self, node: Node, until: float) -> Any:
+    async def _ready(self, pool: Pool, node: Node, until: float) -> tuple[Rest, Any]:
+        if self.place.sentinels is not None:
+            node = pool.leader() or await self._master(pool, until)
+        rest = pool.of(node)
+        return rest, rest.take() or await self._connect(node)
+
+    async def _connect(self, node: Node) -> Any:
+        connection = self._to(self.place.server, node)
         if self.place.sentinels is None:
-            return (await self._connected(self._to(self.place.server, node), []))[0]
-        master = await self._master(until)
-        connection, answers = await self._connected(self._to(self.place.server, master), [ROLE])
+            return (await self._connected(connection, []))[0]
+        connection, answers = await self._connected(connection, [ROLE])
         try:
             check_role(answers[0])
         except exceptions.ReadOnlyError:
@@ -337,22 +358,27 @@ class AsyncLine(Shared):
             drop(connection)
             raise
 
-    async def _master(self, until: float) -> Node:
-        assert self.place.sentinels is not None
-        loop = asyncio.get_running_loop()
+    async def _master(self, pool: Pool, until: float) -> Node:
         failed: Exception = exceptions.ConnectionError("no Sentinel answered")
         for number, node in enumerate(list(self._sentinels)):
-            now = loop.time()
+            now = time.monotonic()
             share = (until - now) / (len(self._sentinels) - number + 1)
-            sentinel = self._to(self.place.sentinels, node)
             try:
-                async with asyncio.timeout_at(now + share):
-                    _, answers = await self._connected(sentinel, [self._who_is_master])
-                drop(sentinel)
-                return self._named(raised(answers[0]), node)
+                async with asyncio.timeout(share):
+                    master = self._named(await self._word_of(pool.of(node)), node)
             except FAILURES as error:
                 failed = error
+            else:
+                pool.follow(master, now)
+                return master
         raise failed
+
+    async def _word_of(self, rest: Rest) -> Any:
+        assert self.place.sentinels is not None
+        sentinel = rest.take() or self._to(self.place.sentinels, rest.node)
+        sentinel, answers = await self._connected(sentinel, [self._who_is_master])
+        rest.give(sentinel)
+        return raised(answers[0])
 
     async def _look(self, node: Node, connection: Any) -> None:
         self._looked.add(node)
