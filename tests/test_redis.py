@@ -9,6 +9,7 @@ import json
 import os
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import copy_context
@@ -801,6 +802,20 @@ def test_a_wrong_password_is_an_outage_without_the_password(
 
     assert "check the user and the password" in message
     assert "secret" not in message + repr(store.store.__dict__)
+
+
+@pytest.mark.parametrize(("renamed", "protocol"), [("HELLO", 3), ("AUTH", 2)])
+def test_a_server_that_quotes_what_it_does_not_know_shows_no_password(
+    open_store: Open, renamed: str, protocol: int
+) -> None:
+    """One that is too old for HELLO, say: neither in the message nor in what a log has of it."""
+    with services.Redis(f'rename-command {renamed} ""') as server:
+        login = f"default:5ecret@{services.HOST}:{server.port}"
+        store = open_store(f"redis://{login}?protocol={protocol}")
+        with pytest.raises(StoreUnavailable, match="unknown command") as caught:
+            store.create(record(), NOW)
+
+    assert "5ecret" not in "".join(traceback.format_exception(caught.value))
 
 
 # Ends that last.
