@@ -5,13 +5,18 @@ holds the connections. Those of a loop that was just closed can only be taken fr
 """
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Hashable
 from contextlib import suppress
+from functools import cache
 from typing import Any
+
+import redis.asyncio.connection
 
 from coatcheck.stores._redis.pool import Pool
 
-__all__ = ["Home", "drop"]
+__all__ = ["Home", "drop", "hurried"]
+
+_DELAY = 0.25  # seconds, as RFC 8305 has it
 
 
 class Home:
@@ -54,6 +59,20 @@ def _is_fit(connection: Any) -> bool:
     if reader is None or writer is None:
         return False
     return not (reader.at_eof() or reader.exception() or writer.transport.is_closing())
+
+
+@cache
+def hurried(kind: Hashable) -> Any:
+    """The same kind of connection; of a host's addresses it tries the next while one is silent."""
+    base: Any = kind
+    if not issubclass(base, redis.asyncio.connection.Connection):
+        return base
+
+    class Hurried(base):  # type: ignore[misc]
+        def _connection_arguments(self) -> dict[str, Any]:
+            return {**super()._connection_arguments(), "happy_eyeballs_delay": _DELAY}
+
+    return Hurried
 
 
 def drop(connection: Any) -> None:

@@ -35,7 +35,7 @@ from coatcheck.stores._redis.common import (
     raised,
 )
 from coatcheck.stores._redis.errors import NotSent, leads_no_more
-from coatcheck.stores._redis.home import Home, drop
+from coatcheck.stores._redis.home import Home, drop, hurried
 from coatcheck.stores._redis.options import Options
 from coatcheck.stores._redis.place import place_of
 from coatcheck.stores._redis.pool import Pool, Rest
@@ -348,7 +348,8 @@ class AsyncLine(Shared):
 
     def _to(self, connections: Any, node: Node) -> Any:
         # The limits are set around the whole of a call, not for each piece.
-        return connections.to(node, socket_timeout=None, socket_connect_timeout=None)
+        kind = hurried(connections.kind)
+        return connections.to(node, kind, socket_timeout=None, socket_connect_timeout=None)
 
     async def _connected(self, connection: Any, raws: list[Raw]) -> tuple[Any, list[Any]]:
         try:
