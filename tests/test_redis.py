@@ -7,11 +7,13 @@ kind; what is past the store is looked at through the server's own socket.
 import asyncio
 import json
 import os
+import socket
+import sys
 import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from contextvars import copy_context
 from pathlib import Path
 from typing import Any, Protocol
@@ -32,6 +34,7 @@ from coatcheck.errors import Collision, ConfigurationError, StoreUnavailable
 from coatcheck.record import NewerFormat, Record
 from coatcheck.store import GONE, SAVED, Risk
 from coatcheck.stores import async_from_url, from_url
+from coatcheck.stores._redis.routes import Routes
 from coatcheck.stores._redis.scripts import Commands
 from coatcheck.stores._redis.value import HEADER, decode, encode
 from coatcheck.stores.redis import AsyncRedisStore, RedisStore
@@ -354,12 +357,31 @@ def test_a_reader_that_is_late_changes_nothing(key: Callable[[str], bytes], tmp_
 def test_writing_the_index_again_makes_an_id_pending(
     store: Any, key: Callable[[str], bytes], tmp_path: Path
 ) -> None:
-    """With the later of both times; so a reader that saw it confirmed is late."""
+    """Until at least the later of both times; so a reader that saw it confirmed is late."""
     index, commands = key("subject:user:1"), Commands(services.prefix(tmp_path))
     ask("ZADD", index, NOW + HOUR, bytes.fromhex(ident(1)))
     ask(*commands.index("user:1", ident(1), NOW + MINUTE, NOW).raw(whole=True))
 
-    assert NOW + HOUR + 0.5 == score(index, ident(1))
+    assert NOW + HOUR + 1.5 == score(index, ident(1))
+
+
+def test_a_reader_is_late_though_all_seems_as_it_was(
+    store: Any, key: Callable[[str], bytes], tmp_path: Path
+) -> None:
+    """A session that was another's meanwhile is the subject's again, and confirmed again."""
+    first, commands = record(subject="user:1"), Commands(services.prefix(tmp_path))
+    store.create(first, NOW)
+    store.by_subject("user:1", NOW)
+    seen = score(key("subject:user:1"), first.id)
+    assert seen is not None
+    second = changed(first, subject="user:2")
+    store.save(second, first.revision, NOW)
+    third = changed(second, subject="user:1")
+    store.save(third, second.revision, NOW)
+    store.by_subject("user:1", NOW)
+    ask(*commands.settle("user:1", [(first.id, seen, False)]).raw(whole=True))
+
+    assert [third] == store.by_subject("user:1", NOW)
 
 
 def test_a_reader_with_a_fast_clock_removes_nobody(store: Any, key: Callable[[str], bytes]) -> None:
@@ -420,6 +442,38 @@ def test_pages_go_on_behind_what_expired(store: Any) -> None:
         store.create(record(ident(number), expires_at=NOW + MINUTE + (number == 4)), NOW)
 
     assert [ident(4)] == [each.id for each in store.page("", 2, NOW + MINUTE)]
+
+
+def test_threads_may_meet_a_failing_cluster_at_once(switching: None) -> None:
+    """Nodes fail in one while another chooses whom to ask."""
+    nodes = [(f"host{number}", 1) for number in range(8)]
+    routes = Routes(nodes, cluster=True)
+    over = threading.Event()
+
+    def fail() -> None:
+        while not over.is_set():
+            for node in nodes:
+                routes.failed(node)
+            routes._failed.clear()
+
+    failing = threading.Thread(target=fail)
+    failing.start()
+    try:
+        candidates = [routes._candidates() for _ in range(20_000)]
+    finally:
+        over.set()
+        failing.join()
+
+    assert all(sorted(nodes) == sorted(each) for each in candidates)
+
+
+@pytest.fixture
+def switching() -> Iterator[None]:
+    """Threads take turns as often as they can."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
 
 
 # Time limits and faults.
@@ -503,6 +557,64 @@ def test_a_broken_network_is_an_outage_in_time(
         proxy.heal()
 
         assert record().id == store.load(record().id, NOW).id
+
+
+def found_at(places: Callable[[], list[Any]]) -> Any:
+    """A resolver that knows only `some.example`."""
+    resolve = socket.getaddrinfo
+
+    def look_up(host: Any, *arguments: Any, **options: Any) -> Any:
+        if host not in ("some.example", b"some.example"):
+            return resolve(host, *arguments, **options)
+        if options.get("flags", 0) & socket.AI_NUMERICHOST:
+            raise socket.gaierror(socket.EAI_NONAME, "no address")
+        return places()
+
+    return look_up
+
+
+@pytest.mark.parametrize("base", ["redis://{}", "redis+sentinel://{}/name", "redis+cluster://{}"])
+def test_a_name_that_is_looked_up_for_long_is_an_outage_in_time(
+    open_store: Open, monkeypatch: pytest.MonkeyPatch, base: str
+) -> None:
+    """The system's own limit may be half a minute."""
+    over = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", found_at(lambda: [][over.wait() :]))
+    store = open_store(base.format("some.example"))
+    try:
+        refused(lambda: store.load(record().id, NOW))
+    finally:
+        over.set()
+
+
+def test_an_address_that_swallows_everything_leaves_time_for_the_next(
+    own: services.Redis, open_store: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A host has several, and the first is down."""
+    with full_port() as port:
+        stream = (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "")
+        places = [(*stream, (services.HOST, each)) for each in (port, own.port)]
+        monkeypatch.setattr(socket, "getaddrinfo", found_at(lambda: places))
+
+        assert open_store("redis://some.example").load(record().id, NOW) is None
+
+
+@contextmanager
+def full_port() -> Iterator[int]:
+    """A port at which nothing is taken and nothing refused."""
+    with socket.socket() as listener, ExitStack() as others:
+        listener.bind((services.HOST, 0))
+        listener.listen(0)
+        for _ in range(4):
+            other = others.enter_context(socket.socket())
+            other.setblocking(False)
+            other.connect_ex(listener.getsockname())
+        yield listener.getsockname()[1]
+
+
+def test_a_name_that_no_host_can_have_is_an_outage(open_store: Open) -> None:
+    """Python refuses to look it up."""
+    refused(lambda: open_store("redis://a..b").load(record().id, NOW))
 
 
 @pytest.fixture
@@ -860,6 +972,13 @@ def test_an_end_waits_for_the_replica(own: services.Redis, open_store: Open) -> 
         assert replica.ask("EXISTS", f"coatcheck:{record().id}") == 0
 
 
+def test_a_full_server_removes_what_is_absent(own: services.Redis, open_store: Open) -> None:
+    """Without replicas there is nothing to write for it."""
+    own.ask("CONFIG", "SET", "maxmemory", "1")
+
+    assert open_store(own.port).delete(record().id, NOW) is False
+
+
 # Risks.
 
 
@@ -988,6 +1107,8 @@ BAD_URLS = [
     "redis://host/0?pool_size=0",
     "redis://host/0?replicas=many",
     "redis://host/0?protocol=4",
+    "redis://host/0?protocol=1",
+    "redis://host/0?protocol=0",
     "redis://host/0?ssl_ca_certs=x",
     "rediss://host/0?ssl_cert_reqs=maybe",
     "redis+sentinel://host",
@@ -1017,6 +1138,7 @@ def test_a_url_that_cannot_be_is_refused(open_store: Open, url: str) -> None:
         {"replicas": -1},
         {"replicas": True},
         {"prefix": b"bytes"},
+        {"prefix": "\ud800"},
     ],
     ids=str,
 )

@@ -95,7 +95,7 @@ class RedisStore:
         return bool(answer == 1)
 
     def delete(self, id: str, now: int) -> bool:
-        header = self._line.ask_durably(self._commands.remove(id))
+        header = self._line.ask_durably(self._commands.remove(id, self._line.replicas))
         try:
             found = None if header is None else decode(id, header)
         except NewerFormat:
@@ -200,7 +200,7 @@ class AsyncRedisStore:
         return bool(answer == 1)
 
     async def delete(self, id: str, now: int) -> bool:
-        header = await self._line.ask_durably(self._commands.remove(id))
+        header = await self._line.ask_durably(self._commands.remove(id, self._line.replicas))
         try:
             found = None if header is None else decode(id, header)
         except NewerFormat:

@@ -48,11 +48,19 @@ def _check(option: str, given: int, least: int, most: int) -> None:
 
 def checked_prefix(prefix: str) -> str:
     """Itself; raises `ConfigurationError`."""
-    if not isinstance(prefix, str):
+    if not isinstance(prefix, str) or not _is_text(prefix):
         raise ConfigurationError(
             f"RedisStore: expected prefix to be text, got {prefix!r}; pass {PREFIX!r}, say"
         )
     return prefix
+
+
+def _is_text(prefix: str) -> bool:
+    try:
+        prefix.encode()
+    except UnicodeEncodeError:  # half of a character
+        return False
+    return True
 
 
 def options_of_url(url: StoreURL) -> dict[str, Any]:
