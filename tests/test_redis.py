@@ -15,6 +15,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from contextvars import copy_context
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import quote
@@ -422,6 +423,24 @@ def test_an_end_needs_no_index(store: Any, key: Callable[[str], bytes]) -> None:
 
     assert store.delete(record().id, NOW) is True
     assert store.load(record().id, NOW) is None
+
+
+def test_a_long_list_is_read_in_pieces(
+    open_store: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each with its own limit, and others come in between."""
+    monkeypatch.setattr("coatcheck.stores.redis.PIECE", 3)
+    options, at_once = services.url(tmp_path).partition("?")[2], []
+    everybody = [ident(number) for number in range(10)]
+    with Proxy(services.single().port) as proxy:
+        store = open_store(f"redis://{services.HOST}:{proxy.port}?{options}")
+        for each in everybody:
+            store.create(record(each, subject="user:1"), NOW)
+        proxy.on_request = lambda data: at_once.append(data.count(b"\r\nGET\r\n"))
+        found = store.by_subject("user:1", NOW)
+
+    assert everybody == sorted(each.id for each in found)
+    assert [3, 3, 3, 1] == [count for count in at_once if count]
 
 
 def test_pages_are_of_this_prefix_alone(open_store: Open, tmp_path: Path) -> None:
@@ -979,13 +998,53 @@ def test_a_full_server_removes_what_is_absent(own: services.Redis, open_store: O
     assert open_store(own.port).delete(record().id, NOW) is False
 
 
+def test_ends_that_wait_for_replicas_hold_up_no_thread(own: services.Redis) -> None:
+    """They leave half of the connections to the others."""
+    store = RedisStore(redis.Redis(port=own.port), pool_size=2, replicas=1)
+    store.load(record().id, NOW)
+    ends = [
+        threading.Thread(target=_message, args=(partial(store.delete, ident(n), NOW),))
+        for n in range(6)
+    ]
+    for end in ends:
+        end.start()
+    until(lambda: own.ask("INFO", "clients")["blocked_clients"] > 0, "an end that waits")
+    store.load(record().id, NOW)
+    waiting = sum(end.is_alive() for end in ends)
+    for end in ends:
+        end.join()
+    store.close()
+
+    assert 6 == waiting
+
+
+def test_ends_that_wait_for_replicas_hold_up_no_task(own: services.Redis) -> None:
+    """They leave half of the connections to the others."""
+    options = f"pool_size=2&replicas=1&timeout={PATIENCE}"
+    store: Any = async_from_url(f"redis://{services.HOST}:{own.port}?{options}")
+
+    async def scenario() -> None:
+        await store.load(record().id, NOW)
+        ends = [asyncio.ensure_future(store.delete(ident(number), NOW)) for number in range(6)]
+        while own.ask("INFO", "clients")["blocked_clients"] == 0:
+            await asyncio.sleep(0)
+        with within(0.0):
+            await store.load(record().id, NOW)
+        for end in ends:
+            end.cancel()
+        await asyncio.gather(*ends, return_exceptions=True)
+        await store.close()
+
+    asyncio.run(scenario())
+
+
 # Risks.
 
 
-def risks_of(store: Any) -> list[str]:
+def risks_of(store: Any, calls: int = 3) -> list[str]:
     told: list[Risk] = []
     store.advise(told.append)
-    for number in range(3):
+    for number in range(calls):
         store.load(ident(number), NOW)
     return [risk.setting for risk in told]
 
@@ -1035,6 +1094,43 @@ def test_a_server_that_is_not_to_be_asked_has_no_risks(
     own.ask("ACL", "SETUSER", "default", "-config", "-info")
 
     assert [] == risks_of(open_store(own.port))
+
+
+def test_a_look_that_failed_is_repeated(proxy: Proxy, open_store: Open) -> None:
+    """The call that it came with is answered all the same."""
+    store = open_store(proxy.port)
+    proxy.on_request = lambda data: setattr(proxy, "silent", b"CONFIG" in data)
+    assert [] == risks_of(store, calls=1)
+    proxy.heal()
+
+    assert ["appendonly no"] == risks_of(store)
+
+
+def test_looks_that_always_fail_end(proxy: Proxy, open_store: Open) -> None:
+    """Else each call would be so much slower."""
+    store, asked = open_store(proxy.port), []
+
+    def swallow(data: bytes) -> None:
+        proxy.silent = b"CONFIG" in data
+        asked.extend([data] * proxy.silent)
+
+    proxy.on_request = swallow
+    for _ in range(6):
+        store.load(record().id, NOW)
+        proxy.silent = False
+
+    assert 3 == len(asked)
+
+
+def test_a_new_master_is_looked_at() -> None:
+    """Its settings are its own."""
+    with services.Sentinels(appendonly="yes") as watched:
+        hosts = ",".join(f"{services.HOST}:{port}" for port in watched.sentinel_ports)
+        store: Any = from_url(f"redis+sentinel://{hosts}/{watched.service_name}")
+        assert [] == risks_of(store)
+        watched.failover().ask("CONFIG", "SET", "appendonly", "no")
+        until(lambda: risks_of(store), "a risk of the new master")
+        store.close()
 
 
 # Ways there.

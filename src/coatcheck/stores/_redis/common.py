@@ -18,6 +18,7 @@ from coatcheck.stores._redis.scripts import Command, Raw
 __all__ = ["FAILURES", "LOOK", "ROLE", "Shared", "check_role", "not_sent", "only", "raised"]
 
 LOOK = 0.25  # seconds that a look at the server's settings may delay the first call
+_LOOKS = 3  # how often it is tried
 ROLE: Raw = (b"ROLE",)
 FAILURES = (exceptions.RedisError, OSError)
 
@@ -32,14 +33,25 @@ class Shared:
         self.advice = Advice()
         self._routes = Routes(place.nodes, cluster=place.cluster)
         self._sentinels = deque(place.nodes)
-        self._looked: set[Node] = set()
+        self._looks: dict[Node, int] = {}
+
+    @property
+    def _none_free(self) -> NotSent:
+        return NotSent(f"none of {self.options.pool_size} connections free in time (pool_size)")
 
     def _durable(self, command: Command, left: float) -> Exchange:
         # Less than the call may take: servers end a wait up to a tenth of a second late.
         ms = max(1, int(min(left, self.options.timeout) * 700))
         return exchange(self._routes, [command], self.replicas, ms)
 
-    def _advise(self, answers: Sequence[Any]) -> None:
+    def _is_to_look(self, node: Node) -> bool:
+        """Whether its settings are not known yet; this counts as a try."""
+        tries = self._looks.get(node, 0)
+        self._looks[node] = min(tries + 1, _LOOKS)
+        return tries < _LOOKS
+
+    def _advise(self, node: Node, answers: Sequence[Any]) -> None:
+        self._looks[node] = _LOOKS
         for risk in look.risks(answers, self.replicas):
             self.advice.found(risk)
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import redis.asyncio.connection
 
+from coatcheck.stores._redis.options import Options
 from coatcheck.stores._redis.pool import Pool
 
 __all__ = ["Home", "drop", "hurried"]
@@ -22,8 +23,9 @@ _DELAY = 0.25  # seconds, as RFC 8305 has it
 class Home:
     """What belongs to one event loop: its connections. They close when it ends."""
 
-    def __init__(self, pool_size: int) -> None:
-        self.slots = asyncio.Semaphore(pool_size)
+    def __init__(self, options: Options) -> None:
+        self.slots = asyncio.Semaphore(options.pool_size)
+        self.ends = asyncio.Semaphore(options.durable)
         self.pool = Pool(drop, _is_fit)
         self._watch: AsyncGenerator[None, None] | None = None
 

@@ -3,7 +3,8 @@
 `Line` serves threads. Each call has a connection to itself, of at most `pool_size`; a child of a
 fork begins with none. `AsyncLine` serves tasks: what one turn of an event loop asks of one node
 leaves as one pipeline, and each event loop has connections of its own, which close with it. What
-must be confirmed by replicas goes alone, on a connection that nobody else waits for.
+must be confirmed by replicas goes alone, on a connection that nobody else waits for, and takes no
+more than half of the connections.
 
 A connection takes at most `connect_timeout`, an answer `timeout`, and a call both together, or what
 its request has left. One that failed in any way, or whose call was cancelled, is closed. Where
@@ -34,7 +35,7 @@ from coatcheck.stores._redis.common import (
     only,
     raised,
 )
-from coatcheck.stores._redis.errors import NotSent, leads_no_more
+from coatcheck.stores._redis.errors import leads_no_more, unavailable
 from coatcheck.stores._redis.home import Home, drop, hurried
 from coatcheck.stores._redis.options import Options
 from coatcheck.stores._redis.place import place_of
@@ -57,21 +58,33 @@ class Line(Shared):
 
     def _start(self) -> None:
         self._slots = threading.Semaphore(self.options.pool_size)
+        self._ends = threading.Semaphore(self.options.durable)
         self._pool = Pool(_close, _is_fit)
 
     def ask(self, command: Command) -> Any:
-        return raised(self._run(exchange(self._routes, [command]))[0])
+        left = patience.left(self.options.patience)
+        return raised(self._run(exchange(self._routes, [command]), left)[0])
 
     def ask_all(self, commands: Sequence[Command]) -> list[Any]:
         """The answers, in order; the first error is raised."""
-        return [raised(answer) for answer in self._run(exchange(self._routes, commands))]
+        left = patience.left(self.options.patience)
+        return [raised(answer) for answer in self._run(exchange(self._routes, commands), left)]
 
     def ask_durably(self, command: Command) -> Any:
         """The answer, once as many replicas have it as shall."""
-        return raised(self._run(self._durable(command, patience.left(self.options.patience)))[0])
+        if not self.replicas:
+            return self.ask(command)
+        ends, until = self._ends, time.monotonic() + patience.left(self.options.patience)
+        if not ends.acquire(timeout=max(0.0, until - time.monotonic())):
+            raise unavailable(self._none_free)
+        try:
+            left = until - time.monotonic()
+            return raised(self._run(self._durable(command, left), left)[0])
+        finally:
+            ends.release()
 
     def masters(self) -> list[Node]:
-        self._run(self._routes.read())
+        self._run(self._routes.read(), patience.left(self.options.patience))
         return self._routes.masters
 
     def ask_node(self, node: Node, raw: Raw) -> Any:
@@ -83,9 +96,9 @@ class Line(Shared):
         pool, self._pool = self._pool, Pool(_close, _is_fit)
         pool.end()
 
-    def _run(self, talk: Any) -> Any:
+    def _run(self, talk: Any, left: float) -> Any:
         """Carry a talk with the servers to its end."""
-        end = time.monotonic() + patience.left(self.options.patience)
+        end = time.monotonic() + left
         answered = None
         while True:
             try:
@@ -100,14 +113,14 @@ class Line(Shared):
         """What the node answers, or how it failed; never raises."""
         slots, pool = self._slots, self._pool
         if not slots.acquire(timeout=max(0.0, until - time.monotonic())):
-            return NotSent(f"none of {self.options.pool_size} connections free in time (pool_size)")
+            return self._none_free
         connection = None
         try:
             rest, connection = self._ready(pool, node, until)
             connection.deadline.until = min(until, time.monotonic() + self.options.timeout)
             answers = _answers(connection, raws)
-            if rest.node not in self._looked:
-                self._look(rest.node, connection)
+            if self._is_to_look(rest.node):
+                self._look(rest.node, connection, until)
             if leads_no_more(answers):
                 pool.forget(rest.node)
             elif connection._sock is not None:
@@ -176,13 +189,14 @@ class Line(Shared):
         sentinel = rest.take() or self.place.sentinels.to(rest.node, kind)
         sentinel, answers = self._connected(sentinel, until, [self._who_is_master])
         rest.give(sentinel)
-        return raised(answers[0])
+        if isinstance(answers[0], Exception):
+            raise answers[0]
+        return answers[0]
 
-    def _look(self, node: Node, connection: Any) -> None:
-        self._looked.add(node)
-        connection.deadline.until = time.monotonic() + LOOK
+    def _look(self, node: Node, connection: Any, until: float) -> None:
+        connection.deadline.until = min(until, time.monotonic() + LOOK)
         try:
-            self._advise(_answers(connection, look.QUESTIONS))
+            self._advise(node, _answers(connection, look.QUESTIONS))
         except Exception:  # noqa: BLE001 - looking never fails a request
             connection.disconnect()
 
@@ -239,8 +253,19 @@ class AsyncLine(Shared):
         """The answer, once as many replicas have it as shall."""
         if not self.replicas:
             return await self.ask(command)
-        left = patience.left(self.options.patience)
-        return raised((await self._run(self._durable(command, left), left))[0])
+        loop = asyncio.get_running_loop()
+        until = loop.time() + patience.left(self.options.patience)
+        ends = (await self._home(loop)).ends
+        try:
+            async with asyncio.timeout_at(until):
+                await ends.acquire()
+        except TimeoutError as error:
+            raise unavailable(self._none_free) from error
+        try:
+            left = until - loop.time()
+            return raised((await self._run(self._durable(command, left), left))[0])
+        finally:
+            ends.release()
 
     async def masters(self) -> list[Node]:
         await self._run(self._routes.read(), patience.left(self.options.patience))
@@ -294,7 +319,7 @@ class AsyncLine(Shared):
     async def _ask(self, node: Node, raws: list[Raw], until: float) -> list[Any] | Exception:
         """What the node answers, or how it failed; never raises, but when it is cancelled."""
         loop = asyncio.get_running_loop()
-        home = self._homes.get(loop) or await self._settle(loop)
+        home = await self._home(loop)
         connection = None
         try:
             async with asyncio.timeout_at(until) as limit, home.slots:
@@ -303,8 +328,8 @@ class AsyncLine(Shared):
                 rest, connection = await self._ready(home.pool, node, soon)
                 limit.reschedule(min(until, loop.time() + self.options.timeout))
                 answers = await _awaited_answers(connection, raws)
-            if rest.node not in self._looked:
-                await self._look(rest.node, connection)
+            if self._is_to_look(rest.node):
+                await self._look(rest.node, connection, until)
             if leads_no_more(answers):
                 home.pool.forget(rest.node)
             elif connection.is_connected:
@@ -320,11 +345,14 @@ class AsyncLine(Shared):
             if connection is not None:
                 drop(connection)
 
+    async def _home(self, loop: asyncio.AbstractEventLoop) -> Home:
+        return self._homes.get(loop) or await self._settle(loop)
+
     async def _settle(self, loop: asyncio.AbstractEventLoop) -> Home:
         for other, home in list(self._homes.items()):
             if other.is_closed() and self._homes.pop(other, None) is not None:
                 home.abandon()
-        home = self._homes[loop] = Home(self.options.pool_size)
+        home = self._homes[loop] = Home(self.options)
         await home.watch()
         return home
 
@@ -379,13 +407,15 @@ class AsyncLine(Shared):
         sentinel = rest.take() or self._to(self.place.sentinels, rest.node)
         sentinel, answers = await self._connected(sentinel, [self._who_is_master])
         rest.give(sentinel)
-        return raised(answers[0])
+        if isinstance(answers[0], Exception):
+            raise answers[0]
+        return answers[0]
 
-    async def _look(self, node: Node, connection: Any) -> None:
-        self._looked.add(node)
+    async def _look(self, node: Node, connection: Any, until: float) -> None:
+        soon = min(until, asyncio.get_running_loop().time() + LOOK)
         try:
-            async with asyncio.timeout(LOOK):
-                self._advise(await _awaited_answers(connection, look.QUESTIONS))
+            async with asyncio.timeout_at(soon):
+                self._advise(node, await _awaited_answers(connection, look.QUESTIONS))
         except Exception:  # noqa: BLE001 - looking never fails a request
             drop(connection)
 

@@ -28,6 +28,11 @@ class Options(NamedTuple):
         """Seconds that a call with its connection may take."""
         return self.timeout + self.connect_timeout
 
+    @property
+    def durable(self) -> int:
+        """How many connections may wait for replicas at once."""
+        return max(1, self.pool_size // 2)
+
     def checked(self) -> "Options":
         """Itself; raises `ConfigurationError`."""
         seconds("timeout", self.timeout, "RedisStore")

@@ -112,8 +112,8 @@ return 1
 """
 )
 
-# Where replicas are to confirm, it writes where nothing is, too: then WAIT waits for what an earlier
-# delete left unconfirmed.
+# Where replicas are to confirm, it writes where nothing is, too: then WAIT waits for what an
+# earlier delete left unconfirmed.
 _DELETE = Script(
     f"""
 local found = redis.call('GET', KEYS[1])
