@@ -1244,6 +1244,26 @@ def test_an_option_that_cannot_be_is_refused(open_store: Open, options: dict[str
         open_store(1, **options)
 
 
+def test_a_host_that_is_no_sentinel_is_passed_over(open_store: Open, tmp_path: Path) -> None:
+    """It answers with an error; the next one is asked."""
+    url = services.sentinel_url(tmp_path).replace("://", f"://{services.HOST}:{{}},")
+
+    assert open_store(url.format(services.single().port)).load(record().id, NOW) is None
+
+
+@pytest.mark.parametrize("with_hiredis", [True, False])
+def test_commands_are_packed_with_hiredis_and_without(
+    store: Any, monkeypatch: pytest.MonkeyPatch, with_hiredis: bool
+) -> None:
+    """Bytes, texts and numbers, short and long."""
+    if not with_hiredis:
+        monkeypatch.setattr("coatcheck.stores._redis.common.pack_command", None)
+    first = record(subject="user:é", payload=bytes(range(256)) * 400)
+    store.create(first, NOW)
+
+    assert [first] == store.by_subject("user:é", NOW)
+
+
 # Ready clients.
 
 

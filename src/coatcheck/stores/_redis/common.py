@@ -2,6 +2,8 @@
 
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
+from importlib import import_module
 from typing import Any
 
 from redis import exceptions
@@ -15,7 +17,21 @@ from coatcheck.stores._redis.place import Place
 from coatcheck.stores._redis.routes import Exchange, Node, Routes, exchange
 from coatcheck.stores._redis.scripts import Command, Raw
 
-__all__ = ["FAILURES", "LOOK", "ROLE", "Shared", "check_role", "not_sent", "only", "raised"]
+pack_command: Any = None
+with suppress(ModuleNotFoundError):  # a part of the extra, but redis-py can do without
+    pack_command = import_module("hiredis").pack_command
+
+__all__ = [
+    "FAILURES",
+    "LOOK",
+    "ROLE",
+    "Shared",
+    "check_role",
+    "not_sent",
+    "only",
+    "packed",
+    "raised",
+]
 
 LOOK = 0.25  # seconds that a look at the server's settings may delay the first call
 _LOOKS = 3  # how often it is tried
@@ -87,6 +103,13 @@ def raised(answer: Any) -> Any:
     if isinstance(answer, Exception):
         raise answer if isinstance(answer, StoreUnavailable) else unavailable(answer)
     return answer
+
+
+def packed(connection: Any, raws: Sequence[Raw]) -> Any:
+    """The commands as what a connection sends; hiredis packs them several times as fast."""
+    if pack_command is None:
+        return connection.pack_commands(raws)
+    return [b"".join(map(pack_command, raws))]
 
 
 def only(answered: list[Any] | Exception) -> Any:

@@ -33,6 +33,7 @@ from coatcheck.stores._redis.common import (
     check_role,
     not_sent,
     only,
+    packed,
     raised,
 )
 from coatcheck.stores._redis.errors import leads_no_more, unavailable
@@ -212,7 +213,7 @@ def _is_fit(connection: Any) -> bool:
 
 def _answers(connection: Any, raws: Sequence[Raw]) -> list[Any]:
     if raws:
-        connection.send_packed_command(connection.pack_commands(raws), check_health=False)
+        connection.send_packed_command(packed(connection, raws), check_health=False)
     return [_answer(connection) for _ in raws]
 
 
@@ -422,7 +423,7 @@ class AsyncLine(Shared):
 
 async def _awaited_answers(connection: Any, raws: Sequence[Raw]) -> list[Any]:
     if raws:
-        await connection.send_packed_command(connection.pack_commands(raws), check_health=False)
+        await connection.send_packed_command(packed(connection, raws), check_health=False)
     return [await _awaited_answer(connection) for _ in raws]
 
 
