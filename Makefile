@@ -23,7 +23,8 @@ check: venv-dev ## lint, check the formatting and the types
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-bench: venv-dev ## measure coatcheck beside other session libraries
+bench: venv-dev ## measure coatcheck beside other session libraries and plain drivers
+	@tools/system servers
 	$(BIN)/python -m benchmarks $(ARGS)
 
 mutants: venv-dev ## break each law on purpose, see its test fail

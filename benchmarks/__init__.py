@@ -1,4 +1,4 @@
-"""coatcheck beside other session libraries, measured in one run: `make bench`.
+"""coatcheck beside other session libraries and plain drivers, in one run: `make bench`.
 
 Machines drift, so nothing is measured alone: every section takes many short rounds, and each round
 measures every row once (A B C, A B C, …). What is printed are medians over the rounds, and ratios
@@ -7,5 +7,6 @@ between rows of the same run. Compare ratios; microseconds are of the machine th
     in_process   what a session adds to one ASGI request, as CPU time, without sockets
     codec        sealing and opening a session cookie
     http         requests a second through uvicorn, over loopback
-    stores       loads and saves a second, straight at the stores
+    stores       loads and saves a second, straight at the stores, beside the plain drivers
+    scale        a store with a million sessions; only where it is asked for: `--only scale`
 """

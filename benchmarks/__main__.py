@@ -6,11 +6,11 @@ import shlex
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks import codec, http, in_process, machine, stores, targets
+from benchmarks import codec, http, in_process, machine, scale, stores, targets
 from benchmarks.libraries import LIBRARIES
 from benchmarks.rounds import Effort
 from benchmarks.table import Section, markdown
@@ -27,6 +27,8 @@ class _Part:
     full: Effort
     quick: Effort
     run: Callable[[Effort, Callable[[str], bool], Path], Section]
+    asked: bool = False
+    """Whether it takes so long that it is measured only where `--only` names it."""
 
 
 _PARTS = (
@@ -51,7 +53,21 @@ _PARTS = (
         Effort(3, seconds=0.3),
         lambda effort, wanted, folder: http.measure(effort, wanted),
     ),
-    _Part(stores.NAME, stores.KINDS, Effort(21, 1024), Effort(5, 256), stores.measure),
+    _Part(
+        stores.NAME,
+        list(stores.KINDS),
+        Effort(21, seconds=0.1, sessions=1000),
+        Effort(5, seconds=0.03, sessions=1000),
+        stores.measure,
+    ),
+    _Part(
+        scale.NAME,
+        list(scale.KINDS),
+        Effort(15, 2000, sessions=1_000_000),
+        Effort(3, 500, sessions=20_000),
+        scale.measure,
+        asked=True,
+    ),
 )
 
 
@@ -83,8 +99,14 @@ def _parser() -> argparse.ArgumentParser:
         "--only",
         metavar="PATTERN",
         default="",
-        help="only the sections whose name holds this, or else the rows whose name does; "
-        "what they are compared with is always measured",
+        help="only the sections whose name holds this, or else the rows whose name does, with or "
+        "without its section's (`stores: redis`); what they are compared with is always measured",
+    )
+    parser.add_argument(
+        "--sessions",
+        type=_positive,
+        metavar="NUMBER",
+        help="how many sessions there are (Scale), or lie beside those that are asked for (Stores)",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure to a file")
     return parser
@@ -101,17 +123,23 @@ def _wanted(part: _Part, pattern: str) -> Callable[[str], bool] | None:
     """Which of a section's rows to measure; None = leave the section out."""
     pattern = pattern.lower()
     if pattern in part.name.lower():
-        return lambda row: True
+        return None if part.asked and not pattern else lambda row: True
+
+    def wanted(row: str) -> bool:
+        if ":" in pattern:
+            return pattern in f"{part.name}: {row}".lower()
+        return not part.asked and pattern in row.lower()
+
     by_section = any(pattern in each.name.lower() for each in _PARTS)
-    if by_section or not any(pattern in row.lower() for row in part.rows):
-        return None
-    return lambda row: pattern in row.lower()
+    return None if by_section or not any(map(wanted, part.rows)) else wanted
 
 
 def _measured(part: _Part, options: argparse.Namespace, wanted: Callable[[str], bool]) -> Section:
     effort = part.quick if options.quick else part.full
     if options.rounds is not None:
-        effort = Effort(options.rounds, effort.count, effort.seconds)
+        effort = replace(effort, rounds=options.rounds)
+    if options.sessions is not None:
+        effort = replace(effort, sessions=options.sessions)
     with tempfile.TemporaryDirectory(prefix="coatcheck-bench-") as folder:
         return part.run(effort, wanted, Path(folder))
 

@@ -20,6 +20,13 @@ _PACKAGES = (
     "h11",
     "httptools",
     "uvloop",
+    "aiosqlite",
+    "redis",
+    "hiredis",
+    "psycopg",
+    "asyncpg",
+    "pymemcache",
+    "aiomcache",
 )
 
 

@@ -14,11 +14,15 @@ Key = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """How much to measure: rounds, repetitions in one of them, or seconds where time is given."""
+    """How much to measure: rounds, repetitions in one of them, or seconds where time is given.
+
+    `sessions` is how many lie in a store, where that is what matters.
+    """
 
     rounds: int
     count: int = 0
     seconds: float = 0.0
+    sessions: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,97 +1,186 @@
 """Loads and saves a second, straight at the stores, by the clock on the wall.
 
-"64 in flight" are as many tasks of one event loop, each with a session of its own, as a busy
-server has them; "1 in flight" waits for each answer before it asks again.
+Beside each store stands the driver of its backend, used the plain way (see `plain`), which asks the
+same server or disk in the same rounds. "64 in flight" are as many tasks of one event loop, each
+with a session of its own, as a busy server has them; "1 in flight" waits for each answer before it
+asks again.
 """
 
 import asyncio
-import os
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias, cast
+from typing import Any, cast
 
-from msgspec.structs import replace
-
+from benchmarks import plain, services
+from benchmarks.contestants import (
+    AsyncContestant,
+    AsyncVerb,
+    Contestant,
+    OfAsyncPlain,
+    OfAsyncStore,
+    OfPlain,
+    OfStore,
+    Slot,
+    Verb,
+    slots,
+)
+from benchmarks.plain import AsyncPlain, Plain
 from benchmarks.rounds import Effort, Key, Measure, figure, interleaved
 from benchmarks.table import PER_SECOND, Section
-from coatcheck.record import Record
-from coatcheck.store import SAVED, AsyncStore, Store
+from coatcheck.store import AsyncStore, Store
 from coatcheck.stores import async_from_url, from_url
-from coatcheck.token import mint
 
-__all__ = ["KINDS", "LOADS", "NAME", "SAVES", "measure"]
+__all__ = ["KINDS", "LOADS", "NAME", "PATIENT", "SAVES", "measure", "row"]
 
 NAME = "Stores"
 LOADS, SAVES = "loads/s", "saves/s"
-KINDS = ("memory", "SQLite")
-_OTHERS = 1000  # sessions that lie there beside the ones that are asked for
-_PAYLOAD = b"p" * 560  # what a session of 404 bytes of JSON comes to
-_FAR = 2**42
-_NOW = int(time.time() * 1000)
 
-Verb: TypeAlias = Callable[["_Slot"], None]
-AsyncVerb: TypeAlias = Callable[["_Slot"], Coroutine[Any, Any, None]]
+PATIENT = "timeout=60"
+"""For a store's URL: a machine that is busy shall not end a measurement."""
+
+_FIRST = 128  # operations, to warm up and to see how long they take
+_FLIGHTS = (1, 64)
 
 
-@dataclass(slots=True)
-class _Slot:
-    """One session: the record that is stored, and the one that is saved next, in turns."""
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """A store, and the drivers that stand beside it."""
 
-    stored: Record
-    other: Record
+    make: Callable[[Path, ExitStack], "_Backend"]
+    driver: str | None = None
+    async_driver: str | None = None
 
-    def turn(self) -> None:
-        self.stored, self.other = self.other, self.stored
+
+@dataclass(frozen=True, slots=True)
+class _Backend:
+    """The store's URL, and the drivers, who keep the same in the same place but apart."""
+
+    url: str
+    driver: Plain | None = None
+    async_driver: AsyncPlain | None = None
+
+
+def _memory(folder: Path, stack: ExitStack) -> _Backend:
+    return _Backend("memory:")
+
+
+def _sqlite(folder: Path, stack: ExitStack) -> _Backend:
+    path = f"{folder}/plain.sqlite3"
+    url = f"sqlite:///{folder}/stores.sqlite3?{PATIENT}"
+    return _Backend(url, plain.SQLitePlain(path), plain.AiosqlitePlain(path))
+
+
+def _files(folder: Path, stack: ExitStack) -> _Backend:
+    return _Backend(f"file:///{folder}/files")
+
+
+def _redis(folder: Path, stack: ExitStack) -> _Backend:
+    url = stack.enter_context(services.redis())
+    return _Backend(f"{url}?{PATIENT}", plain.RedisPlain(url), plain.AsyncRedisPlain(url))
+
+
+def _postgres(folder: Path, stack: ExitStack) -> _Backend:
+    url = stack.enter_context(services.postgres())
+    return _Backend(f"{url}?{PATIENT}", plain.PsycopgPlain(url), plain.AsyncpgPlain(url))
+
+
+def _memcached(folder: Path, stack: ExitStack) -> _Backend:
+    url = stack.enter_context(services.memcached())
+    return _Backend(f"{url}?{PATIENT}", plain.PymemcachePlain(url), plain.AiomcachePlain(url))
+
+
+KINDS: dict[str, _Kind] = {
+    "memory": _Kind(_memory),
+    "SQLite": _Kind(_sqlite, "sqlite3", "aiosqlite"),
+    "files": _Kind(_files),
+    "Redis": _Kind(_redis, "redis-py", "redis-py"),
+    "PostgreSQL": _Kind(_postgres, "psycopg", "asyncpg"),
+    "Memcached": _Kind(_memcached, "pymemcache", "aiomcache"),
+}
+
+
+def row(name: str, flight: int | None) -> str:
+    """What a row is called; None in flight = synchronous."""
+    return f"{name}, sync" if flight is None else f"{name}, {flight} in flight"
 
 
 def measure(effort: Effort, wanted: Callable[[str], bool], folder: Path) -> Section:
-    """Operations a second of memory and SQLite, synchronous, and with 1 and 64 in flight."""
+    """Operations a second of every store and driver, synchronous, and with 1 and 64 in flight."""
+    kinds = {name: kind for name, kind in KINDS.items() if wanted(name)}
     cases: dict[Key, Measure] = {}
     with asyncio.Runner() as runner, ExitStack() as stack:
-        for name in filter(wanted, KINDS):
-            url = "memory:" if name == "memory" else f"sqlite:///{folder}/stores.sqlite3"
-            store = cast("Store", from_url(url))
-            async_store = cast("AsyncStore", async_from_url(url))
-            stack.callback(store.close)
-            stack.callback(_close, runner, async_store)
-            cases.update(_sync_cases(name, store, effort.count))
-            cases.update(_async_cases(name, runner, async_store, effort.count))
+        for name, kind in kinds.items():
+            backend = kind.make(folder, stack)
+            for sync_name, contestant in _contestants(name, kind, backend, stack):
+                cases.update(_sync_cases(sync_name, contestant, effort))
+            for async_name, opened in _async_contestants(name, kind, backend, runner, stack):
+                cases.update(_async_cases(async_name, runner, opened, effort))
         samples = interleaved(cases, effort.rounds)
     return Section(
         NAME,
         dict.fromkeys((LOADS, SAVES), PER_SECOND),
         {key: figure(each) for key, each in samples.items()},
-        note=f"Operations a second, among {_OTHERS} other sessions.",
+        note=f"Operations a second, among {effort.sessions} other sessions"
+        f"{services.versions(kinds)}. In brackets, how many times as fast as the plain driver of "
+        "the same backend.",
+        against=_against(kinds),
     )
 
 
-def _close(runner: asyncio.Runner, store: AsyncStore) -> None:
-    runner.run(store.close())
+def _against(kinds: dict[str, _Kind]) -> dict[str, str]:
+    """Each store's rows, and those of the driver that it is compared with."""
+    pairs = {}
+    for name, kind in kinds.items():
+        if kind.driver is not None:
+            pairs[row(name, None)] = row(kind.driver, None)
+        if kind.async_driver is not None:
+            pairs.update({row(name, each): row(kind.async_driver, each) for each in _FLIGHTS})
+    return pairs
 
 
-def _sync_cases(name: str, store: Store, count: int) -> dict[Key, Measure]:
-    (slot,) = _slots(1)
-    for each in [slot, *_slots(_OTHERS)]:
-        store.create(each.stored, _NOW)
-
-    def load(slot: _Slot) -> None:
-        assert store.load(slot.stored.id, _NOW) is not None
-
-    def save(slot: _Slot) -> None:
-        assert store.save(slot.other, slot.stored.revision, _NOW) is SAVED
-        slot.turn()
-
-    row = f"{name}, sync"
-    return {
-        (row, LOADS): lambda: _timed(load, slot, count),
-        (row, SAVES): lambda: _timed(save, slot, count),
-    }
+def _contestants(
+    name: str, kind: _Kind, backend: _Backend, stack: ExitStack
+) -> Iterator[tuple[str, Contestant]]:
+    if backend.driver is not None and kind.driver is not None:
+        stack.callback(backend.driver.close)
+        yield kind.driver, OfPlain(backend.driver)
+    store = cast("Store", from_url(backend.url))
+    stack.callback(store.close)
+    yield name, OfStore(store)
 
 
-def _timed(verb: Verb, slot: _Slot, count: int) -> float:
+def _async_contestants(
+    name: str, kind: _Kind, backend: _Backend, runner: asyncio.Runner, stack: ExitStack
+) -> Iterator[tuple[str, AsyncContestant]]:
+    if backend.async_driver is not None and kind.async_driver is not None:
+        runner.run(backend.async_driver.open())
+        stack.callback(_finish, runner, backend.async_driver.close)
+        yield kind.async_driver, OfAsyncPlain(backend.async_driver)
+    store = cast("AsyncStore", async_from_url(backend.url))
+    stack.callback(_finish, runner, store.close)
+    yield name, OfAsyncStore(store)
+
+
+def _finish(runner: asyncio.Runner, close: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    runner.run(close())
+
+
+def _sync_cases(name: str, contestant: Contestant, effort: Effort) -> dict[Key, Measure]:
+    (slot,) = slots(1)
+    for each in [slot, *slots(effort.sessions)]:
+        contestant.create(each)
+
+    def case(verb: Verb) -> Measure:
+        return _lasting(effort.seconds, lambda count: _timed(verb, slot, count))
+
+    called = row(name, None)
+    return {(called, LOADS): case(contestant.load), (called, SAVES): case(contestant.save)}
+
+
+def _timed(verb: Verb, slot: Slot, count: int) -> float:
     begun = time.perf_counter()
     for _ in range(count):
         verb(slot)
@@ -99,48 +188,42 @@ def _timed(verb: Verb, slot: _Slot, count: int) -> float:
 
 
 def _async_cases(
-    name: str, runner: asyncio.Runner, store: AsyncStore, count: int
+    name: str, runner: asyncio.Runner, contestant: AsyncContestant, effort: Effort
 ) -> dict[Key, Measure]:
-    async def load(slot: _Slot) -> None:
-        assert await store.load(slot.stored.id, _NOW) is not None
-
-    async def save(slot: _Slot) -> None:
-        assert await store.save(slot.other, slot.stored.revision, _NOW) is SAVED
-        slot.turn()
-
-    async def fill(slots: list[_Slot]) -> None:
-        for slot in slots:
-            await store.create(slot.stored, _NOW)
+    def case(verb: AsyncVerb, sessions: list[Slot]) -> Measure:
+        return _lasting(effort.seconds, lambda count: runner.run(_together(verb, sessions, count)))
 
     cases: dict[Key, Measure] = {}
-    for flight in (1, 64):
-        slots = _slots(flight)
-        runner.run(fill(slots))
-        for column, verb in ((LOADS, load), (SAVES, save)):
-            cases[f"{name}, {flight} in flight", column] = _flight(runner, verb, slots, count)
+    for flight in _FLIGHTS:
+        sessions = slots(flight)
+        runner.run(_fill(contestant, sessions))
+        called = row(name, flight)
+        cases[called, LOADS] = case(contestant.load, sessions)
+        cases[called, SAVES] = case(contestant.save, sessions)
     return cases
 
 
-def _flight(runner: asyncio.Runner, verb: AsyncVerb, slots: list[_Slot], count: int) -> Measure:
-    each = max(1, count // len(slots))
+async def _fill(contestant: AsyncContestant, sessions: list[Slot]) -> None:
+    for each in sessions:
+        await contestant.create(each)
 
-    async def work(slot: _Slot) -> None:
-        for _ in range(each):
+
+async def _together(verb: AsyncVerb, sessions: list[Slot], count: int) -> float:
+    """One task a session, which all do their part of so many operations."""
+    part = max(1, count // len(sessions))
+
+    async def work(slot: Slot) -> None:
+        for _ in range(part):
             await verb(slot)
 
-    async def timed() -> float:
-        begun = time.perf_counter()
-        async with asyncio.TaskGroup() as group:
-            for slot in slots:
-                group.create_task(work(slot))
-        return each * len(slots) / (time.perf_counter() - begun)
-
-    return lambda: runner.run(timed())
+    begun = time.perf_counter()
+    async with asyncio.TaskGroup() as group:
+        for slot in sessions:
+            group.create_task(work(slot))
+    return part * len(sessions) / (time.perf_counter() - begun)
 
 
-def _slots(number: int) -> list[_Slot]:
-    slots = []
-    for _ in range(number):
-        stored = Record(mint().id, os.urandom(12), "user:4217", _NOW, _NOW, _FAR, _PAYLOAD)
-        slots.append(_Slot(stored, replace(stored, revision=os.urandom(12))))
-    return slots
+def _lasting(seconds: float, timed: Callable[[int], float]) -> Measure:
+    """As many operations each time as take about so long; a first, short try tells how many."""
+    count = max(1, round(timed(_FIRST) * seconds))
+    return lambda: timed(count)

@@ -4,13 +4,15 @@ import asyncio
 import json
 from pathlib import Path
 
+import psycopg
 import pytest
-from benchmarks import codec, http, in_process, stores
+import redis
+from benchmarks import codec, http, in_process, records, scale, services, stores
 from benchmarks.__main__ import main
 from benchmarks.libraries import BARE, LIBRARIES, SCENARIOS, STARLETTE, Library, make, sign_in
 from benchmarks.rounds import Effort, Figure, figure, interleaved, minus
 from benchmarks.sample import VALUES, Message, receive, request
-from benchmarks.table import MICROSECONDS, PER_SECOND, Section, markdown
+from benchmarks.table import BYTES, MICROSECONDS, PER_SECOND, SECONDS, Section, markdown
 from benchmarks.targets import TARGETS, outcomes
 
 WITH_SESSIONS = [name for name in LIBRARIES if name != BARE]
@@ -93,12 +95,46 @@ def test_http() -> None:
     assert all(section.figures[name, http.RATE].median > 0 for name in LIBRARIES)
 
 
-def test_stores(tmp_path: Path) -> None:
-    """Both stores load and save, in each of three ways."""
-    section = stores.measure(ONCE, lambda name: True, tmp_path)
+@pytest.mark.parametrize("name", stores.KINDS)
+def test_stores(name: str, tmp_path: Path) -> None:
+    """Every store loads and saves in each of three ways, and so does the driver beside it."""
+    section = stores.measure(ONCE, lambda kind: kind == name, tmp_path)
 
-    assert 12 == len(section.figures)
+    contestants = 1 if stores.KINDS[name].driver is None else 2
+    assert contestants * 6 == len(section.figures)
     assert all(each.median > 0 for each in section.figures.values())
+    assert all(section.ratio(row, stores.LOADS) for row in section.against)
+
+
+def test_postgres_keeps_what_it_gets() -> None:
+    """A save that is measured is on the disk."""
+    with services.postgres() as url, psycopg.connect(url) as connection:
+        names = ("fsync", "synchronous_commit", "full_page_writes")
+        settings = [connection.execute(f"SHOW {name}".encode()).fetchone() for name in names]
+
+    assert [("on",)] * 3 == settings
+
+
+def test_redis_keeps_what_it_gets() -> None:
+    """It writes an append-only file, synced once a second."""
+    with services.redis() as url, redis.Redis.from_url(url) as client:
+        settings = client.config_get("append*")
+
+    assert {"appendonly": "yes", "appendfsync": "everysec"}.items() <= settings.items()
+
+
+@pytest.mark.parametrize("name", scale.KINDS)
+def test_scale(name: str, tmp_path: Path) -> None:
+    """Every store is filled, loaded from and swept; size and sweep have figures."""
+    effort = Effort(rounds=1, count=2, sessions=1000)
+
+    section = scale.measure(effort, lambda kind: kind == name, tmp_path)
+
+    large, sweeping = f"{name}, 1,000", f"{name}, 1,000, sweeping half"
+    assert [f"{name}, 10", large, sweeping] == section.rows()
+    assert section.figures[large, scale.BYTES_EACH].median > len(records.PAYLOAD)
+    assert section.figures[sweeping, scale.SWEEP].median > 0
+    assert section.ratio(sweeping, scale.SLOWEST) is not None
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -119,6 +155,21 @@ def test_a_pattern_that_means_nothing_is_refused() -> None:
     """A typing mistake does not end in an empty report."""
     with pytest.raises(SystemExit):
         main(["--only", "no such row"])
+
+
+def test_a_section_that_takes_minutes_is_measured_only_when_it_is_named(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A row's name alone does not start it, its section's does."""
+    tiny = ["--quick", "--rounds", "1", "--sessions", "400"]
+
+    main([*tiny, "--only", "redis"])
+    by_row = capsys.readouterr().out
+    main([*tiny, "--only", "scale: redis"])
+    by_both = capsys.readouterr().out
+
+    assert (True, False) == ("### Stores" in by_row, "### Scale" in by_row)
+    assert (False, True) == ("### Stores" in by_both, "| Redis, 400 |" in by_both)
 
 
 def test_rounds_are_interleaved() -> None:
@@ -156,6 +207,32 @@ def test_ratios_say_how_many_times_as_fast() -> None:
     assert "| mine | 5.0 (2.00\N{MULTIPLICATION SIGN}) | 5 (0.50\N{MULTIPLICATION SIGN}) |" in (
         markdown(section)
     )
+
+
+def test_a_row_is_compared_with_its_own_baseline() -> None:
+    """A store's with the driver of its backend; a row that none is named for, with nothing."""
+    rates = {"Redis": 60.0, "redis-py": 20.0, "files": 5.0}
+    figures = {(row, "rate"): Figure(each, each, each) for row, each in rates.items()}
+    against = {"Redis": "redis-py"}
+    section = Section("Any", {"rate": PER_SECOND}, figures, note="", against=against)
+
+    assert [3.0, None, None] == [section.ratio(row, "rate") for row in rates]
+
+
+def test_sizes_have_no_ratio() -> None:
+    """Bytes and seconds stand for themselves."""
+    columns = {"size": BYTES, "sweep": SECONDS}
+    figures = {(row, column): Figure(1.0, 1.0, 1.0) for row in "ab" for column in columns}
+    section = Section("Any", columns, figures, note="", baseline="a")
+
+    assert (None, None) == (section.ratio("b", "size"), section.ratio("b", "sweep"))
+
+
+def test_targets_are_for_rows_that_are_there() -> None:
+    """A row that was renamed would lose its target without a word."""
+    rows = {stores.row(name, 64) for name in stores.KINDS}
+
+    assert {target.row for target in TARGETS if target.section == stores.NAME} <= rows
 
 
 def test_targets_are_judged_by_ratio() -> None:

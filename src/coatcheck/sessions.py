@@ -164,10 +164,11 @@ class Sessions(Configured):
         if self._carrier is not None:
             return self._end(lifecycle.revocation(session_id, now))
         record = store.load(session_id, now)
-        if record is None or (subject is not None and record.subject != subject):
+        if record is not None and subject is not None and record.subject != subject:
             return False
+        # What is not there may have ended by a delete that was not confirmed, and is now.
         ended = store.delete(session_id, now)
-        if ended:
+        if ended and record is not None:
             self._tell(events.Revoked(session_id=session_id, subject=record.subject))
         return ended
 
@@ -413,10 +414,11 @@ class AsyncSessions(Configured):
         if self._carrier is not None:
             return await self._end(lifecycle.revocation(session_id, now))
         record = await store.load(session_id, now)
-        if record is None or (subject is not None and record.subject != subject):
+        if record is not None and subject is not None and record.subject != subject:
             return False
+        # What is not there may have ended by a delete that was not confirmed, and is now.
         ended = await store.delete(session_id, now)
-        if ended:
+        if ended and record is not None:
             self._tell(events.Revoked(session_id=session_id, subject=record.subject))
         return ended
 

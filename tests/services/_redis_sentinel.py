@@ -20,6 +20,7 @@ __all__ = ["Sentinels"]
 _QUORUM = 2
 _SENTINELS = 3
 _PERIODS = {"INFO": 200, "PING": 100, "ASK": 100, "PUBLISH": 100}  # milliseconds
+_AGREE_WITHIN = 120.0  # seconds: a vote that was split is repeated some seconds later
 _PUBLISH_LATER = {"PUBLISH": 750}
 
 
@@ -98,13 +99,13 @@ class Sentinels:
         next(each for each in self.sentinels if each.answers).ask(
             "SENTINEL", "FAILOVER", self.service_name
         )
-        until(lambda: self.master() is not old, "a failover")
+        until(lambda: self.master() is not old, "a failover", _AGREE_WITHIN)
         self.wait_until_healed()
         return self.master()
 
     def wait_until_healed(self) -> None:
         """All servers and Sentinels that are up agree on a master, and its replicas are linked."""
-        until(self._is_healed, "agreement of the Sentinels")
+        until(self._is_healed, "agreement of the Sentinels", _AGREE_WITHIN)
 
     def _is_healed(self) -> bool:
         watching = [sentinel for sentinel in self.sentinels if sentinel.answers]
