@@ -43,6 +43,7 @@ __all__ = ["AsyncSessions", "SessionInfo", "Sessions"]
 _TRIES = 24
 _LONGEST_PAUSE = 0.02
 _SWEEP_BATCH = 1000
+_random = random.Random()  # noqa: S311 - jitter; its own, so that an app's seed means what it says
 
 
 class Sessions(Configured):
@@ -237,7 +238,7 @@ class Sessions(Configured):
                 if answer is SAVED:
                     self._tell(events.Contended(session_id=write.origin.record.id, tries=tries))
                     return
-                self._pause(random.uniform(0, _LONGEST_PAUSE))  # noqa: S311 - jitter
+                self._pause(_random.uniform(0, _LONGEST_PAUSE))
         self._tell(events.Contended(session_id=id, tries=_TRIES))
         raise Contention(
             f"session: expected a save to go through in {_TRIES} tries, got refused each time by "
@@ -487,7 +488,7 @@ class AsyncSessions(Configured):
                 if answer is SAVED:
                     self._tell(events.Contended(session_id=write.origin.record.id, tries=tries))
                     return
-                await self._pause(random.uniform(0, _LONGEST_PAUSE))  # noqa: S311 - jitter
+                await self._pause(_random.uniform(0, _LONGEST_PAUSE))
         self._tell(events.Contended(session_id=id, tries=_TRIES))
         raise Contention(
             f"session: expected a save to go through in {_TRIES} tries, got refused each time by "
