@@ -103,6 +103,22 @@ async def turn(*tasks: asyncio.Future[Any]) -> None:
 
 
 @contextmanager
+def opening(path: Path) -> Iterator[Path]:
+    """A file that a thread is opening all the time, since another process keeps it locked."""
+    store = SQLiteStore(path, timeout=60)
+    thread = threading.Thread(target=store.load, args=(an_id(1), NOW))
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        thread.start()
+        while str(path) not in database._forks.openings.files:
+            os.sched_yield()
+        yield path
+        other.execute("ROLLBACK")
+    thread.join()
+    store.close()
+
+
+@contextmanager
 def locked(path: Path) -> Iterator[sqlite3.Connection]:
     """Another's connection that holds the lock for writing."""
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
@@ -625,6 +641,16 @@ class TestLocked:
             with locked(path), pytest.raises(StoreUnavailable):
                 store.load(an_id(1), NOW)
             assert None is store.load(an_id(1), NOW)
+
+    def test_another_file(self, tmp_path: Path) -> None:
+        """A file that cannot be opened keeps no other from being opened."""
+        with opening(tmp_path / "a"), closing(SQLiteStore(tmp_path / "b", timeout=0.1)) as store:
+            assert store.load(an_id(1), NOW) is None
+
+    def test_same_file(self, tmp_path: Path) -> None:
+        """Two stores do not open one file at the same moment."""
+        with opening(tmp_path / "a") as path, pytest.raises(StoreUnavailable, match="its turn"):
+            SQLiteStore(path, timeout=0.01).load(an_id(1), NOW)
 
     def test_first_use_async(self, path: Path) -> None:
         """The event loop goes on while a first load waits for the file to be free."""
@@ -1412,6 +1438,44 @@ class TestFork:
         assert [True, True] == ["fork before the store is used" in message for message in said]
         assert [] == store.page("", 9, NOW)
         assert "ok" == integrity(path)
+
+    @forks_beside_threads
+    def test_opening_throughout(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A file whose opening outlasts the fork's patience is refused by the child, no other."""
+        monkeypatch.setattr(database, "_PATIENCE", 0.01)
+        with closing(SQLiteStore(tmp_path / "a")) as other, opening(tmp_path / "b") as path:
+
+            def child() -> list[object]:
+                with pytest.raises(StoreUnavailable) as raised:
+                    SQLiteStore(path).load(an_id(1), NOW)
+                other.create(a_record(), NOW)
+                return [str(raised.value), other.load(an_id(1), NOW) == a_record()]
+
+            said, works = in_child(child)
+            assert "fork before the store is used" in said
+            assert works
+            assert a_record() == other.load(an_id(1), NOW)
+
+    def test_only_the_hook_of_the_child(self, store: SQLiteStore) -> None:
+        """Some programs run that one alone when they fork: what was never opened is not lost."""
+
+        def child() -> bool:
+            database._forks.in_child()
+            return store.load(an_id(1), NOW) is None
+
+        assert in_child(child)
+
+    @forks_beside_threads
+    def test_nothing_is_opened_meanwhile(self, path: Path) -> None:
+        """From before a fork until after it, opening waits."""
+        database._forks.before()
+        try:
+            with pytest.raises(StoreUnavailable, match="expected its turn"):
+                SQLiteStore(path, timeout=0.01).load(an_id(1), NOW)
+            assert not path.exists()
+        finally:
+            database._forks.in_parent()
+        assert SQLiteStore(path).load(an_id(1), NOW) is None
 
     @pytest.mark.parametrize("closed_by", ["close", "fork"])
     def test_busy_in_an_old_pool(

@@ -11,7 +11,7 @@ memory but not the locks, so that connections it opens itself rely on locks that
 next process to close the file takes itself for the last and removes the log that the child still
 writes to. To forget inherited connections is therefore not enough, there must be none: all are
 closed before a fork, and opened again on both sides when needed. Where one stays busy for too long,
-the child never touches it, and refuses to use that database.
+the child never touches it, and refuses to use that file.
 """
 
 import os
@@ -27,6 +27,7 @@ from weakref import WeakSet
 from coatcheck.errors import StoreUnavailable
 from coatcheck.stores._fair_lock import FairLock
 from coatcheck.stores._sqlite import file
+from coatcheck.stores._sqlite.openings import Openings
 
 __all__ = ["Database", "Work"]
 
@@ -72,7 +73,6 @@ class Database:
         self.timeout = timeout
         self.ready = False
         self._file = path
-        self._orphaned = False
         self._start()
         _forks.databases.add(self)
 
@@ -139,12 +139,9 @@ class Database:
         writing.acquire()
         self._drop_writer()
         writing.release()
-        opening = _forks.opening
-        opening.acquire()
-        readers, self._readers = self._readers, _Pool(self._readers.all)
-        self.ready = False
-        opening.release()
-        readers.close()
+        with _forks.closing:
+            self.ready = False
+            self._renew_readers()
 
     def __del__(self) -> None:
         # Nobody else knows this object any more, but a fork must not come in between. Whoever
@@ -179,6 +176,11 @@ class Database:
         if connection is not None:
             connection.close()
 
+    def _renew_readers(self) -> None:
+        """Whoever calls this holds `_forks.closing`."""
+        readers, self._readers = self._readers, _Pool(self._readers.all)
+        readers.close()
+
     def _open_writer(self) -> sqlite3.Connection:
         with self._allowed_to_open():
             # Without SQLite's own waiting, since `_begin` waits better.
@@ -193,30 +195,36 @@ class Database:
 
     @contextmanager
     def _allowed_to_open(self) -> Iterator[None]:
-        if self._orphaned:
+        if not self.ready:
+            self._file = os.path.realpath(self.path)
+        name, openings = self._file, _forks.openings
+        if name in _forks.lost:
             raise StoreUnavailable(
                 f"SQLiteStore: expected {self.path} to be idle during a fork, got a connection "
                 "that was busy all the time; fork before the store is used"
             )
-        opening = _forks.opening
-        self._acquire(opening)
+        turn = openings.begin(name, self.timeout)
+        if turn is None:
+            raise self._no_turn()
         try:
             if not self.ready:
-                self._file = os.path.realpath(self.path)
-                file.prepare(self._file, self.timeout)
+                file.prepare(name, self.timeout)
                 self.ready = True
             yield
         except (sqlite3.Error, OSError) as error:
             raise file.unavailable(self.path, error) from error
         finally:
-            opening.release()
+            openings.end(name, turn)
 
     def _acquire(self, lock: FairLock) -> None:
         if not lock.acquire(timeout=self.timeout):
-            raise StoreUnavailable(
-                f"SQLiteStore: expected its turn at {self.path} within {self.timeout} s, got none, "
-                "as other threads keep it busy; raise timeout, or look at the disk"
-            )
+            raise self._no_turn()
+
+    def _no_turn(self) -> StoreUnavailable:
+        return StoreUnavailable(
+            f"SQLiteStore: expected its turn at {self.path} within {self.timeout} s, got none, "
+            "as other threads keep it busy; raise timeout, or look at the disk"
+        )
 
 
 class _Forks:
@@ -224,21 +232,26 @@ class _Forks:
 
     def __init__(self) -> None:
         self.databases: WeakSet[Database] = WeakSet()
-        self.opening = FairLock()  # whoever opens a connection in this process holds it
-        self.closing = threading.RLock()  # for connections that no database lists any more
+        self.lost: set[str] = set()  # files that a parent had open when this process was forked
+        self._graveyard: list[object] = []
+        self._start()
+
+    def _start(self) -> None:
+        self.openings = Openings()
+        self.closing = threading.RLock()  # for connections and pools that nobody uses any more
         self._forking = threading.Lock()
         self._leaving: list[Database] = []
         self._held: list[FairLock] = []
-        self._graveyard: list[object] = []
 
     def before(self) -> None:
         self._forking.acquire()
         deadline = time.monotonic() + _PATIENCE
         self._leaving = list(self.databases)
-        locks = [*(database._writing for database in self._leaving), self.opening]
+        locks = [database._writing for database in self._leaving]
         self._held = [
             lock for lock in locks if lock.acquire(timeout=max(0, deadline - time.monotonic()))
         ]
+        self.openings.stop(deadline)
         for database in self._leaving:
             database._readers.close()
             if database._writing in self._held:
@@ -250,24 +263,24 @@ class _Forks:
         self.closing.acquire()
 
     def in_parent(self) -> None:
-        self.closing.release()
         for database in self._leaving:
-            database._readers = _Pool(database._readers.all)
+            database._renew_readers()
+        self.closing.release()
+        self.openings.go_on()
         for lock in self._held:
             lock.release()
         self._leaving, self._held = [], []
         self._forking.release()
 
     def in_child(self) -> None:
-        unknown = self.opening not in self._held
-        self.opening, self._forking = FairLock(), threading.Lock()
-        self.closing = threading.RLock()
-        self._leaving, self._held = [], []
+        self.lost.update(self.openings.files)
         for database in list(self.databases):
             left = self._open(database)
-            database._orphaned = database._orphaned or unknown or bool(left)
+            if left:
+                self.lost.add(database._file)
             self._bury(left)
             database._start()
+        self._start()
 
     def _open(self, database: Database) -> list[sqlite3.Connection]:
         writers = [] if database._writer is None else [database._writer]
