@@ -102,6 +102,17 @@ async def turn(*tasks: asyncio.Future[Any]) -> None:
     await asyncio.wait(tasks, timeout=0)
 
 
+@pytest.fixture
+def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reads look each time whether the file is still there."""
+    monkeypatch.setattr(database, "_SOON", 0.0)
+
+
+def remove(path: Path) -> None:
+    for end in ("", "-shm", "-wal"):
+        path.with_name(path.name + end).unlink(missing_ok=True)
+
+
 @contextmanager
 def opening(path: Path) -> Iterator[Path]:
     """A file that a thread is opening all the time, since another process keeps it locked."""
@@ -427,6 +438,68 @@ class TestFile:
         del store
         gc.collect()
         assert [] == descriptors(path.parent)
+
+    def test_removed(self, store: SQLiteStore, path: Path, no_pause: None) -> None:
+        """A file that is removed while it is open takes its sessions with it, for everybody."""
+        store.create(a_record(1), NOW)
+        assert store.load(an_id(1), NOW)
+        remove(path)
+        assert store.load(an_id(1), NOW) is None
+        store.create(a_record(2), NOW)
+        with closing(SQLiteStore(path)) as other:
+            assert [a_record(2)] == other.page("", 9, NOW)
+        assert not [name for name in descriptors(path.parent) if "deleted" in name]
+
+    def test_removed_before_a_write(self, store: SQLiteStore, path: Path) -> None:
+        """A write looks at once; a read that comes within the second after it sees the same."""
+        store.create(a_record(1), NOW)
+        remove(path)
+        store.create(a_record(2), NOW)
+        assert [a_record(2)] == store.page("", 9, NOW)
+        with closing(SQLiteStore(path)) as other:
+            assert [a_record(2)] == other.page("", 9, NOW)
+
+    def test_removed_before_a_read(self, store: SQLiteStore, path: Path) -> None:
+        """Whoever has to open the file looks at once."""
+        store.create(a_record(1), NOW)
+        remove(path)
+        assert store.load(an_id(1), NOW) is None
+
+    def test_removed_async(self, path: Path, no_pause: None) -> None:
+        """Likewise in an event loop."""
+
+        async def use(store: AsyncSQLiteStore) -> list[Record]:
+            await store.create(a_record(1), NOW)
+            assert await store.load(an_id(1), NOW)
+            remove(path)
+            assert await store.load(an_id(1), NOW) is None
+            await store.create(a_record(2), NOW)
+            return await store.page("", 9, NOW)
+
+        assert [a_record(2)] == run(AsyncSQLiteStore(path), use)
+
+    def test_replaced(self, store: SQLiteStore, path: Path, no_pause: None) -> None:
+        """The file that is there now counts, for reads and for writes."""
+        store.create(a_record(1), NOW)
+        remove(path)
+        with closing(SQLiteStore(path)) as other:
+            other.create(a_record(2), NOW)
+            assert [a_record(2)] == store.page("", 9, NOW)
+            store.create(a_record(3), NOW)
+            assert a_record(3) == other.load(an_id(3), NOW)
+
+    def test_half_removed(self, store: SQLiteStore, path: Path, no_pause: None) -> None:
+        """No file is made beside what is left of another, which is about to go."""
+        store.create(a_record(1), NOW)
+        path.unlink()
+        with pytest.raises(StoreUnavailable, match="remove that too"):
+            store.create(a_record(2), NOW)
+        with pytest.raises(StoreUnavailable, match="remove that too"):
+            store.load(an_id(1), NOW)
+        assert not path.exists()
+        remove(path)
+        store.create(a_record(2), NOW)
+        assert [a_record(2)] == store.page("", 9, NOW)
 
     def test_symbolic_link(self, tmp_path: Path) -> None:
         """A link is followed, also to where nothing is yet."""

@@ -12,6 +12,10 @@ next process to close the file takes itself for the last and removes the log tha
 writes to. To forget inherited connections is therefore not enough, there must be none: all are
 closed before a fork, and opened again on both sides when needed. Where one stays busy for too long,
 the child never touches it, and refuses to use that file.
+
+**Removal.** A file that was removed, or replaced by another, would go on unseen in whoever has it
+open. So each write looks whether it is there still, a read once a second, and both let go of what
+they have open if it is not.
 """
 
 import os
@@ -39,6 +43,7 @@ _FULL = ("PRAGMA synchronous = FULL", "PRAGMA fullfsync = ON")  # the second mat
 _MOST_IDLE = 16
 _PATIENCE = 2.0  # seconds that a fork waits for connections in use
 _PAUSE = 0.0005
+_SOON = 1.0  # seconds after which a read looks again whether the file is still there
 
 
 class _Pool:
@@ -71,19 +76,30 @@ class Database:
     def __init__(self, path: str, timeout: float) -> None:
         self.path = path
         self.timeout = timeout
-        self.ready = False
         self._file = path
+        self._identity: file.Identity | None = None
+        self._look_at = 0.0
         self._start()
         _forks.databases.add(self)
 
     def _start(self) -> None:
         self._writing = FairLock()
         self._writer: sqlite3.Connection | None = None
+        self._writes_to: file.Identity | None = None
         self._level: tuple[str, ...] = ()
         self._readers = _Pool(set())
 
+    @property
+    def ready(self) -> bool:
+        """Whether the file was looked at, and is there still."""
+        if time.monotonic() >= self._look_at:
+            self._look_again()
+        return self._identity is not None
+
     def read(self, statement: str, parameters: tuple[object, ...]) -> list[Any]:
         """All rows at once, so that no read transaction outlives the call."""
+        if time.monotonic() >= self._look_at:
+            self._look_again()
         readers = self._readers
         try:
             connection = readers.idle.pop()
@@ -140,7 +156,7 @@ class Database:
         self._drop_writer()
         writing.release()
         with _forks.closing:
-            self.ready = False
+            self._identity = None
             self._renew_readers()
 
     def __del__(self) -> None:
@@ -151,6 +167,9 @@ class Database:
             self._readers.close()
 
     def _begin(self, level: tuple[str, ...], deadline: float) -> sqlite3.Connection:
+        self._look_again()
+        if self._writes_to != self._identity:
+            self._drop_writer()
         connection = self._writer or self._open_writer()
 
         def begin() -> None:
@@ -176,6 +195,14 @@ class Database:
         if connection is not None:
             connection.close()
 
+    def _look_again(self) -> None:
+        """Let go of a file that was removed or replaced."""
+        self._look_at = time.monotonic() + _SOON
+        if self._identity not in (None, file.identity(self._file)):
+            with _forks.closing:
+                self._identity = None
+                self._renew_readers()
+
     def _renew_readers(self) -> None:
         """Whoever calls this holds `_forks.closing`."""
         readers, self._readers = self._readers, _Pool(self._readers.all)
@@ -185,6 +212,7 @@ class Database:
         with self._allowed_to_open():
             # Without SQLite's own waiting, since `_begin` waits better.
             self._writer = file.connect(self._file, "mode=rw", 0)
+            self._writes_to = self._identity
             return self._writer
 
     def _open_reader(self, readers: _Pool) -> sqlite3.Connection:
@@ -195,6 +223,7 @@ class Database:
 
     @contextmanager
     def _allowed_to_open(self) -> Iterator[None]:
+        self._look_again()
         if not self.ready:
             self._file = os.path.realpath(self.path)
         name, openings = self._file, _forks.openings
@@ -208,8 +237,7 @@ class Database:
             raise self._no_turn()
         try:
             if not self.ready:
-                file.prepare(name, self.timeout)
-                self.ready = True
+                self._identity = file.prepare(name, self.timeout)
             yield
         except (sqlite3.Error, OSError) as error:
             raise file.unavailable(self.path, error) from error
