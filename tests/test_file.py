@@ -204,6 +204,8 @@ class TestOptions:
         "url",
         [
             "file:",
+            "file:/var/lib/app/sessions",
+            "file:path",
             "file:///",
             "file://host/path",
             "file://user@/path",
@@ -331,13 +333,36 @@ class TestFolder:
             FileStore(path).load(an_id(1), NOW)
 
     def test_removed_while_running(self, store: FileStore, path: Path) -> None:
-        """Everybody is logged out, and the next call works."""
-        store.create(a_record(), NOW)
+        """An outage, as of a disk that is unmounted, until another store makes it anew."""
+        store.create(a_record(1), NOW)
         shutil.rmtree(path)
+        for use in (
+            lambda: store.load(an_id(1), NOW),
+            lambda: store.create(a_record(2), NOW),
+            lambda: store.delete(an_id(1), NOW),
+        ):
+            with pytest.raises(StoreUnavailable, match="folder that was there before, got none"):
+                use()
+        assert not path.exists()
+        assert FileStore(path).load(an_id(1), NOW) is None
         assert store.load(an_id(1), NOW) is None
-        assert [] == store.by_subject("user:42", NOW)
+
+    @pytest.mark.parametrize("content", [[], ["lost+found"]])
+    def test_unmounted(self, store: FileStore, path: Path, content: list[str]) -> None:
+        """What is beneath a disk is no folder of sessions; when it is back, so are they."""
         store.create(a_record(), NOW)
-        assert a_record() == FileStore(path).load(an_id(1), NOW)
+        disk = path.rename(path.with_name("disk"))
+        path.mkdir(0o700)
+        for name in content:
+            (path / name).mkdir()
+        with pytest.raises(StoreUnavailable, match="mount its disk, or restart"):
+            store.load(an_id(1), NOW)
+        with pytest.raises(StoreUnavailable, match="got another one without a marker"):
+            store.create(a_record(2), NOW)
+        assert content == os.listdir(path)
+        shutil.rmtree(path)
+        disk.rename(path)
+        assert a_record() == store.load(an_id(1), NOW)
 
     def test_emptied_while_running(self, store: FileStore, path: Path) -> None:
         """What is in it is made again, the marker too."""
