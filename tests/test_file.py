@@ -904,6 +904,23 @@ class TestLocked:
         assert isinstance(busy_too, StoreUnavailable)
         assert busy is not busy_too
 
+    def test_async_all_threads(self, path: Path) -> None:
+        """More writes to a branch that is kept locked than there are threads hold up no other."""
+
+        async def use(store: AsyncFileStore) -> bool:
+            for number in (1, 2):
+                await store.create(a_record(number), NOW)
+            with locked(path, 2):
+                stuck = [asyncio.ensure_future(store.delete(an_id(2), NOW)) for _ in range(100)]
+                await asyncio.wait(stuck, timeout=0.05)
+                other = await asyncio.wait_for(store.delete(an_id(1), NOW), 10)
+                for task in stuck:
+                    task.cancel()
+                await asyncio.gather(*stuck, return_exceptions=True)
+            return other
+
+        assert run(AsyncFileStore(path, timeout=60), use)
+
 
 class TestAsync:
     def test_cancelled(self, path: Path) -> None:
