@@ -37,6 +37,7 @@ from coatcheck.stores.file import AsyncFileStore, FileStore
 from tests.forks import (
     acknowledged,
     all_at_once,
+    c_fork,
     fork,
     forks_beside_threads,
     in_child,
@@ -1290,7 +1291,8 @@ class TestForks:
         assert [a_record(1), a_record(2)] == store.page("", 9, NOW)
 
     @forks_beside_threads
-    def test_beside_a_writer(self, path: Path) -> None:
+    @pytest.mark.parametrize("divide", [os.fork, c_fork])
+    def test_beside_a_writer(self, path: Path, divide: Callable[[], int]) -> None:
         """A child that is born while a thread writes waits its turn like any other process."""
         store = FileStore(path, timeout=0.2)
         store.create(a_record(), NOW)
@@ -1301,9 +1303,9 @@ class TestForks:
                     store.delete(an_id(1), NOW)
                 return "other processes keep" in str(raised.value)
 
-            assert in_child(child) is True
+            assert in_child(child, divide) is True
             go_on.set()
-        assert in_child(lambda: store.delete(an_id(1), NOW)) is True
+        assert in_child(lambda: store.delete(an_id(1), NOW), divide) is True
 
     def test_copy_keeps_no_lock(self, path: Path) -> None:
         """A descriptor copied meanwhile, as for a program that is about to start, holds nothing."""

@@ -1,6 +1,7 @@
 """`Sessions`, `AsyncSessions`: options, events, early commits, lists, turns, the store's care."""
 
 import asyncio
+import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -42,7 +43,7 @@ from coatcheck.stores.memory import AsyncMemoryStore, MemoryStore
 from coatcheck.testing import Clock, changed, ident, login
 from coatcheck.testing import record as a_record
 from coatcheck.turns import AsyncTurns, Turns
-from tests.forks import forks_beside_threads, in_child
+from tests.forks import c_fork, forks_beside_threads, in_child
 from tests.sites import KEY, Browser, Site
 
 PATIENCE = 20.0
@@ -784,7 +785,10 @@ class TestTurns:
         assert {} == asyncio.run(run())
 
     @forks_beside_threads
-    def test_a_child_does_not_wait_for_threads_of_its_parent(self) -> None:
+    @pytest.mark.parametrize("divide", [os.fork, c_fork])
+    def test_a_child_does_not_wait_for_threads_of_its_parent(
+        self, divide: Callable[[], int]
+    ) -> None:
         """They are not there to end their turns."""
         turns, have, go = Turns(), threading.Event(), threading.Event()
 
@@ -800,7 +804,7 @@ class TestTurns:
         thread = threading.Thread(target=hold)
         thread.start()
         have.wait(PATIENCE)
-        said = in_child(take)
+        said = in_child(take, divide)
         go.set()
         thread.join()
 

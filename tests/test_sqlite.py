@@ -41,6 +41,7 @@ from coatcheck.stores.sqlite import AsyncSQLiteStore, SQLiteStore
 from tests.forks import (
     acknowledged,
     all_at_once,
+    c_fork,
     fork,
     forks_beside_threads,
     in_child,
@@ -1528,6 +1529,39 @@ class TestFork:
             assert "fork before the store is used" in said
             assert works
             assert a_record() == other.load(an_id(1), NOW)
+
+    @pytest.mark.parametrize("is_used", [True, False])
+    def test_without_hooks(self, path: Path, is_used: bool) -> None:
+        """A child born without them refuses what its parent had open, and closes none of it."""
+        store = AsyncSQLiteStore(path, timeout=10)
+        if is_used:
+            asyncio.run(store.create(a_record(1), NOW))
+            assert store.sqlite.load(an_id(1), NOW)
+
+        def child() -> list[str]:
+            said = []
+            load, create = (
+                partial(store.load, an_id(1), NOW),
+                partial(store.create, a_record(2), NOW),
+            )
+            for use in (load, create):
+                try:
+                    asyncio.run(answered(use()))
+                except StoreUnavailable as error:
+                    said.append(str(error))
+            before = descriptors(path.parent)
+            store.sqlite.close()
+            said += ["closed"] if before and not descriptors(path.parent) else []
+            return said
+
+        said = in_child(child, c_fork)
+        if is_used:
+            assert [True, True] == ["lazy-apps = true" in each for each in said]
+            assert a_record(1) == store.sqlite.load(an_id(1), NOW)
+        else:
+            assert ["closed"] == said
+            assert a_record(2) == store.sqlite.load(an_id(2), NOW)
+        asyncio.run(store.close())
 
     def test_only_the_hook_of_the_child(self, store: SQLiteStore) -> None:
         """Some programs run that one alone when they fork: what was never opened is not lost."""

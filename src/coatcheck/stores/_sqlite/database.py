@@ -11,7 +11,7 @@ memory but not the locks, so that connections it opens itself rely on locks that
 next process to close the file takes itself for the last and removes the log that the child still
 writes to. To forget inherited connections is therefore not enough, there must be none: all are
 closed before a fork, and opened again on both sides when needed. Where one stays busy for too long,
-the child never touches it, and refuses to use that file.
+or a program in C forks without asking, the child never touches it, and refuses to use that file.
 
 **Removal.** A file that was removed, or replaced by another, would go on unseen in whoever has it
 open. So each write looks whether it is there still, a read once a second, and both let go of what
@@ -28,6 +28,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 from weakref import WeakSet
 
+from coatcheck import forks
 from coatcheck.errors import StoreUnavailable
 from coatcheck.stores._fair_lock import FairLock
 from coatcheck.stores._sqlite import file
@@ -98,6 +99,7 @@ class Database:
 
     def read(self, statement: str, parameters: tuple[object, ...]) -> list[Any]:
         """All rows at once, so that no read transaction outlives the call."""
+        forks.notice()
         if time.monotonic() >= self._look_at:
             self._look_again()
         readers = self._readers
@@ -117,6 +119,7 @@ class Database:
     @contextmanager
     def transaction(self, *, durable: bool = False) -> Iterator[sqlite3.Connection]:
         """Everything that is done inside, or nothing; on the disk when it ends, if `durable`."""
+        forks.notice()
         deadline = time.monotonic() + self.timeout
         writing = self._writing
         self._acquire(writing)
@@ -151,6 +154,7 @@ class Database:
 
     def close(self) -> None:
         """Close every connection; those that read are closed when they come back."""
+        forks.notice()
         writing = self._writing
         writing.acquire()
         self._drop_writer()
@@ -162,6 +166,7 @@ class Database:
     def __del__(self) -> None:
         # Nobody else knows this object any more, but a fork must not come in between. Whoever
         # holds that lock waits for no other, so it is safe wherever garbage is collected.
+        forks.notice()
         with _forks.closing:
             self._drop_writer()
             self._readers.close()
@@ -229,8 +234,8 @@ class Database:
         name, openings = self._file, _forks.openings
         if name in _forks.lost:
             raise StoreUnavailable(
-                f"SQLiteStore: expected {self.path} to be idle during a fork, got a connection "
-                "that was busy all the time; fork before the store is used"
+                f"SQLiteStore: expected {self.path} to be closed during a fork, got a connection "
+                "that stayed open; fork before the store is used (uWSGI: lazy-apps = true)"
             )
         turn = openings.begin(name, self.timeout)
         if turn is None:
@@ -325,6 +330,5 @@ class _Forks:
 
 _forks = _Forks()
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=_forks.before, after_in_parent=_forks.in_parent, after_in_child=_forks.in_child
-    )
+    os.register_at_fork(before=_forks.before, after_in_parent=_forks.in_parent)
+forks.in_child(_forks.in_child)
