@@ -37,6 +37,7 @@ from coatcheck.stores.cookie import AsyncCookieStore, CookieStore
 from coatcheck.stores.memcached import AsyncMemcachedStore, MemcachedStore, _seconds
 from coatcheck.testing.clock import NOW
 from coatcheck.testing.contract import changed, ident, record
+from tests.forks import c_fork
 from tests.services import memcached
 from tests.services.memcached import Local, Memcached, Secured
 from tests.services.process import folder_for, free_port
@@ -1046,7 +1047,10 @@ class TestForks:
     """A child never uses a connection of its parent's."""
 
     @forks_beside_threads
-    def test_parent_and_child_have_connections_of_their_own(self, make: Make, proxy: Proxy) -> None:
+    @pytest.mark.parametrize("divide", [os.fork, c_fork])
+    def test_parent_and_child_have_connections_of_their_own(
+        self, make: Make, proxy: Proxy, divide: Callable[[], int]
+    ) -> None:
         """The parent's goes on after the child has ended."""
         store = make(address(proxy))
         store.create(FIRST, NOW)
@@ -1060,7 +1064,7 @@ class TestForks:
             mine.close()
             return found == [FIRST] * 3
 
-        assert in_child(child)
+        assert in_child(child, divide)
         assert 2 == proxy.connections
         assert FIRST == store.load(FIRST.id, NOW)
         assert 2 == proxy.connections
@@ -1089,9 +1093,9 @@ class TestForks:
             os.close(writing)
 
 
-def in_child(act: Callable[[], bool]) -> bool:
+def in_child(act: Callable[[], bool], divide: Callable[[], int]) -> bool:
     """What it answers in the child of a fork."""
-    child = os.fork()
+    child = divide()
     if child == 0:
         try:
             os._exit(0 if act() else 1)

@@ -1,6 +1,7 @@
 """`Sessions`, `AsyncSessions`: options, events, early commits, lists, turns, the store's care."""
 
 import asyncio
+import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -38,11 +39,13 @@ from coatcheck.events import (
 )
 from coatcheck.record import Record
 from coatcheck.stores.cookie import AsyncCookieStore, CookieStore
+from coatcheck.stores.file import FileStore
 from coatcheck.stores.memory import AsyncMemoryStore, MemoryStore
+from coatcheck.stores.sqlite import SQLiteStore
 from coatcheck.testing import Clock, changed, ident, login
 from coatcheck.testing import record as a_record
 from coatcheck.turns import AsyncTurns, Turns
-from tests.forks import forks_beside_threads, in_child
+from tests.forks import c_fork, forks_beside_threads, in_child
 from tests.sites import KEY, Browser, Site
 
 PATIENCE = 20.0
@@ -407,6 +410,23 @@ class TestLists:
     def test_an_id_of_another_type_revokes_nothing(self, site: Site, id: Any) -> None:
         """Nor does it raise."""
         assert False is site.call("revoke", id)
+
+    @pytest.mark.parametrize("subject", ["", "\ud800", "a\0b", "a\n", "x" * 256])
+    def test_a_subject_that_cannot_log_in_has_no_sessions(
+        self, listing: Site, subject: str
+    ) -> None:
+        """And never reaches the store: a form may send anything."""
+        assert ([], 0) == (listing.call("list_for", subject), listing.call("revoke_all", subject))
+
+    @pytest.mark.parametrize("make", [SQLiteStore, FileStore])
+    def test_nor_has_it_in_a_store_on_a_disk(
+        self, tmp_path: Path, make: Callable[[Path], Any]
+    ) -> None:
+        """Which could not even write it down."""
+        sessions = Sessions(make(tmp_path / "sessions"))
+
+        assert ([], 0) == (sessions.list_for("\ud800"), sessions.revoke_all("\ud800"))
+        sessions.close()
 
     def test_revoking_twice_says_so(self, server: Site) -> None:
         """The second finds nothing."""
@@ -784,7 +804,10 @@ class TestTurns:
         assert {} == asyncio.run(run())
 
     @forks_beside_threads
-    def test_a_child_does_not_wait_for_threads_of_its_parent(self) -> None:
+    @pytest.mark.parametrize("divide", [os.fork, c_fork])
+    def test_a_child_does_not_wait_for_threads_of_its_parent(
+        self, divide: Callable[[], int]
+    ) -> None:
         """They are not there to end their turns."""
         turns, have, go = Turns(), threading.Event(), threading.Event()
 
@@ -800,7 +823,7 @@ class TestTurns:
         thread = threading.Thread(target=hold)
         thread.start()
         have.wait(PATIENCE)
-        said = in_child(take)
+        said = in_child(take, divide)
         go.set()
         thread.join()
 

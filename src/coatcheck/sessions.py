@@ -23,7 +23,7 @@ from coatcheck.lifetime import Lifetime
 from coatcheck.listing import SessionInfo, describe, is_id
 from coatcheck.options import Configured, cannot, check_store
 from coatcheck.record import Record
-from coatcheck.session import ClientSource, Session
+from coatcheck.session import ClientSource, Session, is_subject
 from coatcheck.store import (
     GONE,
     SAVED,
@@ -155,7 +155,7 @@ class Sessions(Configured):
 
     def list_for(self, subject: str) -> list[SessionInfo]:
         """The subject's live sessions, the last seen first."""
-        return describe(self._listable().by_subject(subject, self._now()))
+        return describe(self._of(subject))
 
     def revoke(self, session_id: str, subject: str | None = None) -> bool:
         """End one session; with a subject, only if it is theirs. Whether it was there."""
@@ -175,9 +175,8 @@ class Sessions(Configured):
 
     def revoke_all(self, subject: str, *, keep: str | None = None) -> int:
         """End all of the subject's sessions but `keep`; how many there were."""
-        store, now = self._listable(), self._now()
         ended = 0
-        for record in store.by_subject(subject, now):
+        for record in self._of(subject):
             if record.id != keep:
                 ended += self.revoke(record.id, subject)
         return ended
@@ -288,6 +287,11 @@ class Sessions(Configured):
         except StoreUnavailable as error:
             self._tell(events.Outage(moment="end", error=str(error)))
         self._tell(ending.event)
+
+    def _of(self, subject: str) -> list[Record]:
+        """What a store has of the subject; it is not asked for one that cannot log in."""
+        store = self._listable()
+        return store.by_subject(subject, self._now()) if is_subject(subject) else []
 
     def _listable(self) -> Listable:
         store: object = self._store
@@ -405,7 +409,7 @@ class AsyncSessions(Configured):
 
     async def list_for(self, subject: str) -> list[SessionInfo]:
         """The subject's live sessions, the last seen first."""
-        return describe(await self._listable().by_subject(subject, self._now()))
+        return describe(await self._of(subject))
 
     async def revoke(self, session_id: str, subject: str | None = None) -> bool:
         """End one session; with a subject, only if it is theirs. Whether it was there."""
@@ -425,9 +429,8 @@ class AsyncSessions(Configured):
 
     async def revoke_all(self, subject: str, *, keep: str | None = None) -> int:
         """End all of the subject's sessions but `keep`; how many there were."""
-        store, now = self._listable(), self._now()
         ended = 0
-        for record in await store.by_subject(subject, now):
+        for record in await self._of(subject):
             if record.id != keep:
                 ended += await self.revoke(record.id, subject)
         return ended
@@ -538,6 +541,11 @@ class AsyncSessions(Configured):
         except StoreUnavailable as error:
             self._tell(events.Outage(moment="end", error=str(error)))
         self._tell(ending.event)
+
+    async def _of(self, subject: str) -> list[Record]:
+        """What a store has of the subject; it is not asked for one that cannot log in."""
+        store = self._listable()
+        return await store.by_subject(subject, self._now()) if is_subject(subject) else []
 
     def _listable(self) -> AsyncListable:
         store: object = self._store

@@ -9,13 +9,12 @@ had a turn is not, begins with none taken.
 
 import asyncio
 import math
-import os
 import threading
 from collections.abc import AsyncIterator, Hashable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from weakref import WeakSet
 
-from coatcheck import patience
+from coatcheck import forks, patience
 from coatcheck.errors import Contention
 
 __all__ = ["AsyncTurns", "Turns"]
@@ -34,6 +33,7 @@ class Turns:
 
     @contextmanager
     def take(self, id: str) -> Iterator[None]:
+        forks.notice()
         with self._guard:
             lock, holders = self._waiting.get(id) or (threading.Lock(), 0)
             self._waiting[id] = lock, holders + 1
@@ -94,5 +94,4 @@ def _be_born() -> None:
 
 
 _every: WeakSet[Turns] = WeakSet()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_be_born)
+forks.in_child(_be_born)

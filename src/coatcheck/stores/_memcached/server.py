@@ -12,7 +12,6 @@ write by itself, since it waits for two round trips. They are the server's own, 
 holds up no other.
 """
 
-import os
 import threading
 import time
 from collections import deque
@@ -23,7 +22,7 @@ from weakref import WeakSet
 
 from pymemcache import Client, exceptions  # type: ignore[import-untyped]
 
-from coatcheck import patience
+from coatcheck import forks, patience
 from coatcheck.coalesce import Coalescer
 from coatcheck.errors import CoatcheckError, SessionTooLarge, StoreUnavailable
 from coatcheck.stores._memcached.wire import Address, Limits, Wire, left
@@ -87,6 +86,7 @@ class Server:
             connection.client.close()
 
     def _ask(self, command: Callable[..., Any], *arguments: Any) -> Any:
+        forks.notice()
         until = time.monotonic() + patience.left(self.limits.patience)
         connection = None
         try:
@@ -225,5 +225,4 @@ def _be_born() -> None:
 
 
 _servers: WeakSet[Server] = WeakSet()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_be_born)
+forks.in_child(_be_born)

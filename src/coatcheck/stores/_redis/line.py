@@ -12,7 +12,6 @@ its connections, so none of them is used any more.
 """
 
 import asyncio
-import os
 import threading
 import time
 from collections import deque
@@ -22,7 +21,7 @@ from weakref import WeakSet
 
 from redis import exceptions
 
-from coatcheck import patience
+from coatcheck import forks, patience
 from coatcheck.coalesce import Coalescer
 from coatcheck.stores._redis import look
 from coatcheck.stores._redis.common import (
@@ -100,6 +99,7 @@ class Line(Shared):
 
     def _ask(self, node: Node, raws: list[Raw], until: float) -> list[Any] | Exception:
         """What the node answers, or how it failed; never raises."""
+        forks.notice()
         slots, idle = self._slots, self._idle.setdefault(node, deque())
         if not slots.acquire(timeout=max(0.0, until - time.monotonic())):
             return NotSent(f"none of {self.options.pool_size} connections free in time (pool_size)")
@@ -205,8 +205,7 @@ def _be_born() -> None:
 
 
 _lines: WeakSet[Line] = WeakSet()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_be_born)
+forks.in_child(_be_born)
 
 
 class AsyncLine(Shared):
