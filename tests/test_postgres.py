@@ -636,7 +636,7 @@ class TestPrepared:
             with closing(PostgresStore(conninfo, table=table, prepared=prepared)) as store:
                 store.load(ident(1), NOW)
                 store.load(ident(1), NOW)
-        return b"".join(asked).count(b"coatcheck_0")
+        return b"".join(asked).count(b"coatcheck_")
 
 
 @pytest.fixture(scope="module")
@@ -676,6 +676,40 @@ class TestPgBouncer:
             found = [other.execute(f"SHOW {name}".encode()).fetchone() for name in names]
 
         assert [("0",), ("auto",), ("on",), ("on",)] == found
+
+
+    def test_a_name_never_stands_for_the_statement_of_another(
+        self, make: Callable[..., Either], server: Postgres, table: str
+    ) -> None:
+        """Where `prepared=False` was forgotten, two sites that meet on a connection get errors."""
+        make(server.conninfo()).create(record(), NOW)
+        make(server.conninfo(), table=f"{table}2").load(ident(1), NOW)
+        bouncer = PgBouncer(server).start()
+        mine, theirs = make(bouncer.conninfo()), make(bouncer.conninfo(), table=f"{table}2")
+
+        def hold() -> psycopg.Connection[Any]:
+            """Take one of the two connections."""
+            holder = psycopg.connect(bouncer.conninfo(), prepare_threshold=None)
+            holder.execute("SELECT 1")
+            return holder
+
+        try:
+            with hold() as first:
+                assert mine.load(ident(1), NOW) is not None
+                assert mine.delete(ident(2), NOW) is False
+                second = hold()
+                first.commit()
+                assert theirs.load(ident(1), NOW) is None
+                assert theirs.delete(ident(2), NOW) is False
+                second.commit()
+                third = hold()
+                for act in (mine.load, mine.delete):
+                    with pytest.raises(StoreUnavailable, match="prepared=False"):
+                        act(ident(1), NOW)
+                second.close()
+                third.close()
+        finally:
+            bouncer.stop()
 
 
 class TestDurability:

@@ -13,6 +13,7 @@ goes on for nobody nor costs a connection; plans are made once and reach rows by
 A link that failed in any way is closed by its owner, never used again.
 """
 
+import hashlib
 import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -147,7 +148,7 @@ class Link:
 
     def _prepare(self, statements: Iterable[bytes]) -> None:
         for statement in list(statements):
-            name = self._names[statement] = b"coatcheck_%d" % len(self._names)
+            name = self._names[statement] = _name(statement)
             self._pgconn.send_prepare(name, statement)
 
     def _ask(self, name: bytes | None, statement: bytes, values: Sequence[bytes | None]) -> None:
@@ -196,6 +197,12 @@ class Link:
             return psycopg.OperationalError(result.get_error_message("utf-8"))
         message = result.error_field(pq.DiagnosticField.MESSAGE_PRIMARY) or b""
         return refused(code.decode(), message.decode("utf-8", "replace"))
+
+
+def _name(statement: bytes) -> bytes:
+    """Where a pooler mixes connections up, a name may be another process's: then it stands for the
+    same text, or for nothing."""
+    return b"coatcheck_" + hashlib.blake2b(statement, digest_size=16).hexdigest().encode()
 
 
 def abandon_all(links: Iterable[Link]) -> None:
