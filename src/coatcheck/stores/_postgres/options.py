@@ -26,7 +26,7 @@ Address: TypeAlias = str
 
 _OURS = {"client_encoding": "utf-8", "fallback_application_name": "coatcheck"}
 _DEFAULTS = {"target_session_attrs": "read-write", "keepalives_idle": "60"}
-_WRITABLE = ("any", "read-write", "primary")
+_WRITABLE = ("read-write", "primary")
 _PASSED_ON = (
     *("application_name", "channel_binding", "gssencmode", "keepalives", "keepalives_count"),
     *("keepalives_idle", "keepalives_interval", "krbsrvname", "options", "passfile"),
@@ -90,13 +90,14 @@ def _taken_apart(conninfo: str) -> Attempt:
         )
     if "connect_timeout" in given:
         _refuse("no connect_timeout in it", "one", "pass connect_timeout= to the store")
-    if given.get("target_session_attrs", "any") not in _WRITABLE:
+    asked = {**_DEFAULTS, **given}
+    if asked["target_session_attrs"] not in _WRITABLE:
         _refuse(
             f"target_session_attrs to be one of {', '.join(_WRITABLE)}",
             "another",
-            "leave it out, since a store writes",
+            "leave it out, since sessions that ended live on in a standby that lags",
         )
-    return {**_DEFAULTS, **given, **_OURS}
+    return {**asked, **_OURS}
 
 
 def _attempts(given: Attempt) -> list[Attempt]:
