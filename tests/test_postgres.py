@@ -677,7 +677,6 @@ class TestPgBouncer:
 
         assert [("0",), ("auto",), ("on",), ("on",)] == found
 
-
     def test_a_name_never_stands_for_the_statement_of_another(
         self, make: Callable[..., Either], server: Postgres, table: str
     ) -> None:
@@ -859,6 +858,44 @@ class TestFaults:
 
             assert either.load(ident(1), NOW) is not None
             assert time.monotonic() - begun < 0.35 < first < 0.8
+
+    @pytest.mark.skipif(
+        not psycopg.capabilities.has_cancel_safe(), reason="needs libpq 17 to cancel"
+    )
+    @pytest.mark.parametrize("verb", ["create", "delete"])
+    def test_a_standby_that_is_gone_keeps_no_connection_waiting(
+        self, make: Callable[..., Either], own: Postgres, table: str, verb: str
+    ) -> None:
+        """A commit that waits for it in vain is cancelled on the server, once it is given up."""
+        either = make(own.conninfo(application_name=table), timeout=0.3)
+        login = record(subject="user:1")
+        either.create(login, NOW)
+        arguments = {"create": (record(ident(2), subject="user:1"), NOW), "delete": (login.id, NOW)}
+        own.set(synchronous_standby_names="nobody")
+        try:
+            shown = "SHOW synchronous_standby_names"
+            until(lambda: own.execute(shown) == [("nobody",)], "a server that waits")
+            assert took(lambda: getattr(either, verb)(*arguments[verb])) < 1.3
+            until(lambda: backends(own, table) == 0, "the end of its connection", 5)
+            assert either.load(ident(3), NOW) is None
+        finally:
+            own.execute("ALTER SYSTEM RESET synchronous_standby_names")
+            own.execute("SELECT pg_reload_conf()")
+
+    @pytest.mark.skipif(
+        not psycopg.capabilities.has_cancel_safe(), reason="needs libpq 17 to cancel"
+    )
+    def test_whoever_cancels_holds_up_nobody(self, own: Postgres, table: str) -> None:
+        """The server may be frozen: the call ends in time, and what was to cancel ends after it."""
+        before = threading.active_count()
+        with closing(PostgresStore(own.conninfo(), table=table, timeout=0.2)) as store:
+            store.create(record(), NOW)
+            own.freeze()
+            try:
+                assert took(lambda: store.load(ident(1), NOW)) < 0.5
+                until(lambda: threading.active_count() == before, "the end of its thread", 5)
+            finally:
+                own.thaw()
 
     def test_what_a_request_has_left_is_the_limit(
         self, make: Callable[..., Either], own: Postgres

@@ -10,11 +10,16 @@ a pooler in transaction mode needs to keep it on one server. The settings hold f
 alone: the server gives up a little before we do, so that a statement that waits for a lock neither
 goes on for nobody nor costs a connection; plans are made once and reach rows by their indexes.
 
-A link that failed in any way is closed by its owner, never used again.
+A link that failed in any way is closed by its owner, never used again. What was asked on it and is
+not answered yet is cancelled then, since two things outlast the server's own limit: a commit that
+waits for a synchronous standby, which ends at no time-out and at no closed connection, and a server
+that was given its limit late. That takes a connection and a moment more, in a thread that nobody
+waits for. It needs libpq 17 or newer: the older way to cancel would stop the whole process.
 """
 
 import hashlib
 import os
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -26,7 +31,8 @@ from psycopg import pq
 from psycopg.pq.abc import PGconn, PGresult
 
 from coatcheck.stores._postgres.errors import refused
-from coatcheck.stores._postgres.waiting import READ, WRITE, Waits, is_readable
+from coatcheck.stores._postgres.waiting import READ, WRITE, Waits, drive, is_readable
+from coatcheck.stores._url import CONNECT
 
 __all__ = ["Link", "Step", "Unit"]
 
@@ -38,6 +44,7 @@ Step: TypeAlias = tuple[bytes, Sequence[bytes | None]]
 _SOONER = 0.9  # of the time that is left, after which the server gives up
 _BINARY = 1
 _BROKEN = pq.ConnStatus.BAD
+_READING, _WRITING = pq.PollingStatus.READING, pq.PollingStatus.WRITING
 _SYNC = pq.ExecStatus.PIPELINE_SYNC
 _GOOD = (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK)
 
@@ -77,6 +84,7 @@ class Link:
         self._pgconn = pgconn
         self._prepared = prepared
         self._names: dict[bytes, bytes] = {}
+        self._is_asked = False  # and has not answered yet
         _links.add(self)
 
     @classmethod
@@ -93,8 +101,7 @@ class Link:
     def _connect(self) -> Waits[None]:
         pgconn = self._pgconn
         while (status := self._poll()) != pq.PollingStatus.OK:
-            reading = status == pq.PollingStatus.READING
-            yield pgconn.socket, READ if reading else WRITE
+            yield pgconn.socket, READ if status == _READING else WRITE
         pgconn.nonblocking = 1
         pgconn.enter_pipeline_mode()
 
@@ -120,7 +127,26 @@ class Link:
 
     def close(self) -> None:
         """At once: nothing is waited for."""
+        if self._is_asked and self._pgconn.status != _BROKEN and _can_cancel():
+            with suppress(RuntimeError):  # no more threads: there are too many, or it all ends
+                threading.Thread(target=self._withdraw, daemon=True).start()
+                return
         self._pgconn.finish()
+
+    def _withdraw(self) -> None:
+        """In this order, since a pooler knows by the connection what to cancel."""
+        with suppress(psycopg.Error, OSError):
+            drive(self._cancel(), CONNECT)
+        self._pgconn.finish()
+
+    def _cancel(self) -> Waits[None]:
+        request = self._pgconn.cancel_conn()
+        try:
+            request.start()
+            while (status := request.poll()) in (_READING, _WRITING):
+                yield request.socket, READ if status == _READING else WRITE
+        finally:
+            request.finish()
 
     def abandon(self) -> None:
         """In the child of a fork: the server must not hear of it. (libpq's object, too, tells the
@@ -130,6 +156,7 @@ class Link:
 
     def run(self, unit: Unit[T], seconds: float) -> Waits[T]:
         """What the unit reads from its answers; raises the driver's error for a failed one."""
+        self._is_asked = True
         self._send(unit, seconds)
         yield from self._flush()
         results = yield from self._receive()
@@ -170,6 +197,7 @@ class Link:
         while True:
             result = yield from self._next()
             if result.status == _SYNC:
+                self._is_asked = False
                 break
             if result.status in _GOOD:
                 results.append(result)
@@ -197,6 +225,10 @@ class Link:
             return psycopg.OperationalError(result.get_error_message("utf-8"))
         message = result.error_field(pq.DiagnosticField.MESSAGE_PRIMARY) or b""
         return refused(code.decode(), message.decode("utf-8", "replace"))
+
+
+def _can_cancel() -> bool:
+    return psycopg.capabilities.has_cancel_safe()
 
 
 def _name(statement: bytes) -> bytes:
