@@ -1,6 +1,7 @@
 """What is special to PostgreSQL: the table, batches, locks, poolers, forks, faults, failover."""
 
 import asyncio
+import functools
 import json
 import os
 import re
@@ -180,6 +181,16 @@ def took(act: Callable[[], object]) -> float:
     with pytest.raises(StoreUnavailable):
         act()
     return time.monotonic() - begun
+
+
+async def _waits_for_a_lock(server: Postgres, name: str, count: int) -> None:
+    """Until so many connections of that name do."""
+    query = (
+        "SELECT count(*) FROM pg_stat_activity WHERE application_name = %s"
+        " AND wait_event_type = 'Lock'"
+    )
+    happens = functools.partial(server.execute, query, name)
+    await asyncio.to_thread(until, lambda: happens() == [(count,)], f"{count} waiting", LONG / 2)
 
 
 def backends(server: Postgres, name: str) -> int:
@@ -487,6 +498,34 @@ class TestBatches:
             return [await call for call in calls]
 
         assert [SAVED] * 9 == run(twin, use)
+
+    def test_a_row_that_stays_locked_holds_up_no_other_that_was(
+        self, server: Postgres, table: str, twin: AsyncPostgresStore
+    ) -> None:
+        """However many wait for it, another is saved as soon as it is free."""
+        records = [record(ident(number)) for number in range(2)]
+
+        async def use() -> list[Any]:
+            await asyncio.gather(*(twin.create(each, NOW) for each in records))
+            with locked(server, table, 0):
+                with locked(server, table, 1):
+                    stuck = [
+                        asyncio.ensure_future(twin.touch(ident(0), revision(), NOW, NOW, NOW))
+                        for _ in range(4)
+                    ]
+                    await _waits_for_a_lock(server, table, 1)
+                    other = asyncio.ensure_future(
+                        twin.save(changed(records[1]), records[1].revision, NOW)
+                    )
+                    await _waits_for_a_lock(server, table, 2)
+                answers = [await other]
+                assert not any(each.done() for each in stuck)
+            return [*answers, *await asyncio.gather(*stuck)]
+
+        twin = AsyncPostgresStore(
+            server.conninfo(application_name=table), table=table, timeout=LONG, connect_timeout=LONG
+        )
+        assert [SAVED, False, False, False, False] == run(twin, use)
 
     @pytest.mark.parametrize("verb", ["save", "touch", "delete"])
     def test_a_row_that_stays_locked_is_given_up(
