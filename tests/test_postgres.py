@@ -1,6 +1,7 @@
 """What is special to PostgreSQL: the table, batches, locks, poolers, forks, faults, failover."""
 
 import asyncio
+import ctypes
 import functools
 import json
 import os
@@ -47,6 +48,9 @@ HOUR = 3_600_000
 SECRET = "hunter2/7f3a"
 LONG = 10.0
 LATER = 1e9  # on the monotonic clock
+
+# The second is one that Python's hooks hear nothing of, as uWSGI's.
+forks = pytest.mark.parametrize("fork", [os.fork, ctypes.PyDLL(None).fork], ids=["python", "c"])
 
 # Python 3.12 and later warn of any fork beside threads, which is what some of these are about.
 forks_beside_threads = pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
@@ -148,10 +152,10 @@ def run(store: AsyncPostgresStore, use: Callable[[], Coroutine[Any, Any, T]]) ->
     return asyncio.run(main())
 
 
-def in_child(act: Callable[[], object]) -> Any:
+def in_child(act: Callable[[], object], fork: Callable[[], int] = os.fork) -> Any:
     """The answer of a child, as JSON."""
     reading, writing = os.pipe()
-    child = os.fork()
+    child = fork()
     if not child:
         try:
             os.write(writing, json.dumps(act()).encode())
@@ -1221,15 +1225,21 @@ class TestConnections:
 
 @forks_beside_threads
 class TestForks:
-    def test_a_child_opens_its_own(self, server: Postgres, table: str) -> None:
+    @forks
+    def test_a_child_opens_its_own(
+        self, server: Postgres, table: str, fork: Callable[[], int]
+    ) -> None:
         """And leaves those of its parent alone, also when it ends."""
         conninfo = server.conninfo(application_name=table)
         pids = "SELECT pid FROM pg_stat_activity WHERE application_name = %s ORDER BY pid"
         with closing(PostgresStore(conninfo, table=table, timeout=LONG)) as store:
             store.create(record(), NOW)
             before = server.execute(pids, table)
-            assert "00000001" == in_child(lambda: _id_of(store.load(ident(1), NOW)))
-            assert None is in_child(lambda: store.close())
+            assert "00000001" == in_child(lambda: _id_of(store.load(ident(1), NOW)), fork)
+            assert [None, 2] == in_child(
+                lambda: [store.load(ident(2), NOW), backends(server, table)], fork
+            )
+            assert None is in_child(lambda: store.close(), fork)
             assert store.load(ident(1), NOW) is not None
 
             until(lambda: server.execute(pids, table) == before, "the end of the child's own")
@@ -1241,6 +1251,44 @@ class TestForks:
 
         assert "[Errno 9]" in in_child(lambda: _error_of(lambda: os.fstat(socket)))
         assert os.fstat(socket)
+
+    @forks
+    def test_a_child_of_an_event_loop_opens_its_own(
+        self, server: Postgres, table: str, fork: Callable[[], int]
+    ) -> None:
+        """In a loop of its own; the parent's goes on."""
+        conninfo = server.conninfo(application_name=table)
+        twin = AsyncPostgresStore(conninfo, table=table, timeout=LONG)
+
+        async def load() -> int:
+            await twin.load(ident(1), NOW)
+            return backends(server, table)
+
+        with asyncio.Runner() as runner:
+            assert 1 == runner.run(load())
+            assert 2 == in_child(lambda: _in_another_loop(load), fork)
+            assert 1 == runner.run(load())
+            runner.run(twin.close())
+
+    @forks
+    def test_a_childs_child_keeps_its_files(
+        self, server: Postgres, table: str, fork: Callable[[], int]
+    ) -> None:
+        """A number that was a connection's in the first process is a file's in the second."""
+        store = PostgresStore(server.conninfo(), table=table, timeout=LONG)
+        with closing(store), store._pool._borrowed(LATER, LATER) as link:
+            number = link._pgconn.socket
+
+            def act() -> object:
+                link.close()
+                os.dup2(os.open(os.devnull, os.O_RDONLY), number)
+                return in_child(again, fork)
+
+            def again() -> object:
+                link.close()
+                return os.path.sameopenfile(number, os.open(os.devnull, os.O_RDONLY))
+
+            assert True is in_child(act, fork)
 
     def test_a_child_that_collects_garbage_says_nothing(self, server: Postgres, table: str) -> None:
         """When the store goes, and at the end of the interpreter."""
@@ -1283,6 +1331,12 @@ class TestForks:
 
             assert ["00000001"] * 5 == children
             assert all(each.result() for each in busy)
+
+
+def _in_another_loop(act: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Of a thread's own: the child of a fork may be in the middle of its parent's."""
+    with ThreadPoolExecutor(1) as threads:
+        return threads.submit(lambda: asyncio.run(act())).result()
 
 
 def _error_of(act: Callable[[], object]) -> str:

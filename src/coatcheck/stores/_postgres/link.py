@@ -34,7 +34,7 @@ from coatcheck.stores._postgres.errors import refused
 from coatcheck.stores._postgres.waiting import READ, WRITE, Waits, drive, is_readable
 from coatcheck.stores._url import CONNECT
 
-__all__ = ["Link", "Step", "Unit"]
+__all__ = ["Link", "Step", "Unit", "abandon_all"]
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -85,6 +85,7 @@ class Link:
         self._prepared = prepared
         self._names: dict[bytes, bytes] = {}
         self._is_asked = False  # and has not answered yet
+        self._process = os.getpid()
         _links.add(self)
 
     @classmethod
@@ -127,13 +128,20 @@ class Link:
 
     def close(self) -> None:
         """At once: nothing is waited for."""
-        if self._is_asked and self._pgconn.status != _BROKEN and _can_cancel():
-            with suppress(RuntimeError):  # no more threads: there are too many, or it all ends
-                threading.Thread(target=self._withdraw, daemon=True).start()
-                return
-        self._pgconn.finish()
+        if self._process != os.getpid():
+            self.abandon()
+        elif not (self._is_asked and self._withdraw()):
+            self._pgconn.finish()
 
-    def _withdraw(self) -> None:
+    def _withdraw(self) -> bool:
+        """Cancel and close, in a thread; whether there can be one."""
+        if self._pgconn.status != _BROKEN and psycopg.capabilities.has_cancel_safe():
+            with suppress(RuntimeError):  # there are too many threads, or the interpreter ends
+                threading.Thread(target=self._cancel_and_close, daemon=True).start()
+                return True
+        return False
+
+    def _cancel_and_close(self) -> None:
         """In this order, since a pooler knows by the connection what to cancel."""
         with suppress(psycopg.Error, OSError):
             drive(self._cancel(), CONNECT)
@@ -150,9 +158,11 @@ class Link:
 
     def abandon(self) -> None:
         """In the child of a fork: the server must not hear of it. (libpq's object, too, tells the
-        server nothing in another process than the one that made it.)"""
-        with suppress(psycopg.Error, OSError):
-            os.close(self._pgconn.socket)
+        server nothing when it goes in another process than the one that made it.)"""
+        if self in _links:  # and once only: the number may be another file's by then
+            _links.discard(self)
+            with suppress(psycopg.Error, OSError):
+                os.close(self._pgconn.socket)
 
     def run(self, unit: Unit[T], seconds: float) -> Waits[T]:
         """What the unit reads from its answers; raises the driver's error for a failed one."""
@@ -227,21 +237,19 @@ class Link:
         return refused(code.decode(), message.decode("utf-8", "replace"))
 
 
-def _can_cancel() -> bool:
-    return psycopg.capabilities.has_cancel_safe()
-
-
 def _name(statement: bytes) -> bytes:
     """Where a pooler mixes connections up, a name may be another process's: then it stands for the
     same text, or for nothing."""
     return b"coatcheck_" + hashlib.blake2b(statement, digest_size=16).hexdigest().encode()
 
 
-def abandon_all(links: Iterable[Link]) -> None:
-    for link in links:
-        link.abandon()
+def abandon_all() -> None:
+    """Those of other processes."""
+    for link in list(_links):
+        if link._process != os.getpid():
+            link.abandon()
 
 
 _links: WeakSet[Link] = WeakSet()
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=lambda: abandon_all(list(_links)))
+    os.register_at_fork(after_in_child=abandon_all)
