@@ -2,7 +2,8 @@
 
 libpq tries several hosts one after another, but has one time limit for each of them and none for
 all, and looks their names up without any. So each host is an attempt of its own here, and its name
-is looked up beforehand, in a thread that nobody has to wait for.
+is looked up beforehand, in a thread that nobody has to wait for. That goes for the hosts of libpq's
+environment too, whose variables and service file are read when the store is made.
 """
 
 import ipaddress
@@ -15,6 +16,7 @@ from typing import Any, NamedTuple, NoReturn, TypeAlias
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.pq import Conninfo
 
 from coatcheck.errors import ConfigurationError
 from coatcheck.stores._url import CALL, CONNECT, StoreURL, seconds
@@ -68,7 +70,7 @@ def options(
             "say"
         )
     return Options(
-        _attempts(_taken_apart(conninfo)),
+        _attempts(_placed(_taken_apart(conninfo))),
         seconds("timeout", timeout, "PostgresStore"),
         seconds("connect_timeout", connect_timeout, "PostgresStore"),
         pool_size,
@@ -98,6 +100,24 @@ def _taken_apart(conninfo: str) -> Attempt:
             "leave it out, since sessions that ended live on in a standby that lags",
         )
     return {**asked, **_OURS}
+
+
+def _placed(given: Attempt) -> Attempt:
+    """With the host and the port that libpq would take from its environment."""
+    defaults = {each.keyword.decode(): each.val for each in Conninfo.get_defaults()}
+    names = ["port"]
+    if not given.get("host") and not given.get("hostaddr"):
+        names += ["host", "hostaddr"]
+        if "service" in given:
+            _refuse(
+                "a host beside the service in it",
+                "none",
+                "name the host there, or the service by PGSERVICE in the environment",
+            )
+    return {
+        **{name: value.decode() for name in names if (value := defaults.get(name))},
+        **{name: value for name, value in given.items() if value or name not in names},
+    }
 
 
 def _attempts(given: Attempt) -> list[Attempt]:
