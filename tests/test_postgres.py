@@ -549,6 +549,33 @@ class TestBatches:
 
         assert first == either.load(first.id, NOW)
 
+    @pytest.mark.parametrize("by", ["trigger", "policy"])
+    def test_an_end_that_the_server_keeps_from_happening_is_told(
+        self, make: Callable[..., Either], server: Postgres, table: str, by: str
+    ) -> None:
+        """Else the session would live on behind a logout that went well."""
+        make(server.conninfo()).create(record(), NOW)
+        if by == "trigger":
+            server.execute(
+                f"""
+                CREATE FUNCTION "{table}_keep"() RETURNS trigger LANGUAGE plpgsql
+                    AS 'BEGIN RETURN NULL; END';
+                CREATE TRIGGER keep BEFORE DELETE ON "{table}"
+                    FOR EACH ROW EXECUTE FUNCTION "{table}_keep"()
+                """
+            )
+        else:
+            server.execute(f'ALTER TABLE "{table}" ENABLE ROW LEVEL SECURITY')
+            server.execute(f'CREATE POLICY a ON "{table}" FOR SELECT USING (true)')
+            server.execute(f'CREATE POLICY b ON "{table}" FOR UPDATE USING (true)')
+        either = make(server.conninfo(user="app", password=PASSWORD))
+        server.execute(f'GRANT ALL ON "{table}" TO app')
+        with pytest.raises(StoreUnavailable, match="one that stayed"):
+            either.delete(ident(1), NOW)
+
+        assert either.load(ident(1), NOW) is not None
+        assert either.delete(ident(2), NOW) is False
+
     def test_crossing_batches_never_deadlock(self, server: Postgres, table: str) -> None:
         """Two stores that write the same sessions in opposite orders, and one that sweeps."""
         records = [record(ident(number)) for number in range(40)]

@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from coatcheck.coalesce import Coalescer
+from coatcheck.errors import StoreUnavailable
 from coatcheck.record import Record
 from coatcheck.store import Gone, Risk, Saved
 from coatcheck.stores._advice import Advice
@@ -144,6 +145,8 @@ class PostgresStore(_Made):
 
     def delete(self, id: str, now: int) -> bool:
         [was_there] = self._pool.run(self._verbs.delete([Delete(key_of(id), now)], wait=True))
+        if isinstance(was_there, StoreUnavailable):
+            raise was_there
         return was_there is True
 
     def by_subject(self, subject: str, now: int) -> list[Record]:

@@ -10,7 +10,7 @@ from psycopg import errors
 
 from coatcheck.errors import StoreUnavailable
 
-__all__ = ["is_broken", "is_elsewhere", "no_time", "no_turn", "refused", "unavailable"]
+__all__ = ["is_broken", "is_elsewhere", "kept", "no_time", "no_turn", "refused", "unavailable"]
 
 _LONGEST = 300
 
@@ -77,6 +77,13 @@ def is_broken(error: Exception) -> bool:
 def is_elsewhere(error: BaseException) -> bool:
     """Whether idle connections would meet the same: the server is out of reach, or no primary."""
     return isinstance(error, TimeoutError) or getattr(error, "sqlstate", None) == "25006"
+
+
+def kept() -> StoreUnavailable:
+    return StoreUnavailable(
+        "PostgresStore: expected DELETE to remove the row, got one that stayed; drop the trigger "
+        "that keeps it, or give this role a policy of row security that lets it delete"
+    )
 
 
 def no_time(seconds: float, what: str) -> StoreUnavailable:

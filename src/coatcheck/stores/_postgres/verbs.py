@@ -10,10 +10,11 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 
 from psycopg.pq.abc import PGresult
 
-from coatcheck.errors import Collision
+from coatcheck.errors import Collision, StoreUnavailable
 from coatcheck.record import Record
 from coatcheck.store import GONE, SAVED, Gone, Saved
 from coatcheck.stores._postgres import statements
+from coatcheck.stores._postgres.errors import kept
 from coatcheck.stores._postgres.link import Unit
 from coatcheck.stores._postgres.rows import (
     hour_of,
@@ -138,10 +139,10 @@ class Verbs:
 
     def delete(
         self, calls: Sequence[Delete], *, wait: bool = False
-    ) -> Unit[Sequence[bool | Locked]]:
-        def read(results: Sequence[PGresult]) -> list[bool | Locked]:
+    ) -> Unit[Sequence[bool | Locked | StoreUnavailable]]:
+        def read(results: Sequence[PGresult]) -> list[bool | Locked | StoreUnavailable]:
             states = _states(results[0], wait)
-            return [_done(states[call.key]) for call in calls]
+            return [_deleted(states[call.key]) for call in calls]
 
         columns = [_keys(calls), integers([call.now for call in calls])]
         return Unit(steps=[(self._delete[wait], columns)], read=read, durable=True)
@@ -187,6 +188,11 @@ def _saved(state: bytes | None, found: Record | None) -> Saved | Gone | Record |
 
 def _done(state: bytes | None) -> bool | Locked:
     return LOCKED if state == b"locked" else state == b"done"
+
+
+def _deleted(state: bytes | None) -> bool | Locked | StoreUnavailable:
+    """A row that was found, and locked, and is still there: something on the server keeps it."""
+    return kept() if state == b"found" else _done(state)
 
 
 def _live(record: Record | None, now: int) -> Record | None:
