@@ -576,6 +576,23 @@ class TestBatches:
         assert either.load(ident(1), NOW) is not None
         assert either.delete(ident(2), NOW) is False
 
+    @pytest.mark.parametrize("level", ["repeatable read", "serializable"])
+    @pytest.mark.parametrize("prepared", [True, False])
+    def test_who_waits_for_a_row_is_never_refused_it(
+        self, make: Callable[..., Either], server: Postgres, table: str, level: str, prepared: bool
+    ) -> None:
+        """Whatever the role's default isolation is: its batch would fail with it."""
+        option = f"-c default_transaction_isolation={level}".replace(" r", r"\ r")
+        conninfo = server.conninfo(application_name=table, options=option)
+        either = make(conninfo, prepared=prepared)
+        either.create(record(), NOW)
+        with ThreadPoolExecutor(1) as threads, server.connect() as other:
+            with other.transaction():
+                other.execute(f'UPDATE "{table}" SET seen_at = seen_at + 1'.encode())
+                ending = threads.submit(either.delete, ident(1), NOW)
+                asyncio.run(_waits_for_a_lock(server, table, 1))
+            assert True is ending.result()
+
     def test_crossing_batches_never_deadlock(self, server: Postgres, table: str) -> None:
         """Two stores that write the same sessions in opposite orders, and one that sweeps."""
         records = [record(ident(number)) for number in range(40)]
@@ -1562,18 +1579,6 @@ class TestAdvice:
             either.load(ident(1), NOW)
 
         assert ["fsync off", "synchronous_commit off"] == sorted(risk.setting for risk in told)
-
-    def test_an_isolation_that_refuses_is_told(
-        self, make: Callable[..., Either], server: Postgres
-    ) -> None:
-        """Requests that should wait their turn would fail."""
-        told: list[Risk] = []
-        option = r"-c default_transaction_isolation=repeatable\ read"
-        either = make(server.conninfo(options=option))
-        either.load(ident(1), NOW)
-        either.store.advise(told.append)
-
-        assert "default_transaction_isolation repeatable read" in [risk.setting for risk in told]
 
 
 class TestAlembic:

@@ -17,7 +17,6 @@ _LONGEST = 300
 _BY_CODE = {
     "25006": "this is a standby or a server set to be read-only: name the primary, or all hosts",
     "26000": "a pooler took the prepared statements away: pass prepared=False",
-    "40001": "let this role's default_transaction_isolation be 'read committed'",
     "42501": "grant this role SELECT, INSERT, UPDATE and DELETE on the table, and let another role "
     "run what coatcheck.stores.postgres.schema() gives where this one may not create it",
     "42P01": "the table was dropped: create it with what coatcheck.stores.postgres.schema() gives",

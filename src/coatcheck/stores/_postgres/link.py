@@ -20,7 +20,7 @@ waits for. It needs libpq 17 or newer: the older way to cancel would stop the wh
 import hashlib
 import os
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Generic, TypeAlias, TypeVar
@@ -48,6 +48,9 @@ _READING, _WRITING = pq.PollingStatus.READING, pq.PollingStatus.WRITING
 _SYNC = pq.ExecStatus.PIPELINE_SYNC
 _GOOD = (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK)
 
+# This transaction's alone. Under a stricter one, whoever waited for a row would be refused it, with
+# its whole batch. It comes first: once anything is read, it is too late.
+_ISOLATION = b"SET transaction_isolation = 'read committed'"
 _SETTINGS = (
     "SELECT set_config('statement_timeout', $1::text, true),"
     " set_config('plan_cache_mode', 'force_generic_plan', true),"
@@ -175,18 +178,19 @@ class Link:
     def _send(self, unit: Unit[T], seconds: float) -> None:
         settings = _DURABLE_SETTINGS if unit.durable else _PLAIN_SETTINGS
         limit = b"%d" % max(1, int(seconds * 1000 * _SOONER))
-        steps = [(settings, [limit]), *unit.steps]
+        steps = [(_ISOLATION, ()), (settings, [limit]), *unit.steps]
         named = self._prepared and not unit.once
-        if named:
-            self._prepare(statement for statement, _ in steps if statement not in self._names)
         for statement, parameters in steps:
-            self._ask(self._names[statement] if named else None, statement, parameters)
+            self._ask(self._prepare(statement) if named else None, statement, parameters)
         self._pgconn.pipeline_sync()
 
-    def _prepare(self, statements: Iterable[bytes]) -> None:
-        for statement in list(statements):
+    def _prepare(self, statement: bytes) -> bytes:
+        """Its name. Not before its turn: to prepare what reads sets the isolation, too."""
+        name = self._names.get(statement)
+        if name is None:
             name = self._names[statement] = _name(statement)
             self._pgconn.send_prepare(name, statement)
+        return name
 
     def _ask(self, name: bytes | None, statement: bytes, values: Sequence[bytes | None]) -> None:
         formats = [_BINARY] * len(values)
