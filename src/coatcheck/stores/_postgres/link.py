@@ -72,6 +72,8 @@ class Unit(Generic[T_co]):
     steps: Sequence[Step]
     read: Callable[[Sequence[PGresult]], T_co]
     """What the answers of the steps mean."""
+    writes: bool = True
+    """Whether it needs an isolation of its own; what only reads is never refused."""
     durable: bool = False
     """Whether its commit waits for the disk whatever the server's default is."""
     patience: float = 1
@@ -178,7 +180,9 @@ class Link:
     def _send(self, unit: Unit[T], seconds: float) -> None:
         settings = _DURABLE_SETTINGS if unit.durable else _PLAIN_SETTINGS
         limit = b"%d" % max(1, int(seconds * 1000 * _SOONER))
-        steps = [(_ISOLATION, ()), (settings, [limit]), *unit.steps]
+        steps = [(settings, [limit]), *unit.steps]
+        if unit.writes:
+            steps.insert(0, (_ISOLATION, ()))
         named = self._prepared and not unit.once
         for statement, parameters in steps:
             self._ask(self._prepare(statement) if named else None, statement, parameters)

@@ -92,7 +92,7 @@ class Verbs:
             found = records(results[0])
             return [_live(found.get(call.key), call.now) for call in calls]
 
-        return Unit(steps=[(self._load, [_keys(calls)])], read=read)
+        return Unit(steps=[(self._load, [_keys(calls)])], read=read, writes=False)
 
     def create(self, calls: Sequence[Create]) -> Unit[Sequence[Collision | None]]:
         """Durable if one of them must be: a login's, and what says that a session ended."""
@@ -148,13 +148,14 @@ class Verbs:
         return Unit(steps=[(self._delete[wait], columns)], read=read, durable=True)
 
     def by_subject(self, subject: str, now: int) -> Unit[list[Record]]:
-        return Unit(steps=[(self._by_subject, [subject.encode(), integer(now)])], read=_all)
+        parameters = [subject.encode(), integer(now)]
+        return Unit(steps=[(self._by_subject, parameters)], read=_all, writes=False)
 
     def page(self, after: str, limit: int, now: int) -> Unit[list[Record]]:
         first = next_key(after)
         most = 0 if first is None else max(limit, 0)
         parameters = [first or key_of("f" * 32), integer(now), integer(most)]
-        return Unit(steps=[(self._page, parameters)], read=_all)
+        return Unit(steps=[(self._page, parameters)], read=_all, writes=False)
 
     def sweep(self, limit: int, now: int) -> Unit[int]:
         """It looks through the live records of the current hour, too, which may take longer."""
