@@ -282,7 +282,9 @@ class TestSchema:
 
         assert name.format("x").removeprefix("x.") in [row[0] for row in found]
 
-    @pytest.mark.parametrize("name", ["", ".", "a.b.c", "a.", "x" * 51, "a\0b", "a\nb", None, 5])
+    @pytest.mark.parametrize(
+        "name", ["", ".", "a.b.c", "a.", "x" * 51, "a\0b", "a\nb", "\ud800", None, 5]
+    )
     def test_a_name_that_cannot_be_is_refused(self, name: Any) -> None:
         """When the store is made."""
         with pytest.raises(ConfigurationError, match="expected table"):
@@ -864,6 +866,7 @@ class TestFaults:
             ({"dbname": "nowhere"}, "create what is missing"),
             ({"port": 1}, "look at the server"),
             ({"host": "no-such-host.invalid"}, "look at the server"),
+            ({"host": "no..such"}, "look at the server"),
             ({"user": "app", "password": PASSWORD}, "42501"),
         ],
     )
@@ -1409,6 +1412,9 @@ class TestOptions:
             f"host=a password={SECRET} target_session_attrs=read-only",
             f"host=a password={SECRET} target_session_attrs=any",
             f"postgresql://user:{SECRET}@a/b?target_session_attrs=",
+            f"postgresql://user:{SECRET}@a/b?sslmode=",
+            f"host=a password={SECRET} sslmode=''",
+            f"host=a password={SECRET} user=\ud800",
             f"host=a,b,c port=1,2 password={SECRET}",
             f"host=a password={SECRET}\0 sslmode=verify-full",
             "nonsense",
@@ -1435,6 +1441,9 @@ class TestOptions:
             {"pool_size": 0},
             {"pool_size": True},
             {"pool_size": 1.5},
+            {"unlogged": "no"},
+            {"create": "no"},
+            {"prepared": 0},
         ],
     )
     def test_an_option_that_cannot_be_is_refused(self, options: dict[str, Any]) -> None:
@@ -1507,6 +1516,11 @@ class TestOptions:
         [
             "password=x",
             "dbname=x",
+            "sslmode=",
+            "require_auth=",
+            "channel_binding=",
+            "sslrootcert=",
+            "target_session_attrs=",
             "application_name=%00",
             "prefix=%00",
             "replication=yes",
@@ -1526,6 +1540,7 @@ class TestOptions:
         store = PostgresStore(f"host=a password={SECRET}")
 
         assert "PostgresStore(…)" == repr(store)
+        assert SECRET not in repr(store._pool.options)
 
     @pytest.mark.parametrize("name", ["localhost", "127.0.0.1"])
     def test_a_server_is_known_by_its_certificate(

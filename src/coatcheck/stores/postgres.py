@@ -23,7 +23,13 @@ from coatcheck.stores._url import CALL, CONNECT, StoreURL, missing_driver
 
 try:
     from coatcheck.stores._postgres.link import Unit
-    from coatcheck.stores._postgres.options import Options, conninfo_of, options, settings_of
+    from coatcheck.stores._postgres.options import (
+        Options,
+        check_flag,
+        conninfo_of,
+        options,
+        settings_of,
+    )
     from coatcheck.stores._postgres.pools import AsyncPool, Pool
     from coatcheck.stores._postgres.rows import key_of
     from coatcheck.stores._postgres.schema import Found, Schema
@@ -80,6 +86,7 @@ class _Made:
             create=create,
             prepared=prepared,
         )
+        check_flag("unlogged", unlogged)
         made = Schema(table, unlogged=unlogged)
         self.evicts = unlogged
         self.patience = checked.timeout + checked.connect_timeout

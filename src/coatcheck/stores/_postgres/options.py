@@ -21,7 +21,16 @@ from psycopg.pq import Conninfo
 from coatcheck.errors import ConfigurationError
 from coatcheck.stores._url import CALL, CONNECT, StoreURL, seconds
 
-__all__ = ["Address", "Attempt", "Options", "conninfo_of", "lookup", "options", "settings_of"]
+__all__ = [
+    "Address",
+    "Attempt",
+    "Options",
+    "check_flag",
+    "conninfo_of",
+    "lookup",
+    "options",
+    "settings_of",
+]
 
 Attempt: TypeAlias = dict[str, Any]
 Address: TypeAlias = str
@@ -36,6 +45,8 @@ _PASSED_ON = (
     *("sslcert", "sslcrl", "sslcrldir", "sslkey", "sslmode", "sslnegotiation", "sslrootcert"),
     *("sslcertmode", "sslpassword", "sslsni", "target_session_attrs", "tcp_user_timeout"),
 )
+# An empty one would be taken for libpq's default, which requires and verifies nothing.
+_NEVER_EMPTY = {name for name in _PASSED_ON if name not in ("application_name", "options")}
 _PORT = 5432
 
 
@@ -48,6 +59,9 @@ class Options(NamedTuple):
     pool_size: int
     create: bool
     prepared: bool
+
+    def __repr__(self) -> str:
+        return "Options(…)"  # the attempts hold the password
 
 
 def options(
@@ -69,6 +83,8 @@ def options(
             f"PostgresStore: expected pool_size to be from 1 to 1000, got {pool_size!r}; pass 4, "
             "say"
         )
+    for name, flag in (("create", create), ("prepared", prepared)):
+        check_flag(name, flag)
     return Options(
         _attempts(_placed(_taken_apart(conninfo))),
         seconds("timeout", timeout, "PostgresStore"),
@@ -77,6 +93,15 @@ def options(
         create,
         prepared,
     )
+
+
+def check_flag(name: str, given: object) -> None:
+    """Any text would be true, "no" as well."""
+    if type(given) is not bool:
+        raise ConfigurationError(
+            f"PostgresStore: expected {name} to be True or False, got {given!r:.80}; pass one of "
+            "the two"
+        )
 
 
 def _taken_apart(conninfo: str) -> Attempt:
@@ -90,6 +115,9 @@ def _taken_apart(conninfo: str) -> Attempt:
             "one that cannot be taken apart",
             "pass 'postgresql://user@host/database', with what has a meaning in it as %40",
         )
+    empty = [name for name, value in given.items() if value == "" and name in _NEVER_EMPTY]
+    if empty:
+        _refuse(f"{empty[0]} to have a value", "none", "leave it out, or write one")
     if "connect_timeout" in given:
         _refuse("no connect_timeout in it", "one", "pass connect_timeout= to the store")
     asked = {**_DEFAULTS, **given}
@@ -169,17 +197,22 @@ def _is_local(host: str) -> bool:
 
 def _look_up(attempt: Attempt, found: "Future[list[Address]]") -> None:
     try:
-        answers = socket.getaddrinfo(
-            attempt["host"], attempt.get("port", _PORT), type=socket.SOCK_STREAM
-        )
-        addresses = list(dict.fromkeys(str(answer[4][0]) for answer in answers))
-        result = [make_conninfo(**{**attempt, "hostaddr": address}) for address in addresses]
+        answers = _resolved(attempt["host"], attempt.get("port", _PORT))
+        result = [make_conninfo(**{**attempt, "hostaddr": address}) for address in answers]
     except Exception as error:  # noqa: BLE001 - whoever waits gets it
         if found.set_running_or_notify_cancel():
             found.set_exception(error)
     else:
         if found.set_running_or_notify_cancel():
             found.set_result(result)
+
+
+def _resolved(host: str, port: Any) -> list[str]:
+    try:
+        answers = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except UnicodeError as error:  # which is no OSError, as for the other names that are none
+        raise socket.gaierror(socket.EAI_NONAME, "the host's name cannot be one") from error
+    return list(dict.fromkeys(str(answer[4][0]) for answer in answers))
 
 
 def conninfo_of(url: StoreURL) -> str:
@@ -195,7 +228,9 @@ def conninfo_of(url: StoreURL) -> str:
         options["port"] = url.text("port")
     conninfo = None
     with suppress(psycopg.Error):
-        conninfo = make_conninfo(**{name: text for name, text in options.items() if text})
+        conninfo = make_conninfo(
+            **{name: text for name, text in options.items() if text is not None}
+        )
     if conninfo is None:
         url.refuse("options that this libpq has", "another", "leave out what is newer than it")
     return conninfo

@@ -175,7 +175,7 @@ def _text(value: bytes | None) -> str | None:
 def _checked(table: str) -> list[str]:
     names = table.split(".") if isinstance(table, str) else []
     if not 1 <= len(names) <= 2 or not all(
-        0 < len(name.encode()) <= _LONGEST and name.isprintable() for name in names
+        name.isprintable() and 0 < len(name.encode()) <= _LONGEST for name in names
     ):
         raise ConfigurationError(
             f"PostgresStore: expected table to be a name, or schema.name, of up to {_LONGEST} "
