@@ -7,11 +7,15 @@ kind; what is past the store is looked at through the server's own socket.
 import asyncio
 import json
 import os
+import socket
+import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from contextvars import copy_context
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import quote
@@ -31,6 +35,7 @@ from coatcheck.errors import Collision, ConfigurationError, StoreUnavailable
 from coatcheck.record import NewerFormat, Record
 from coatcheck.store import GONE, SAVED, Risk
 from coatcheck.stores import async_from_url, from_url
+from coatcheck.stores._redis.routes import Routes
 from coatcheck.stores._redis.scripts import Commands
 from coatcheck.stores._redis.value import HEADER, decode, encode
 from coatcheck.stores.redis import AsyncRedisStore, RedisStore
@@ -354,12 +359,31 @@ def test_a_reader_that_is_late_changes_nothing(key: Callable[[str], bytes], tmp_
 def test_writing_the_index_again_makes_an_id_pending(
     store: Any, key: Callable[[str], bytes], tmp_path: Path
 ) -> None:
-    """With the later of both times; so a reader that saw it confirmed is late."""
+    """Until at least the later of both times; so a reader that saw it confirmed is late."""
     index, commands = key("subject:user:1"), Commands(services.prefix(tmp_path))
     ask("ZADD", index, NOW + HOUR, bytes.fromhex(ident(1)))
     ask(*commands.index("user:1", ident(1), NOW + MINUTE, NOW).raw(whole=True))
 
-    assert NOW + HOUR + 0.5 == score(index, ident(1))
+    assert NOW + HOUR + 1.5 == score(index, ident(1))
+
+
+def test_a_reader_is_late_though_all_seems_as_it_was(
+    store: Any, key: Callable[[str], bytes], tmp_path: Path
+) -> None:
+    """A session that was another's meanwhile is the subject's again, and confirmed again."""
+    first, commands = record(subject="user:1"), Commands(services.prefix(tmp_path))
+    store.create(first, NOW)
+    store.by_subject("user:1", NOW)
+    seen = score(key("subject:user:1"), first.id)
+    assert seen is not None
+    second = changed(first, subject="user:2")
+    store.save(second, first.revision, NOW)
+    third = changed(second, subject="user:1")
+    store.save(third, second.revision, NOW)
+    store.by_subject("user:1", NOW)
+    ask(*commands.settle("user:1", [(first.id, seen, False)]).raw(whole=True))
+
+    assert [third] == store.by_subject("user:1", NOW)
 
 
 def test_a_reader_with_a_fast_clock_removes_nobody(store: Any, key: Callable[[str], bytes]) -> None:
@@ -402,6 +426,24 @@ def test_an_end_needs_no_index(store: Any, key: Callable[[str], bytes]) -> None:
     assert store.load(record().id, NOW) is None
 
 
+def test_a_long_list_is_read_in_pieces(
+    open_store: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each with its own limit, and others come in between."""
+    monkeypatch.setattr("coatcheck.stores.redis.PIECE", 3)
+    options, at_once = services.url(tmp_path).partition("?")[2], []
+    everybody = [ident(number) for number in range(10)]
+    with Proxy(services.single().port) as proxy:
+        store = open_store(f"redis://{services.HOST}:{proxy.port}?{options}")
+        for each in everybody:
+            store.create(record(each, subject="user:1"), NOW)
+        proxy.on_request = lambda data: at_once.append(data.count(b"\r\nGET\r\n"))
+        found = store.by_subject("user:1", NOW)
+
+    assert everybody == sorted(each.id for each in found)
+    assert [3, 3, 3, 1] == [count for count in at_once if count]
+
+
 def test_pages_are_of_this_prefix_alone(open_store: Open, tmp_path: Path) -> None:
     """Though its letters have a meaning in patterns, and others' keys look alike."""
     mine = quote(services.prefix(tmp_path) + "a*[?]\\^-b:")
@@ -420,6 +462,38 @@ def test_pages_go_on_behind_what_expired(store: Any) -> None:
         store.create(record(ident(number), expires_at=NOW + MINUTE + (number == 4)), NOW)
 
     assert [ident(4)] == [each.id for each in store.page("", 2, NOW + MINUTE)]
+
+
+def test_threads_may_meet_a_failing_cluster_at_once(switching: None) -> None:
+    """Nodes fail in one while another chooses whom to ask."""
+    nodes = [(f"host{number}", 1) for number in range(8)]
+    routes = Routes(nodes, cluster=True)
+    over = threading.Event()
+
+    def fail() -> None:
+        while not over.is_set():
+            for node in nodes:
+                routes.failed(node)
+            routes._failed.clear()
+
+    failing = threading.Thread(target=fail)
+    failing.start()
+    try:
+        candidates = [routes._candidates() for _ in range(20_000)]
+    finally:
+        over.set()
+        failing.join()
+
+    assert all(sorted(nodes) == sorted(each) for each in candidates)
+
+
+@pytest.fixture
+def switching() -> Iterator[None]:
+    """Threads take turns as often as they can."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
 
 
 # Time limits and faults.
@@ -503,6 +577,148 @@ def test_a_broken_network_is_an_outage_in_time(
         proxy.heal()
 
         assert record().id == store.load(record().id, NOW).id
+
+
+def found_at(places: Callable[[], list[Any]]) -> Any:
+    """A resolver that knows only `some.example`."""
+    resolve = socket.getaddrinfo
+
+    def look_up(host: Any, *arguments: Any, **options: Any) -> Any:
+        if host not in ("some.example", b"some.example"):
+            return resolve(host, *arguments, **options)
+        if options.get("flags", 0) & socket.AI_NUMERICHOST:
+            raise socket.gaierror(socket.EAI_NONAME, "no address")
+        return places()
+
+    return look_up
+
+
+@pytest.mark.parametrize("base", ["redis://{}", "redis+sentinel://{}/name", "redis+cluster://{}"])
+def test_a_name_that_is_looked_up_for_long_is_an_outage_in_time(
+    open_store: Open, monkeypatch: pytest.MonkeyPatch, base: str
+) -> None:
+    """The system's own limit may be half a minute."""
+    over = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", found_at(lambda: [][over.wait() :]))
+    store = open_store(base.format("some.example"))
+    try:
+        refused(lambda: store.load(record().id, NOW))
+    finally:
+        over.set()
+
+
+def test_an_address_that_swallows_everything_leaves_time_for_the_next(
+    own: services.Redis, open_store: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A host has several, and the first is down."""
+    with full_port() as port:
+        stream = (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "")
+        places = [(*stream, (services.HOST, each)) for each in (port, own.port)]
+        monkeypatch.setattr(socket, "getaddrinfo", found_at(lambda: places))
+
+        assert open_store("redis://some.example").load(record().id, NOW) is None
+
+
+@contextmanager
+def full_port() -> Iterator[int]:
+    """A port at which nothing is taken and nothing refused."""
+    with socket.socket() as listener, ExitStack() as others:
+        listener.bind((services.HOST, 0))
+        listener.listen(0)
+        for _ in range(4):
+            other = others.enter_context(socket.socket())
+            other.setblocking(False)
+            other.connect_ex(listener.getsockname())
+        yield listener.getsockname()[1]
+
+
+def test_a_name_that_no_host_can_have_is_an_outage(open_store: Open) -> None:
+    """Python refuses to look it up."""
+    refused(lambda: open_store("redis://a..b").load(record().id, NOW))
+
+
+@pytest.fixture
+def proxy(own: services.Redis) -> Iterator[Proxy]:
+    with Proxy(own.port) as standing_between:
+        yield standing_between
+
+
+def leave_idle(store: Any, count: int) -> None:
+    """Have the store make so many connections, and rest them."""
+    line = store.store._line
+    node, sleep = line._routes.node_of(b""), (b"EVAL", _BUSY, 0)
+
+    async def together() -> None:
+        await asyncio.gather(*[line.ask_node(node, sleep) for _ in range(count)])
+
+    if store.runner is not None:
+        store.runner.run(together())
+        return
+    threads = [threading.Thread(target=line.ask_node, args=(node, sleep)) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+_BUSY = b"for i = 1, 1000000 do end"
+"""A script that takes long enough for another connection to be made meanwhile."""
+
+
+def test_one_call_that_fails_speaks_for_all_that_rest(
+    own: services.Redis, proxy: Proxy, open_store: Open
+) -> None:
+    """What the network forgot is one outage, however many connections there were."""
+    store = open_store(proxy.port)
+    leave_idle(store, 4)
+    assert proxy.open_connections > 2
+    proxy.silent, proxy.refuse = True, True
+    other = Proxy(own.port)
+    other.port = proxy.port
+    with other:
+        refused(lambda: store.load(record().id, NOW), within_seconds=0.5)
+
+        assert store.load(record().id, NOW) is None
+
+
+def test_a_connection_that_was_reset_while_it_rested_is_noticed(
+    proxy: Proxy, open_store: Open
+) -> None:
+    """As load balancers do when they find it idle."""
+    store = open_store(proxy.port)
+    leave_idle(store, 4)
+    proxy.cut_all()
+
+    assert store.load(record().id, NOW) is None
+
+
+def test_a_connection_that_rested_for_long_is_not_used(
+    proxy: Proxy, open_store: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A firewall may have forgotten it without a word."""
+    store = open_store(proxy.port)
+    store.load(record().id, NOW)
+    store.load(record().id, NOW)
+    assert 1 == proxy.connections
+    monkeypatch.setattr("coatcheck.stores._redis.pool.TRUSTED", 0.0)
+    store.load(record().id, NOW)
+
+    assert 2 == proxy.connections
+
+
+def test_a_server_that_became_a_replica_is_left(
+    own: services.Redis, proxy: Proxy, open_store: Open
+) -> None:
+    """Where its name leads to another now: with the refusal all its connections go."""
+    with services.Redis() as other:
+        store = open_store(proxy.port)
+        leave_idle(store, 4)
+        own.ask("REPLICAOF", services.HOST, other.port)
+        proxy.server_port = other.port
+        assert "replica" in refused(lambda: store.create(record(), NOW))
+        store.create(record(), NOW)
+
+        assert other.ask("EXISTS", f"coatcheck:{record().id}") == 1
 
 
 def test_a_request_gets_no_more_than_it_has_left(own: services.Redis, open_store: Open) -> None:
@@ -723,6 +939,20 @@ def test_a_wrong_password_is_an_outage_without_the_password(
     assert "secret" not in message + repr(store.store.__dict__)
 
 
+@pytest.mark.parametrize(("renamed", "protocol"), [("HELLO", 3), ("AUTH", 2)])
+def test_a_server_that_quotes_what_it_does_not_know_shows_no_password(
+    open_store: Open, renamed: str, protocol: int
+) -> None:
+    """One that is too old for HELLO, say: neither in the message nor in what a log has of it."""
+    with services.Redis(f'rename-command {renamed} ""') as server:
+        login = f"default:5ecret@{services.HOST}:{server.port}"
+        store = open_store(f"redis://{login}?protocol={protocol}")
+        with pytest.raises(StoreUnavailable, match="unknown command") as caught:
+            store.create(record(), NOW)
+
+    assert "5ecret" not in "".join(traceback.format_exception(caught.value))
+
+
 # Ends that last.
 
 
@@ -765,13 +995,60 @@ def test_an_end_waits_for_the_replica(own: services.Redis, open_store: Open) -> 
         assert replica.ask("EXISTS", f"coatcheck:{record().id}") == 0
 
 
+def test_a_full_server_removes_what_is_absent(own: services.Redis, open_store: Open) -> None:
+    """Without replicas there is nothing to write for it."""
+    own.ask("CONFIG", "SET", "maxmemory", "1")
+
+    assert open_store(own.port).delete(record().id, NOW) is False
+
+
+def test_ends_that_wait_for_replicas_hold_up_no_thread(own: services.Redis) -> None:
+    """They leave half of the connections to the others."""
+    store = RedisStore(redis.Redis(port=own.port), pool_size=2, replicas=1)
+    store.load(record().id, NOW)
+    ends = [
+        threading.Thread(target=_message, args=(partial(store.delete, ident(n), NOW),))
+        for n in range(6)
+    ]
+    for end in ends:
+        end.start()
+    until(lambda: own.ask("INFO", "clients")["blocked_clients"] > 0, "an end that waits")
+    store.load(record().id, NOW)
+    waiting = sum(end.is_alive() for end in ends)
+    for end in ends:
+        end.join()
+    store.close()
+
+    assert 6 == waiting
+
+
+def test_ends_that_wait_for_replicas_hold_up_no_task(own: services.Redis) -> None:
+    """They leave half of the connections to the others."""
+    options = f"pool_size=2&replicas=1&timeout={PATIENCE}"
+    store: Any = async_from_url(f"redis://{services.HOST}:{own.port}?{options}")
+
+    async def scenario() -> None:
+        await store.load(record().id, NOW)
+        ends = [asyncio.ensure_future(store.delete(ident(number), NOW)) for number in range(6)]
+        while own.ask("INFO", "clients")["blocked_clients"] == 0:
+            await asyncio.sleep(0)
+        with within(0.0):
+            await store.load(record().id, NOW)
+        for end in ends:
+            end.cancel()
+        await asyncio.gather(*ends, return_exceptions=True)
+        await store.close()
+
+    asyncio.run(scenario())
+
+
 # Risks.
 
 
-def risks_of(store: Any) -> list[str]:
+def risks_of(store: Any, calls: int = 3) -> list[str]:
     told: list[Risk] = []
     store.advise(told.append)
-    for number in range(3):
+    for number in range(calls):
         store.load(ident(number), NOW)
     return [risk.setting for risk in told]
 
@@ -821,6 +1098,43 @@ def test_a_server_that_is_not_to_be_asked_has_no_risks(
     own.ask("ACL", "SETUSER", "default", "-config", "-info")
 
     assert [] == risks_of(open_store(own.port))
+
+
+def test_a_look_that_failed_is_repeated(proxy: Proxy, open_store: Open) -> None:
+    """The call that it came with is answered all the same."""
+    store = open_store(proxy.port)
+    proxy.on_request = lambda data: setattr(proxy, "silent", b"CONFIG" in data)
+    assert [] == risks_of(store, calls=1)
+    proxy.heal()
+
+    assert ["appendonly no"] == risks_of(store)
+
+
+def test_looks_that_always_fail_end(proxy: Proxy, open_store: Open) -> None:
+    """Else each call would be so much slower."""
+    store, asked = open_store(proxy.port), []
+
+    def swallow(data: bytes) -> None:
+        proxy.silent = b"CONFIG" in data
+        asked.extend([data] * proxy.silent)
+
+    proxy.on_request = swallow
+    for _ in range(6):
+        store.load(record().id, NOW)
+        proxy.silent = False
+
+    assert 3 == len(asked)
+
+
+def test_a_new_master_is_looked_at() -> None:
+    """Its settings are its own."""
+    with services.Sentinels(appendonly="yes") as watched:
+        hosts = ",".join(f"{services.HOST}:{port}" for port in watched.sentinel_ports)
+        store: Any = from_url(f"redis+sentinel://{hosts}/{watched.service_name}")
+        assert [] == risks_of(store)
+        watched.failover().ask("CONFIG", "SET", "appendonly", "no")
+        until(lambda: risks_of(store), "a risk of the new master")
+        store.close()
 
 
 # Ways there.
@@ -893,6 +1207,8 @@ BAD_URLS = [
     "redis://host/0?pool_size=0",
     "redis://host/0?replicas=many",
     "redis://host/0?protocol=4",
+    "redis://host/0?protocol=1",
+    "redis://host/0?protocol=0",
     "redis://host/0?ssl_ca_certs=x",
     "rediss://host/0?ssl_cert_reqs=maybe",
     "redis+sentinel://host",
@@ -922,6 +1238,7 @@ def test_a_url_that_cannot_be_is_refused(open_store: Open, url: str) -> None:
         {"replicas": -1},
         {"replicas": True},
         {"prefix": b"bytes"},
+        {"prefix": "\ud800"},
     ],
     ids=str,
 )
@@ -929,6 +1246,26 @@ def test_an_option_that_cannot_be_is_refused(open_store: Open, options: dict[str
     """By its name."""
     with pytest.raises(ConfigurationError, match=next(iter(options))):
         open_store(1, **options)
+
+
+def test_a_host_that_is_no_sentinel_is_passed_over(open_store: Open, tmp_path: Path) -> None:
+    """It answers with an error; the next one is asked."""
+    url = services.sentinel_url(tmp_path).replace("://", f"://{services.HOST}:{{}},")
+
+    assert open_store(url.format(services.single().port)).load(record().id, NOW) is None
+
+
+@pytest.mark.parametrize("with_hiredis", [True, False])
+def test_commands_are_packed_with_hiredis_and_without(
+    store: Any, monkeypatch: pytest.MonkeyPatch, with_hiredis: bool
+) -> None:
+    """Bytes, texts and numbers, short and long."""
+    if not with_hiredis:
+        monkeypatch.setattr("coatcheck.stores._redis.common.pack_command", None)
+    first = record(subject="user:é", payload=bytes(range(256)) * 400)
+    store.create(first, NOW)
+
+    assert [first] == store.by_subject("user:é", NOW)
 
 
 # Ready clients.

@@ -16,7 +16,7 @@ import pytest
 
 from coatcheck.errors import StoreUnavailable
 from coatcheck.record import Record
-from coatcheck.store import SAVED
+from coatcheck.store import GONE, SAVED
 from coatcheck.stores import async_from_url, from_url
 from coatcheck.testing.clock import NOW
 from coatcheck.testing.contract import changed, ident, record
@@ -238,6 +238,33 @@ def test_frozen_sentinels_are_passed_over(under_load: Callable[[str], Load]) -> 
         assert time.monotonic() - started < LONGEST + SLACK
         for sentinel in watched.sentinels[:2]:
             sentinel.service.thaw()
+
+
+def test_a_deposed_master_that_comes_back_is_not_asked(kind: str) -> None:
+    """It still takes itself for the master, over a connection that rested meanwhile."""
+    with Sentinels(replicas=2) as watched:
+        load = Load(sentinel_url(watched), kind)
+        elsewhere: Any = from_url(sentinel_url(watched))
+        load.begin()
+        old = watched.master()
+        old.service.freeze()
+        until(lambda: watched.master() is not old, "a failover")
+        until(lambda: _ends(elsewhere, ident(0)), "an end that a replica confirms")
+        old.service.thaw()
+        found = load.call("load", ident(0), NOW)
+        saved = load.call("save", changed(load.saved[ident(0)]), load.saved[ident(0)].revision, NOW)
+        load.close()
+        elsewhere.close()
+
+    assert (None, GONE) == (found, saved)
+
+
+def _ends(store: Any, id: str) -> bool:
+    try:
+        store.delete(id, NOW)
+    except StoreUnavailable:
+        return False
+    return True
 
 
 # Clusters.

@@ -14,10 +14,10 @@ the script that prolongs a record beyond what the index holds answers that the i
 Ending a session, and creating one with a subject, waits for `replicas` of the server.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from heapq import nsmallest
-from typing import Any
+from typing import Any, TypeAlias
 
 from coatcheck.errors import Collision, StoreUnavailable
 from coatcheck.record import NewerFormat, Record
@@ -34,6 +34,12 @@ from coatcheck.stores._redis.scripts import INDEX_FIRST, Commands, Seen
 from coatcheck.stores._redis.value import decode, indexed_until
 
 __all__ = ["AsyncRedisStore", "RedisStore", "async_from_url", "from_url"]
+
+PIECE = 500
+"""How many records of a list are read at once."""
+
+_Entry: TypeAlias = tuple[str, float]
+"""An id in an index, and its score."""
 
 
 class RedisStore:
@@ -95,7 +101,7 @@ class RedisStore:
         return bool(answer == 1)
 
     def delete(self, id: str, now: int) -> bool:
-        header = self._line.ask_durably(self._commands.remove(id))
+        header = self._line.ask_durably(self._commands.remove(id, self._line.replicas))
         try:
             found = None if header is None else decode(id, header)
         except NewerFormat:
@@ -106,13 +112,17 @@ class RedisStore:
         return found is not None and found.expires_at > now
 
     def by_subject(self, subject: str, now: int) -> list[Record]:
-        entries = _entries(self._line.ask(self._commands.indexed(subject, now)))
-        values = self._line.ask_all([self._commands.read(each) for each, _ in entries])
-        records, seen = _met(subject, entries, values, now)
-        if seen:
-            with suppress(StoreUnavailable):  # the next reader can do it
-                self._line.ask(self._commands.settle(subject, seen))
-        return records
+        """In pieces, each within the time of a call."""
+        found: list[Record] = []
+        indexed = _entries(self._line.ask(self._commands.indexed(subject, now)))
+        for entries in _pieces(indexed):
+            values = self._line.ask_all([self._commands.read(each) for each, _ in entries])
+            records, seen = _met(subject, entries, values, now)
+            found += records
+            if seen:
+                with suppress(StoreUnavailable):  # the next reader can do it
+                    self._line.ask(self._commands.settle(subject, seen))
+        return found
 
     def page(self, after: str, limit: int, now: int) -> list[Record]:
         """Each page reads the keys of the whole store: for operators, not for requests."""
@@ -200,7 +210,7 @@ class AsyncRedisStore:
         return bool(answer == 1)
 
     async def delete(self, id: str, now: int) -> bool:
-        header = await self._line.ask_durably(self._commands.remove(id))
+        header = await self._line.ask_durably(self._commands.remove(id, self._line.replicas))
         try:
             found = None if header is None else decode(id, header)
         except NewerFormat:
@@ -211,13 +221,16 @@ class AsyncRedisStore:
         return found is not None and found.expires_at > now
 
     async def by_subject(self, subject: str, now: int) -> list[Record]:
-        entries = _entries(await self._line.ask(self._commands.indexed(subject, now)))
-        values = await self._line.ask_all([self._commands.read(each) for each, _ in entries])
-        records, seen = _met(subject, entries, values, now)
-        if seen:
-            with suppress(StoreUnavailable):  # the next reader can do it
-                await self._line.ask(self._commands.settle(subject, seen))
-        return records
+        found: list[Record] = []
+        indexed = _entries(await self._line.ask(self._commands.indexed(subject, now)))
+        for entries in _pieces(indexed):
+            values = await self._line.ask_all([self._commands.read(each) for each, _ in entries])
+            records, seen = _met(subject, entries, values, now)
+            found += records
+            if seen:
+                with suppress(StoreUnavailable):  # the next reader can do it
+                    await self._line.ask(self._commands.settle(subject, seen))
+        return found
 
     async def page(self, after: str, limit: int, now: int) -> list[Record]:
         while True:
@@ -269,7 +282,12 @@ def _outcome(id: str, answer: object) -> Saved | Gone | Record:
     return GONE if found is None else found
 
 
-def _entries(answer: Sequence[Any]) -> list[tuple[str, float]]:
+def _pieces(entries: Sequence[_Entry]) -> Iterator[Sequence[_Entry]]:
+    """So that a long list holds nobody up."""
+    return (entries[start : start + PIECE] for start in range(0, len(entries), PIECE))
+
+
+def _entries(answer: Sequence[Any]) -> list[_Entry]:
     """Ids and scores: by RESP 3 in pairs, by RESP 2 in turn."""
     pairs = (
         answer
@@ -281,7 +299,7 @@ def _entries(answer: Sequence[Any]) -> list[tuple[str, float]]:
 
 def _met(
     subject: str,
-    entries: Sequence[tuple[str, float]],
+    entries: Sequence[_Entry],
     values: Sequence[bytes | None],
     now: int,
 ) -> tuple[list[Record], list[Seen]]:

@@ -25,7 +25,8 @@ from pymemcache import Client, exceptions  # type: ignore[import-untyped]
 from coatcheck import forks, patience
 from coatcheck.coalesce import Coalescer
 from coatcheck.errors import CoatcheckError, SessionTooLarge, StoreUnavailable
-from coatcheck.stores._memcached.wire import Address, Limits, Wire, left
+from coatcheck.stores._address import left
+from coatcheck.stores._memcached.wire import Address, Limits, Wire
 from coatcheck.stores._threads import Threads
 
 __all__ = ["Item", "Server", "Turns"]
@@ -57,7 +58,6 @@ class Server:
         _servers.add(self)
 
     def _start(self) -> None:
-        self._address.forget()
         self._slots = threading.Semaphore(self.limits.connections)
         self._idle: deque[_Connection] = deque()
 

@@ -8,19 +8,17 @@ one wait, and so is each call.
 """
 
 import socket
-import threading
 import time
-from concurrent.futures import Future
-from contextlib import suppress
 from ssl import SSLContext
 from typing import Any, NamedTuple, TypeAlias
 
-__all__ = ["Address", "Limits", "Wire", "left"]
+from coatcheck.stores._address import Server, connect, left
+
+__all__ = ["Address", "Limits", "Wire"]
 
 _TRUSTED = 60.0
 """Seconds after which a firewall may have forgotten an idle connection, without a word."""
 
-_Place: TypeAlias = tuple[Any, ...]
 _Socket: TypeAlias = socket.socket
 
 
@@ -36,28 +34,12 @@ class Limits(NamedTuple):
         return self.connect + self.call
 
 
-def left(until: float) -> float:
-    """Seconds until then; raises TimeoutError where that is past."""
-    seconds = until - time.monotonic()
-    if seconds <= 0:
-        raise TimeoutError("no answer in time")
-    return seconds
-
-
 class Address:
-    """Where a server is: a host and a port, or the path of a socket; and how it is trusted.
+    """Where a server is, and how it is trusted."""
 
-    A name is looked up in one thread at a time, which nobody waits for longer than they may.
-    """
-
-    def __init__(self, server: tuple[str, int] | str, tls: SSLContext | None = None) -> None:
+    def __init__(self, server: Server, tls: SSLContext | None = None) -> None:
         self.server = server
         self._tls = tls
-        self._looking: Future[list[_Place]] | None = None
-
-    def forget(self) -> None:
-        """In the child of a fork, where nobody is looking the name up."""
-        self._looking = None
 
     @property
     def name(self) -> str:
@@ -68,53 +50,12 @@ class Address:
 
     def connect(self, until: float) -> _Socket:
         """To the first place that takes a connection; `OSError` where none does in time."""
-        failed: OSError | None = None
-        places = self._places(until)
-        for number, place in enumerate(places):
-            # One that swallows everything leaves time for the next.
-            ends = time.monotonic() + left(until) / (len(places) - number)
-            try:
-                return self._connect(place, ends)
-            except OSError as error:
-                failed = error
-        raise failed or OSError("the host has no address")
+        return connect(self.server, until, None if self._tls is None else self._trust)
 
-    def _connect(self, place: _Place, until: float) -> _Socket:
-        sock = socket.socket(*place[:3])
-        try:
-            sock.settimeout(left(until))
-            sock.connect(place[-1])
-            if sock.family != socket.AF_UNIX:
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if self._tls is None:
-                return sock
-            sock.settimeout(left(until))  # for the whole handshake
-            return self._tls.wrap_socket(sock, server_hostname=self.server[0])
-        except BaseException:
-            sock.close()
-            raise
-
-    def _places(self, until: float) -> list[_Place]:
-        if isinstance(self.server, str):
-            return [(socket.AF_UNIX, socket.SOCK_STREAM, 0, self.server)]
-        with suppress(OSError):  # an address needs no looking up
-            return _places(self.server, socket.AI_NUMERICHOST)
-        looking = self._looking
-        if looking is None or looking.done():
-            looking = self._looking = Future()
-            threading.Thread(target=_look_up, args=(self.server, looking), daemon=True).start()
-        return looking.result(timeout=left(until))
-
-
-def _places(server: tuple[str, int], flags: int = 0) -> list[_Place]:
-    return [*socket.getaddrinfo(*server, type=socket.SOCK_STREAM, flags=flags)]
-
-
-def _look_up(server: tuple[str, int], found: "Future[list[_Place]]") -> None:
-    try:
-        found.set_result(_places(server))
-    except Exception as error:  # noqa: BLE001 - whoever waits gets it
-        found.set_exception(error)
+    def _trust(self, sock: _Socket, until: float) -> _Socket:
+        assert self._tls is not None
+        sock.settimeout(left(until))  # for the whole handshake
+        return self._tls.wrap_socket(sock, server_hostname=self.server[0])
 
 
 class Wire:
@@ -147,7 +88,7 @@ class Wire:
             pass
         return False
 
-    def getaddrinfo(self, *_: object) -> list[_Place]:
+    def getaddrinfo(self, *_: object) -> list[tuple[Any, ...]]:
         return [(None, None, None, "", self._address.name)]
 
     def socket(self, *_: object) -> "Wire":

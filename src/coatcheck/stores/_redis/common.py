@@ -2,6 +2,8 @@
 
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
+from importlib import import_module
 from typing import Any
 
 from redis import exceptions
@@ -15,9 +17,24 @@ from coatcheck.stores._redis.place import Place
 from coatcheck.stores._redis.routes import Exchange, Node, Routes, exchange
 from coatcheck.stores._redis.scripts import Command, Raw
 
-__all__ = ["FAILURES", "LOOK", "ROLE", "Shared", "check_role", "not_sent", "only", "raised"]
+pack_command: Any = None
+with suppress(ModuleNotFoundError):  # a part of the extra, but redis-py can do without
+    pack_command = import_module("hiredis").pack_command
+
+__all__ = [
+    "FAILURES",
+    "LOOK",
+    "ROLE",
+    "Shared",
+    "check_role",
+    "not_sent",
+    "only",
+    "packed",
+    "raised",
+]
 
 LOOK = 0.25  # seconds that a look at the server's settings may delay the first call
+_LOOKS = 3  # how often it is tried
 ROLE: Raw = (b"ROLE",)
 FAILURES = (exceptions.RedisError, OSError)
 
@@ -32,14 +49,25 @@ class Shared:
         self.advice = Advice()
         self._routes = Routes(place.nodes, cluster=place.cluster)
         self._sentinels = deque(place.nodes)
-        self._looked: set[Node] = set()
+        self._looks: dict[Node, int] = {}
+
+    @property
+    def _none_free(self) -> NotSent:
+        return NotSent(f"none of {self.options.pool_size} connections free in time (pool_size)")
 
     def _durable(self, command: Command, left: float) -> Exchange:
         # Less than the call may take: servers end a wait up to a tenth of a second late.
         ms = max(1, int(min(left, self.options.timeout) * 700))
         return exchange(self._routes, [command], self.replicas, ms)
 
-    def _advise(self, answers: Sequence[Any]) -> None:
+    def _is_to_look(self, node: Node) -> bool:
+        """Whether its settings are not known yet; this counts as a try."""
+        tries = self._looks.get(node, 0)
+        self._looks[node] = min(tries + 1, _LOOKS)
+        return tries < _LOOKS
+
+    def _advise(self, node: Node, answers: Sequence[Any]) -> None:
+        self._looks[node] = _LOOKS
         for risk in look.risks(answers, self.replicas):
             self.advice.found(risk)
 
@@ -75,6 +103,13 @@ def raised(answer: Any) -> Any:
     if isinstance(answer, Exception):
         raise answer if isinstance(answer, StoreUnavailable) else unavailable(answer)
     return answer
+
+
+def packed(connection: Any, raws: Sequence[Raw]) -> Any:
+    """The commands as what a connection sends; hiredis packs them several times as fast."""
+    if pack_command is None:
+        return connection.pack_commands(raws)
+    return [b"".join(map(pack_command, raws))]
 
 
 def only(answered: list[Any] | Exception) -> Any:

@@ -3,11 +3,13 @@
 Servers begin an error with a word in capitals; redis-py makes classes of some and drops the word.
 """
 
+from collections.abc import Iterable
+
 from redis import exceptions
 
 from coatcheck.errors import StoreUnavailable
 
-__all__ = ["NotSent", "unavailable", "unconfirmed"]
+__all__ = ["NotSent", "leads_no_more", "unavailable", "unconfirmed"]
 
 _LONGEST = 200
 
@@ -26,6 +28,7 @@ _BY_WORD = {
     "MOVED": "it is a Cluster: use a redis+cluster:// URL or a RedisCluster client",
     "BUSY": "a script of somebody's keeps it busy: SCRIPT KILL ends that",
     "NOREPLICAS": "too few replicas are connected: look at them, or lower min-replicas-to-write",
+    "unknown": "it does not know a command: give protocol=2, or let it have EVAL, HELLO and AUTH",
     "WRONGTYPE": "another program uses keys of this name: give prefix= of its own",
 }
 _BY_CLASS: list[tuple[type[Exception], str]] = [
@@ -38,6 +41,13 @@ _BY_CLASS: list[tuple[type[Exception], str]] = [
     (exceptions.NoPermissionError, "NOPERM"),
     (exceptions.AuthenticationError, "WRONGPASS"),
 ]
+_LEAVE = (
+    exceptions.ReadOnlyError,
+    exceptions.MasterDownError,
+    exceptions.BusyLoadingError,
+    exceptions.AuthenticationError,
+)
+_QUOTES = "with args beginning with"
 _NO_ANSWER = "look at the server and the network, or raise timeout or connect_timeout"
 _UNKNOWN = "look at the server and its log"
 
@@ -50,6 +60,7 @@ def unavailable(error: Exception) -> StoreUnavailable:
     """The error for one of the driver's or the server's; it never shows a password."""
     if isinstance(error, NotSent) and isinstance(error.__cause__, Exception):
         error = error.__cause__
+    error = _without_quotes(error)
     text = str(error)[:_LONGEST] or _wordless(error)
     by_class = next((word for kind, word in _BY_CLASS if isinstance(error, kind)), None)
     word = by_class or text.split(" ")[0]
@@ -59,6 +70,27 @@ def unavailable(error: Exception) -> StoreUnavailable:
     made = StoreUnavailable(f"RedisStore: expected the server to answer, got {said!r}; {remedy}")
     made.__cause__ = error
     return made
+
+
+def _without_quotes(error: Exception) -> Exception:
+    """Itself; or of one that quotes what was sent, a password perhaps, the words before that."""
+    each: BaseException | None = error
+    while each is not None:
+        if _QUOTES in str(each):
+            return type(error)(str(error).partition(_QUOTES)[0].rstrip(", "))
+        each = each.__cause__ or each.__context__
+    return error
+
+
+def leads_no_more(answers: Iterable[object]) -> bool:
+    """Whether one of them says that a server is not, or not yet, to be asked on that connection."""
+    return any(isinstance(each, Exception) and _leads_no_more(each) for each in answers)
+
+
+def _leads_no_more(refusal: Exception) -> bool:
+    # Redis 6.2 puts the word of what a script was refused behind words of its own.
+    said = str(refusal)
+    return isinstance(refusal, _LEAVE) or any(word in said for word in ("READONLY", "UNBLOCKED"))
 
 
 def unconfirmed(expected: int, got: object) -> StoreUnavailable:

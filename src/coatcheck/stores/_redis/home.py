@@ -5,22 +5,28 @@ holds the connections. Those of a loop that was just closed can only be taken fr
 """
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Hashable
 from contextlib import suppress
+from functools import cache
 from typing import Any
 
-from coatcheck.stores._redis.routes import Node
+import redis.asyncio.connection
 
-__all__ = ["Home", "drop"]
+from coatcheck.stores._redis.options import Options
+from coatcheck.stores._redis.pool import Pool
+
+__all__ = ["Home", "drop", "hurried"]
+
+_DELAY = 0.25  # seconds, as RFC 8305 has it
 
 
 class Home:
     """What belongs to one event loop: its connections. They close when it ends."""
 
-    def __init__(self, pool_size: int) -> None:
-        self.slots = asyncio.Semaphore(pool_size)
-        self.idle: dict[Node, list[Any]] = {}
-        self._over = False
+    def __init__(self, options: Options) -> None:
+        self.slots = asyncio.Semaphore(options.pool_size)
+        self.ends = asyncio.Semaphore(options.durable)
+        self.pool = Pool(drop, _is_fit)
         self._watch: AsyncGenerator[None, None] | None = None
 
     async def watch(self) -> None:
@@ -35,21 +41,6 @@ class Home:
             self.drop()
             await asyncio.sleep(0)  # for the transports, which close in the next turn
 
-    def take(self, node: Node) -> Any:
-        idle = self.idle.setdefault(node, [])
-        while idle:
-            connection = idle.pop()
-            if connection._reader is not None and not connection._reader.at_eof():
-                return connection
-            drop(connection)
-        return None
-
-    def give(self, node: Node, connection: Any) -> None:
-        if self._over:  # it was closed meanwhile
-            drop(connection)
-        else:
-            self.idle.setdefault(node, []).append(connection)
-
     async def end(self) -> None:
         """Close all, in the loop, before that ends."""
         if self._watch is not None:
@@ -57,18 +48,33 @@ class Home:
 
     def drop(self) -> None:
         """Close all, in the loop, where nothing can be awaited."""
-        for connection in self._taken():
-            drop(connection)
+        self.pool.end()
 
     def abandon(self) -> None:
         """Close all, of a loop that is closed: nothing can be awaited there any more."""
-        for connection in self._taken():
-            _abandon(connection)
+        self.pool.end(_abandon)
 
-    def _taken(self) -> list[Any]:
-        self._over = True
-        idle, self.idle = self.idle, {}
-        return [connection for connections in idle.values() for connection in connections]
+
+def _is_fit(connection: Any) -> bool:
+    """Whether neither an end nor a reset has come; a server that went away sends one of them."""
+    reader, writer = connection._reader, connection._writer
+    if reader is None or writer is None:
+        return False
+    return not (reader.at_eof() or reader.exception() or writer.transport.is_closing())
+
+
+@cache
+def hurried(kind: Hashable) -> Any:
+    """The same kind of connection; of a host's addresses it tries the next while one is silent."""
+    base: Any = kind
+    if not issubclass(base, redis.asyncio.connection.Connection):
+        return base
+
+    class Hurried(base):  # type: ignore[misc]
+        def _connection_arguments(self) -> dict[str, Any]:
+            return {**super()._connection_arguments(), "happy_eyeballs_delay": _DELAY}
+
+    return Hurried
 
 
 def drop(connection: Any) -> None:

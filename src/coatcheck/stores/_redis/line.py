@@ -3,18 +3,18 @@
 `Line` serves threads. Each call has a connection to itself, of at most `pool_size`; a child of a
 fork begins with none. `AsyncLine` serves tasks: what one turn of an event loop asks of one node
 leaves as one pipeline, and each event loop has connections of its own, which close with it. What
-must be confirmed by replicas goes alone, on a connection that nobody else waits for.
+must be confirmed by replicas goes alone, on a connection that nobody else waits for, and takes no
+more than half of the connections.
 
 A connection takes at most `connect_timeout`, an answer `timeout`, and a call both together, or what
 its request has left. One that failed in any way, or whose call was cancelled, is closed. Where
-Sentinels know the master they are asked at each new connection; a master that is demoted closes
-its connections, so none of them is used any more.
+Sentinels know the master they are asked once in half a second, and after each failure; connections
+to one whom they name no more are not used.
 """
 
 import asyncio
 import threading
 import time
-from collections import deque
 from collections.abc import Sequence
 from typing import Any
 from weakref import WeakSet
@@ -32,12 +32,14 @@ from coatcheck.stores._redis.common import (
     check_role,
     not_sent,
     only,
+    packed,
     raised,
 )
-from coatcheck.stores._redis.errors import NotSent
-from coatcheck.stores._redis.home import Home, drop
+from coatcheck.stores._redis.errors import leads_no_more, unavailable
+from coatcheck.stores._redis.home import Home, drop, hurried
 from coatcheck.stores._redis.options import Options
 from coatcheck.stores._redis.place import place_of
+from coatcheck.stores._redis.pool import Pool, Rest
 from coatcheck.stores._redis.routes import Asked, Node, exchange
 from coatcheck.stores._redis.scripts import Command, Raw
 from coatcheck.stores._redis.timed import timed
@@ -56,21 +58,33 @@ class Line(Shared):
 
     def _start(self) -> None:
         self._slots = threading.Semaphore(self.options.pool_size)
-        self._idle: dict[Node, deque[Any]] = {}
+        self._ends = threading.Semaphore(self.options.durable)
+        self._pool = Pool(_close, _is_fit)
 
     def ask(self, command: Command) -> Any:
-        return raised(self._run(exchange(self._routes, [command]))[0])
+        left = patience.left(self.options.patience)
+        return raised(self._run(exchange(self._routes, [command]), left)[0])
 
     def ask_all(self, commands: Sequence[Command]) -> list[Any]:
         """The answers, in order; the first error is raised."""
-        return [raised(answer) for answer in self._run(exchange(self._routes, commands))]
+        left = patience.left(self.options.patience)
+        return [raised(answer) for answer in self._run(exchange(self._routes, commands), left)]
 
     def ask_durably(self, command: Command) -> Any:
         """The answer, once as many replicas have it as shall."""
-        return raised(self._run(self._durable(command, patience.left(self.options.patience)))[0])
+        if not self.replicas:
+            return self.ask(command)
+        ends, until = self._ends, time.monotonic() + patience.left(self.options.patience)
+        if not ends.acquire(timeout=max(0.0, until - time.monotonic())):
+            raise unavailable(self._none_free)
+        try:
+            left = until - time.monotonic()
+            return raised(self._run(self._durable(command, left), left)[0])
+        finally:
+            ends.release()
 
     def masters(self) -> list[Node]:
-        self._run(self._routes.read())
+        self._run(self._routes.read(), patience.left(self.options.patience))
         return self._routes.masters
 
     def ask_node(self, node: Node, raw: Raw) -> Any:
@@ -79,14 +93,12 @@ class Line(Shared):
         return raised(only(answered))
 
     def close(self) -> None:
-        idle, self._idle = self._idle, {}
-        for connections in idle.values():
-            while connections:
-                connections.pop().disconnect()
+        pool, self._pool = self._pool, Pool(_close, _is_fit)
+        pool.end()
 
-    def _run(self, talk: Any) -> Any:
+    def _run(self, talk: Any, left: float) -> Any:
         """Carry a talk with the servers to its end."""
-        end = time.monotonic() + patience.left(self.options.patience)
+        end = time.monotonic() + left
         answered = None
         while True:
             try:
@@ -100,35 +112,45 @@ class Line(Shared):
     def _ask(self, node: Node, raws: list[Raw], until: float) -> list[Any] | Exception:
         """What the node answers, or how it failed; never raises."""
         forks.notice()
-        slots, idle = self._slots, self._idle.setdefault(node, deque())
+        slots, pool = self._slots, self._pool
         if not slots.acquire(timeout=max(0.0, until - time.monotonic())):
-            return NotSent(f"none of {self.options.pool_size} connections free in time (pool_size)")
+            return self._none_free
         connection = None
         try:
-            connection = _taken(idle) or self._connect(node, until)
+            rest, connection = self._ready(pool, node, until)
             connection.deadline.until = min(until, time.monotonic() + self.options.timeout)
             answers = _answers(connection, raws)
-            if node not in self._looked:
-                self._look(node, connection)
-            if connection._sock is not None:
-                idle.append(connection)
+            if self._is_to_look(rest.node):
+                self._look(rest.node, connection, until)
+            if leads_no_more(answers):
+                pool.forget(rest.node)
+            elif connection._sock is not None:
+                rest.give(connection)
                 connection = None
             return answers
         except FAILURES as error:
-            return not_sent(error) if connection is None else error
+            if connection is None:
+                return not_sent(error)
+            pool.forget(rest.node)
+            return error
         finally:
             if connection is not None:
                 connection.disconnect()
             slots.release()
 
-    def _connect(self, node: Node, until: float) -> Any:
+    def _ready(self, pool: Pool, node: Node, until: float) -> tuple[Rest, Any]:
+        """A connection, and where it rests."""
         until = min(until, time.monotonic() + self.options.connect_timeout)
+        if self.place.sentinels is not None:
+            node = pool.leader() or self._master(pool, until)
+        rest = pool.of(node)
+        return rest, rest.take() or self._connect(node, until)
+
+    def _connect(self, node: Node, until: float) -> Any:
+        connection = self.place.server.to(node, self._kind)
         if self.place.sentinels is None:
-            return self._connected(self.place.server.to(node, self._kind), until, [])[0]
-        master = self._master(until)
-        connection, answers = self._connected(
-            self.place.server.to(master, self._kind), until, [ROLE]
-        )
+            return self._connected(connection, until, [])[0]
+        connection, answers = self._connected(connection, until, [ROLE])
         try:
             check_role(answers[0])
         except exceptions.ReadOnlyError:
@@ -146,47 +168,52 @@ class Line(Shared):
             connection.disconnect()
             raise
 
-    def _master(self, until: float) -> Node:
+    def _master(self, pool: Pool, until: float) -> Node:
         """Ask the Sentinels in turn, each within its share of the time."""
-        assert self.place.sentinels is not None
-        kind = timed(self.place.sentinels.kind)
         failed: Exception = exceptions.ConnectionError("no Sentinel answered")
         for number, node in enumerate(list(self._sentinels)):
             now = time.monotonic()
             share = (until - now) / (len(self._sentinels) - number + 1)
-            sentinel = self.place.sentinels.to(node, kind)
             try:
-                _, answers = self._connected(sentinel, now + share, [self._who_is_master])
-                sentinel.disconnect()
-                return self._named(raised(answers[0]), node)
+                master = self._named(self._word_of(pool.of(node), now + share), node)
             except FAILURES as error:
                 failed = error
+            else:
+                pool.follow(master, now)
+                return master
         raise failed
 
-    def _look(self, node: Node, connection: Any) -> None:
-        self._looked.add(node)
-        connection.deadline.until = time.monotonic() + LOOK
+    def _word_of(self, rest: Rest, until: float) -> Any:
+        """What a Sentinel answers."""
+        assert self.place.sentinels is not None
+        kind = timed(self.place.sentinels.kind)
+        sentinel = rest.take() or self.place.sentinels.to(rest.node, kind)
+        sentinel, answers = self._connected(sentinel, until, [self._who_is_master])
+        rest.give(sentinel)
+        if isinstance(answers[0], Exception):
+            raise answers[0]
+        return answers[0]
+
+    def _look(self, node: Node, connection: Any, until: float) -> None:
+        connection.deadline.until = min(until, time.monotonic() + LOOK)
         try:
-            self._advise(_answers(connection, look.QUESTIONS))
+            self._advise(node, _answers(connection, look.QUESTIONS))
         except Exception:  # noqa: BLE001 - looking never fails a request
             connection.disconnect()
 
 
-def _taken(idle: deque[Any]) -> Any:
-    """One that is still good: a server that went away has closed those it left."""
-    while True:
-        try:
-            connection = idle.pop()
-        except IndexError:
-            return None
-        if connection._sock is not None and connection._sock.is_quiet():
-            return connection
-        connection.disconnect()
+def _close(connection: Any) -> None:
+    connection.disconnect()
+
+
+def _is_fit(connection: Any) -> bool:
+    """Whether nothing came while it rested: a server that went away has ended it."""
+    return connection._sock is not None and connection._sock.is_quiet()
 
 
 def _answers(connection: Any, raws: Sequence[Raw]) -> list[Any]:
     if raws:
-        connection.send_packed_command(connection.pack_commands(raws), check_health=False)
+        connection.send_packed_command(packed(connection, raws), check_health=False)
     return [_answer(connection) for _ in raws]
 
 
@@ -226,8 +253,19 @@ class AsyncLine(Shared):
         """The answer, once as many replicas have it as shall."""
         if not self.replicas:
             return await self.ask(command)
-        left = patience.left(self.options.patience)
-        return raised((await self._run(self._durable(command, left), left))[0])
+        loop = asyncio.get_running_loop()
+        until = loop.time() + patience.left(self.options.patience)
+        ends = (await self._home(loop)).ends
+        try:
+            async with asyncio.timeout_at(until):
+                await ends.acquire()
+        except TimeoutError as error:
+            raise unavailable(self._none_free) from error
+        try:
+            left = until - loop.time()
+            return raised((await self._run(self._durable(command, left), left))[0])
+        finally:
+            ends.release()
 
     async def masters(self) -> list[Node]:
         await self._run(self._routes.read(), patience.left(self.options.patience))
@@ -281,42 +319,54 @@ class AsyncLine(Shared):
     async def _ask(self, node: Node, raws: list[Raw], until: float) -> list[Any] | Exception:
         """What the node answers, or how it failed; never raises, but when it is cancelled."""
         loop = asyncio.get_running_loop()
-        home = self._homes.get(loop) or await self._settle(loop)
+        home = await self._home(loop)
         connection = None
         try:
             async with asyncio.timeout_at(until) as limit, home.slots:
-                connection = home.take(node)
-                if connection is None:
-                    soon = min(until, loop.time() + self.options.connect_timeout)
-                    limit.reschedule(soon)
-                    connection = await self._connect(node, soon)
+                soon = min(until, loop.time() + self.options.connect_timeout)
+                limit.reschedule(soon)
+                rest, connection = await self._ready(home.pool, node, soon)
                 limit.reschedule(min(until, loop.time() + self.options.timeout))
                 answers = await _awaited_answers(connection, raws)
-            if node not in self._looked:
-                await self._look(node, connection)
-            if connection.is_connected:
-                home.give(node, connection)
+            if self._is_to_look(rest.node):
+                await self._look(rest.node, connection, until)
+            if leads_no_more(answers):
+                home.pool.forget(rest.node)
+            elif connection.is_connected:
+                rest.give(connection)
                 connection = None
             return answers
         except FAILURES as error:
-            return not_sent(error) if connection is None else error
+            if connection is None:
+                return not_sent(error)
+            home.pool.forget(rest.node)
+            return error
         finally:
             if connection is not None:
                 drop(connection)
+
+    async def _home(self, loop: asyncio.AbstractEventLoop) -> Home:
+        return self._homes.get(loop) or await self._settle(loop)
 
     async def _settle(self, loop: asyncio.AbstractEventLoop) -> Home:
         for other, home in list(self._homes.items()):
             if other.is_closed() and self._homes.pop(other, None) is not None:
                 home.abandon()
-        home = self._homes[loop] = Home(self.options.pool_size)
+        home = self._homes[loop] = Home(self.options)
         await home.watch()
         return home
 
-    async def _connect(self, node: Node, until: float) -> Any:
+    async def _ready(self, pool: Pool, node: Node, until: float) -> tuple[Rest, Any]:
+        if self.place.sentinels is not None:
+            node = pool.leader() or await self._master(pool, until)
+        rest = pool.of(node)
+        return rest, rest.take() or await self._connect(node)
+
+    async def _connect(self, node: Node) -> Any:
+        connection = self._to(self.place.server, node)
         if self.place.sentinels is None:
-            return (await self._connected(self._to(self.place.server, node), []))[0]
-        master = await self._master(until)
-        connection, answers = await self._connected(self._to(self.place.server, master), [ROLE])
+            return (await self._connected(connection, []))[0]
+        connection, answers = await self._connected(connection, [ROLE])
         try:
             check_role(answers[0])
         except exceptions.ReadOnlyError:
@@ -326,7 +376,8 @@ class AsyncLine(Shared):
 
     def _to(self, connections: Any, node: Node) -> Any:
         # The limits are set around the whole of a call, not for each piece.
-        return connections.to(node, socket_timeout=None, socket_connect_timeout=None)
+        kind = hurried(connections.kind)
+        return connections.to(node, kind, socket_timeout=None, socket_connect_timeout=None)
 
     async def _connected(self, connection: Any, raws: list[Raw]) -> tuple[Any, list[Any]]:
         try:
@@ -336,35 +387,42 @@ class AsyncLine(Shared):
             drop(connection)
             raise
 
-    async def _master(self, until: float) -> Node:
-        assert self.place.sentinels is not None
-        loop = asyncio.get_running_loop()
+    async def _master(self, pool: Pool, until: float) -> Node:
         failed: Exception = exceptions.ConnectionError("no Sentinel answered")
         for number, node in enumerate(list(self._sentinels)):
-            now = loop.time()
+            now = time.monotonic()
             share = (until - now) / (len(self._sentinels) - number + 1)
-            sentinel = self._to(self.place.sentinels, node)
             try:
-                async with asyncio.timeout_at(now + share):
-                    _, answers = await self._connected(sentinel, [self._who_is_master])
-                drop(sentinel)
-                return self._named(raised(answers[0]), node)
+                async with asyncio.timeout(share):
+                    master = self._named(await self._word_of(pool.of(node)), node)
             except FAILURES as error:
                 failed = error
+            else:
+                pool.follow(master, now)
+                return master
         raise failed
 
-    async def _look(self, node: Node, connection: Any) -> None:
-        self._looked.add(node)
+    async def _word_of(self, rest: Rest) -> Any:
+        assert self.place.sentinels is not None
+        sentinel = rest.take() or self._to(self.place.sentinels, rest.node)
+        sentinel, answers = await self._connected(sentinel, [self._who_is_master])
+        rest.give(sentinel)
+        if isinstance(answers[0], Exception):
+            raise answers[0]
+        return answers[0]
+
+    async def _look(self, node: Node, connection: Any, until: float) -> None:
+        soon = min(until, asyncio.get_running_loop().time() + LOOK)
         try:
-            async with asyncio.timeout(LOOK):
-                self._advise(await _awaited_answers(connection, look.QUESTIONS))
+            async with asyncio.timeout_at(soon):
+                self._advise(node, await _awaited_answers(connection, look.QUESTIONS))
         except Exception:  # noqa: BLE001 - looking never fails a request
             drop(connection)
 
 
 async def _awaited_answers(connection: Any, raws: Sequence[Raw]) -> list[Any]:
     if raws:
-        await connection.send_packed_command(connection.pack_commands(raws), check_health=False)
+        await connection.send_packed_command(packed(connection, raws), check_health=False)
     return [await _awaited_answer(connection) for _ in raws]
 
 

@@ -28,6 +28,11 @@ class Options(NamedTuple):
         """Seconds that a call with its connection may take."""
         return self.timeout + self.connect_timeout
 
+    @property
+    def durable(self) -> int:
+        """How many connections may wait for replicas at once."""
+        return max(1, self.pool_size // 2)
+
     def checked(self) -> "Options":
         """Itself; raises `ConfigurationError`."""
         seconds("timeout", self.timeout, "RedisStore")
@@ -48,11 +53,19 @@ def _check(option: str, given: int, least: int, most: int) -> None:
 
 def checked_prefix(prefix: str) -> str:
     """Itself; raises `ConfigurationError`."""
-    if not isinstance(prefix, str):
+    if not isinstance(prefix, str) or not _is_text(prefix):
         raise ConfigurationError(
             f"RedisStore: expected prefix to be text, got {prefix!r}; pass {PREFIX!r}, say"
         )
     return prefix
+
+
+def _is_text(prefix: str) -> bool:
+    try:
+        prefix.encode()
+    except UnicodeEncodeError:  # half of a character
+        return False
+    return True
 
 
 def options_of_url(url: StoreURL) -> dict[str, Any]:

@@ -30,7 +30,6 @@ _KEPT = (
     "client_name",
     "db",
     "protocol",
-    "socket_type",
     "socket_keepalive",
     "socket_keepalive_options",
 )
@@ -142,8 +141,8 @@ def place_of_url(url: StoreURL, *, asynchronous: bool) -> Place:
     base, _, topology = url.scheme.partition("+")
     tls, unix = base in ("rediss", "valkeys"), base == "unix"
     settings = {**_login(url.user, url.password), **(_tls(url) if tls else {})}
-    if (protocol := url.number("protocol", 0, most=3)) > 1:
-        settings["protocol"] = protocol
+    if (protocol := url.text("protocol")) is not None:
+        settings["protocol"] = _protocol(url, protocol)
     kind = _kind(asynchronous, tls=tls, unix=unix)
     if topology == "sentinel":
         return _sentinels(url, kind, settings)
@@ -192,6 +191,12 @@ def _database(url: StoreURL, text: str) -> int:
     if text and not (text.isascii() and text.isdigit() and len(text) < 6):
         url.refuse("the path to be a database's number", repr(text[:20]), "write /0, say")
     return int(text or 0)
+
+
+def _protocol(url: StoreURL, text: str) -> int:
+    if text not in ("2", "3"):
+        url.refuse("protocol to be 2 or 3", "another", "leave it out, say")
+    return int(text)
 
 
 def _login(user: str | None, password: str | None) -> dict[str, Any]:

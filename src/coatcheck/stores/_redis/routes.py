@@ -99,8 +99,8 @@ class Routes:
     def _candidates(self) -> list[Node]:
         """Whom to ask for the map: those that failed last, the longest ago first."""
         known = dict.fromkeys([*dict.fromkeys(self._slots.values()), *self._seeds])
-        failed = [node for node in self._failed if node in known]
-        return [node for node in known if node not in self._failed] + failed
+        failed = [node for node in list(self._failed) if node in known]  # threads add to it
+        return [node for node in known if node not in failed] + failed
 
 
 class _Errand:

@@ -9,7 +9,8 @@ The index of a subject is a sorted set of ids (as 16 bytes) by the time until wh
 A score that ends in .5 is *pending*: written before its record, which may be on its way. A reader
 that meets the record makes the score whole, *confirmed*; and of a confirmed one whose record is not
 there it removes the id. It says which score it saw, and a writer makes each score pending anew, so
-no reader ever removes what was written meanwhile.
+no reader ever removes what was written meanwhile. For that no score comes twice: a writer takes a
+later one than was there, by a millisecond if need be.
 """
 
 import hashlib
@@ -111,11 +112,12 @@ return 1
 """
 )
 
-# It writes where nothing is, too: then WAIT waits for what an earlier delete left unconfirmed.
+# Where replicas are to confirm, it writes where nothing is, too: then WAIT waits for what an
+# earlier delete left unconfirmed.
 _DELETE = Script(
     f"""
 local found = redis.call('GET', KEYS[1])
-if not found then redis.call('SET', KEYS[1], '') end
+if not found and tonumber(ARGV[1]) > 0 then redis.call('SET', KEYS[1], '') end
 redis.call('DEL', KEYS[1])
 return found and found:sub(1, {HEADER})
 """
@@ -128,7 +130,7 @@ _INDEX = Script(
 local now = tonumber(ARGV[1])
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - 60000)
 local before = redis.call('ZSCORE', KEYS[1], ARGV[2])
-local score = math.max(tonumber(ARGV[3]), before and math.floor(tonumber(before)) or 0)
+local score = math.max(tonumber(ARGV[3]), before and math.floor(tonumber(before)) + 1 or 0)
 redis.call('ZADD', KEYS[1], score + 0.5, ARGV[2])
 local last = redis.call('ZRANGE', KEYS[1], -1, -1, 'WITHSCORES')[2]
 local ttl = math.max(math.ceil(tonumber(last)) - now, 1)
@@ -183,8 +185,8 @@ class Commands:
     ) -> Command:
         return Command(self.key(id), _TOUCH, (now, revision, seen_at, expires_at, until))
 
-    def remove(self, id: str) -> Command:
-        return Command(self.key(id), _DELETE, ())
+    def remove(self, id: str, replicas: int) -> Command:
+        return Command(self.key(id), _DELETE, (replicas,))
 
     def index(self, subject: str, id: str, until: int, now: int) -> Command:
         return Command(self.index_key(subject), _INDEX, (now, bytes.fromhex(id), until))

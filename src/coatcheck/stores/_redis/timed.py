@@ -2,14 +2,18 @@
 
 redis-py's time-outs are for each piece that a socket sends or receives, so that a server which
 dribbles a byte now and then could make a call last for ever. Here the time that is left is set
-before each piece, from the first packet of a connection to the last byte of an answer.
+before each piece, from the name's look-up to the last byte of an answer.
 """
 
 import selectors
-import time
+import socket
 from collections.abc import Hashable
 from functools import cache
 from typing import Any
+
+import redis.connection
+
+from coatcheck.stores._address import connect, left
 
 __all__ = ["Deadline", "timed"]
 
@@ -28,10 +32,7 @@ class Deadline:
     @property
     def left(self) -> float:
         """Seconds, always positive; raises `TimeoutError` where there are none."""
-        left = self.until - time.monotonic()
-        if left <= 0:
-            raise TimeoutError("the time is up")
-        return left
+        return left(self.until)
 
 
 class _Socket:
@@ -63,12 +64,38 @@ class _Socket:
         return getattr(self._sock, name)
 
 
+class _Connection(redis.connection.Connection):
+    """Connects to a host with as much patience for a name as for an address."""
+
+    deadline: Deadline
+
+    def _connect(self) -> Any:
+        sock = connect((self.host, self.port), self.deadline.until)
+        try:
+            if self.socket_keepalive:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+                for option, value in self.socket_keepalive_options.items():
+                    sock.setsockopt(socket.IPPROTO_TCP, option, value)
+            sock.settimeout(self.deadline.left)  # for the TLS handshake
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+
+
+def _bases(kind: Any) -> tuple[Any, ...]:
+    if kind is redis.connection.Connection:
+        return (_Connection,)
+    if issubclass(kind, redis.connection.Connection):
+        return kind, _Connection  # TLS wraps what is connected below it
+    return (kind,)
+
+
 @cache
 def timed(kind: Hashable) -> Any:
     """The same kind of connection, with a `deadline` that its connecting and calls keep."""
-    base: Any = kind
 
-    class Timed(base):  # type: ignore[misc]
+    class Timed(*_bases(kind)):  # type: ignore[misc]
         def __init__(self, **settings: Any) -> None:
             self.deadline = Deadline()
             super().__init__(**settings)
@@ -76,8 +103,7 @@ def timed(kind: Hashable) -> Any:
         def _connect(self) -> Any:
             return _Socket(super()._connect(), self.deadline)
 
-        # redis-py reads these before each address that it tries and before the TLS handshake;
-        # what it sets, it sets in vain.
+        # redis-py reads these before it connects to a path; what it sets, it sets in vain.
         def _left(self) -> float:
             return self.deadline.left
 
