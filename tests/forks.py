@@ -1,5 +1,6 @@
 """Children of a fork, which act and answer; what the stores that live in files are tested with."""
 
+import ctypes
 import json
 import os
 import signal
@@ -13,6 +14,7 @@ __all__ = [
     "acknowledged",
     "all_at_once",
     "answer",
+    "c_fork",
     "fork",
     "forks_beside_threads",
     "in_child",
@@ -22,10 +24,16 @@ __all__ = [
 forks_beside_threads = pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
 
 
-def fork(act: Callable[[], object]) -> tuple[int, int]:
+def c_fork() -> int:
+    """As a program in C forks, such as uWSGI: without Python's hooks."""
+    child: int = ctypes.PyDLL(None).fork()
+    return child
+
+
+def fork(act: Callable[[], object], divide: Callable[[], int] = os.fork) -> tuple[int, int]:
     """Act in a child, which writes its answer as JSON; its process id, and where to read."""
     reading, writing = os.pipe()
-    child = os.fork()
+    child = divide()
     if child:
         os.close(writing)
         return child, reading
@@ -44,8 +52,8 @@ def answer(child: int, reading: int) -> Any:
     return json.loads(said)
 
 
-def in_child(act: Callable[[], object]) -> Any:
-    return answer(*fork(act))
+def in_child(act: Callable[[], object], divide: Callable[[], int] = os.fork) -> Any:
+    return answer(*fork(act, divide))
 
 
 def all_at_once(count: int, act: Callable[[int], object]) -> list[Any]:

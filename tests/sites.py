@@ -77,6 +77,9 @@ class Site:
         self.store = self.store or STORES[self.kind](self.folder)
         make: Any = AsyncSessions if self.kind.endswith("-async") else Sessions
         options = {"lifetime": Lifetime(idle=3600, absolute=86_400), **self.options}
+        self._created: set[str] = set()
+        if self.kind.startswith("memcached"):  # which cannot list what it holds
+            self.store.create = self._noting(self.store.create)
         self.sessions = make(self.store, clock=self.clock, on_event=self.events.append, **options)
 
     @property
@@ -101,11 +104,18 @@ class Site:
     def records(self) -> list[Any]:
         """Every record that the store holds and is alive."""
         store, now = self.store.revocations if self.is_carried else self.store, self.now
-        if self.kind.startswith("memcached"):  # which cannot list them
-            loaded = [self._run(store.load(each, now)) for each in memcached.ids(self.folder)]
+        if self.kind.startswith("memcached"):
+            loaded = [self._run(store.load(each, now)) for each in sorted(self._created)]
             return [record for record in loaded if record is not None]
         found: list[Any] = self._run(store.page("", 10_000, now))
         return found
+
+    def _noting(self, create: Callable[..., Any]) -> Callable[..., Any]:
+        def noted(record: Any, now: int) -> Any:
+            self._created.add(record.id)
+            return create(record, now)
+
+        return noted
 
     @property
     def now(self) -> int:

@@ -89,6 +89,27 @@ def test_a_batch_holds_a_key_once() -> None:
     asyncio.run(scenario())
 
 
+def test_a_key_is_under_way_once() -> None:
+    """A call of a key that a batch has already waits for its end; others pass it."""
+
+    async def scenario() -> None:
+        echo = Echo(held=True)
+        coalescer: Coalescer[int, int] = Coalescer(
+            echo, patience=FOREVER, at_once=3, key=lambda number: number % 10
+        )
+        asked = []
+        for number in (1, 11, 2):
+            asked.append(coalescer.ask(number))
+            await turns(3)
+        assert [[1], [2]] == echo.batches
+        echo.go.set()
+
+        assert [1, 11, 2] == await asyncio.gather(*asked)
+        assert [[1], [2], [11]] == echo.batches
+
+    asyncio.run(scenario())
+
+
 def test_an_answer_that_is_an_exception_is_raised_for_its_caller() -> None:
     """The others of the batch get theirs."""
 

@@ -37,6 +37,7 @@ from coatcheck.stores.file import AsyncFileStore, FileStore
 from tests.forks import (
     acknowledged,
     all_at_once,
+    c_fork,
     fork,
     forks_beside_threads,
     in_child,
@@ -204,6 +205,8 @@ class TestOptions:
         "url",
         [
             "file:",
+            "file:/var/lib/app/sessions",
+            "file:path",
             "file:///",
             "file://host/path",
             "file://user@/path",
@@ -331,13 +334,36 @@ class TestFolder:
             FileStore(path).load(an_id(1), NOW)
 
     def test_removed_while_running(self, store: FileStore, path: Path) -> None:
-        """Everybody is logged out, and the next call works."""
-        store.create(a_record(), NOW)
+        """An outage, as of a disk that is unmounted, until another store makes it anew."""
+        store.create(a_record(1), NOW)
         shutil.rmtree(path)
+        for use in (
+            lambda: store.load(an_id(1), NOW),
+            lambda: store.create(a_record(2), NOW),
+            lambda: store.delete(an_id(1), NOW),
+        ):
+            with pytest.raises(StoreUnavailable, match="folder that was there before, got none"):
+                use()
+        assert not path.exists()
+        assert FileStore(path).load(an_id(1), NOW) is None
         assert store.load(an_id(1), NOW) is None
-        assert [] == store.by_subject("user:42", NOW)
+
+    @pytest.mark.parametrize("content", [[], ["lost+found"]])
+    def test_unmounted(self, store: FileStore, path: Path, content: list[str]) -> None:
+        """What is beneath a disk is no folder of sessions; when it is back, so are they."""
         store.create(a_record(), NOW)
-        assert a_record() == FileStore(path).load(an_id(1), NOW)
+        disk = path.rename(path.with_name("disk"))
+        path.mkdir(0o700)
+        for name in content:
+            (path / name).mkdir()
+        with pytest.raises(StoreUnavailable, match="mount its disk, or restart"):
+            store.load(an_id(1), NOW)
+        with pytest.raises(StoreUnavailable, match="got another one without a marker"):
+            store.create(a_record(2), NOW)
+        assert content == os.listdir(path)
+        shutil.rmtree(path)
+        disk.rename(path)
+        assert a_record() == store.load(an_id(1), NOW)
 
     def test_emptied_while_running(self, store: FileStore, path: Path) -> None:
         """What is in it is made again, the marker too."""
@@ -879,6 +905,23 @@ class TestLocked:
         assert isinstance(busy_too, StoreUnavailable)
         assert busy is not busy_too
 
+    def test_async_all_threads(self, path: Path) -> None:
+        """More writes to a branch that is kept locked than there are threads hold up no other."""
+
+        async def use(store: AsyncFileStore) -> bool:
+            for number in (1, 2):
+                await store.create(a_record(number), NOW)
+            with locked(path, 2):
+                stuck = [asyncio.ensure_future(store.delete(an_id(2), NOW)) for _ in range(100)]
+                await asyncio.wait(stuck, timeout=0.05)
+                other = await asyncio.wait_for(store.delete(an_id(1), NOW), 10)
+                for task in stuck:
+                    task.cancel()
+                await asyncio.gather(*stuck, return_exceptions=True)
+            return other
+
+        assert run(AsyncFileStore(path, timeout=60), use)
+
 
 class TestAsync:
     def test_cancelled(self, path: Path) -> None:
@@ -1248,7 +1291,8 @@ class TestForks:
         assert [a_record(1), a_record(2)] == store.page("", 9, NOW)
 
     @forks_beside_threads
-    def test_beside_a_writer(self, path: Path) -> None:
+    @pytest.mark.parametrize("divide", [os.fork, c_fork])
+    def test_beside_a_writer(self, path: Path, divide: Callable[[], int]) -> None:
         """A child that is born while a thread writes waits its turn like any other process."""
         store = FileStore(path, timeout=0.2)
         store.create(a_record(), NOW)
@@ -1259,9 +1303,9 @@ class TestForks:
                     store.delete(an_id(1), NOW)
                 return "other processes keep" in str(raised.value)
 
-            assert in_child(child) is True
+            assert in_child(child, divide) is True
             go_on.set()
-        assert in_child(lambda: store.delete(an_id(1), NOW)) is True
+        assert in_child(lambda: store.delete(an_id(1), NOW), divide) is True
 
     def test_copy_keeps_no_lock(self, path: Path) -> None:
         """A descriptor copied meanwhile, as for a program that is about to start, holds nothing."""

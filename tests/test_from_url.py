@@ -109,6 +109,33 @@ class TestParts:
 
         assert (None, 3, True, 0.5) == found
 
+    @pytest.mark.parametrize(
+        "text",
+        [
+            f"redis://:7/{SECRET}@host/0",
+            f"redis://:/{SECRET}@host/0",
+            f"redis://u:1?{SECRET}=x@host/0",
+            f"redis+sentinel://u:7/{SECRET}@host",
+            f"redis://u:{SECRET}/x@host/0",
+        ],
+    )
+    def test_a_password_that_is_not_quoted_is_refused_unseen(self, text: str) -> None:
+        """What looks like a path or an option may be the rest of it."""
+        with pytest.raises(ConfigurationError) as caught:
+            from_url(text)
+
+        assert SECRET not in str(caught.value)
+
+    def test_a_plus_is_a_plus(self) -> None:
+        """A URL is no form, where it would be a space."""
+        assert "a+b" == StoreURL("x://host?prefix=a+b").text("prefix")
+
+    @pytest.mark.parametrize("hosts", [":6379", "one,:2", "[]:1"])
+    def test_a_host_without_a_name_is_refused(self, hosts: str) -> None:
+        """It would be somebody's guess which."""
+        with pytest.raises(ConfigurationError):
+            StoreURL(f"x://{hosts}/0")
+
     @pytest.mark.parametrize("port", ["0", "65536", "x", "-1", "٣"])
     def test_a_port_that_cannot_be_is_refused(self, port: str) -> None:
         """Before anything is reached."""

@@ -7,6 +7,7 @@ import asyncio
 import gc
 import os
 import resource
+import socket
 import ssl
 import threading
 import time
@@ -36,9 +37,10 @@ from coatcheck.stores.cookie import AsyncCookieStore, CookieStore
 from coatcheck.stores.memcached import AsyncMemcachedStore, MemcachedStore, _seconds
 from coatcheck.testing.clock import NOW
 from coatcheck.testing.contract import changed, ident, record
+from tests.forks import c_fork
 from tests.services import memcached
 from tests.services.memcached import Local, Memcached, Secured
-from tests.services.process import folder_for
+from tests.services.process import folder_for, free_port
 from tests.services.proxy import Proxy
 
 DAY = 86_400_000
@@ -755,13 +757,6 @@ class TestFaults:
         with pytest.raises(StoreUnavailable, match=r"nowhere\.invalid:11211"):
             make("nowhere.invalid").load(FIRST.id, NOW)
 
-    def test_a_name_is_looked_up(self, make: Make) -> None:
-        """Where the first of its addresses refuses, the next is tried."""
-        store = make(f"localhost:{memcached.shared().port}")
-        store.create(FIRST, NOW)
-
-        assert FIRST == store.load(FIRST.id, NOW)
-
     def test_a_process_out_of_descriptors_has_an_outage(self, make: Make) -> None:
         """Until some are free again; nothing else is said about it."""
         store = make()
@@ -813,6 +808,80 @@ class _Quiet(BaseHTTPRequestHandler):
         pass
 
 
+class TestNames:
+    """A name may have several addresses, and may take long to look up."""
+
+    @pytest.fixture
+    def named(self, monkeypatch: pytest.MonkeyPatch) -> Any:
+        """Has every name lead to these ports, in that order, once `ready` is set."""
+
+        def look_up(*ports: int, ready: threading.Event | None = None) -> list[None]:
+            asked: list[None] = []
+
+            def places(server: tuple[str, int], flags: int = 0) -> list[Any]:
+                if flags:
+                    raise socket.gaierror("no address, but a name")
+                asked.append(None)
+                if ready is not None:
+                    ready.wait()
+                kind = (socket.AF_INET, socket.SOCK_STREAM, 0, "")
+                return [(*kind, ("127.0.0.1", port)) for port in ports]
+
+            monkeypatch.setattr(wire, "_places", places)
+            return asked
+
+        return look_up
+
+    @pytest.fixture
+    def hole(self) -> Iterator[int]:
+        """A port that swallows whatever is sent to it."""
+        with socket.socket() as listener, socket.socket() as filling:
+            listener.bind(("127.0.0.1", 0))
+            listener.listen(0)
+            filling.connect(listener.getsockname())
+            yield listener.getsockname()[1]
+
+    def test_where_the_first_address_refuses_the_next_is_tried(
+        self, make: Make, named: Any
+    ) -> None:
+        """As where `localhost` leads to ::1 first."""
+        named(free_port(), memcached.shared().port)
+        store = make("cache.example")
+        store.create(FIRST, NOW)
+
+        assert FIRST == store.load(FIRST.id, NOW)
+
+    def test_an_address_that_swallows_everything_leaves_time_for_the_next(
+        self, make: Make, named: Any, hole: int
+    ) -> None:
+        """It gets its share of the time to connect."""
+        named(hole, memcached.shared().port)
+
+        assert make("cache.example", connect_timeout=0.5).load(FIRST.id, NOW) is None
+
+    def test_connecting_takes_no_longer_than_the_request_may(self, hole: int) -> None:
+        """Whatever time the store would give it."""
+        began = time.monotonic()
+        with closing(MemcachedStore(Client(f"127.0.0.1:{hole}"), connect_timeout=30)) as store:
+            with patience.limit(0.2), pytest.raises(StoreUnavailable):
+                store.load(FIRST.id, NOW)
+
+            assert time.monotonic() - began < 5
+
+    def test_a_name_is_looked_up_once_at_a_time(self, make: Make, named: Any) -> None:
+        """Nobody waits for that longer than for a connection, and no threads pile up."""
+        ready = threading.Event()
+        asked = named(memcached.shared().port, ready=ready)
+        store = make("cache.example", connect_timeout=0.1)
+        for _ in range(3):
+            with pytest.raises(StoreUnavailable, match="none within"):
+                store.load(FIRST.id, NOW)
+        ready.set()
+
+        assert store.load(FIRST.id, NOW) is None
+        assert len(asked) in (1, 2)
+
+
 class TestTimeLimits:
     """What a request has left is what a call may take."""
 
@@ -848,6 +917,22 @@ class TestTimeLimits:
         with pytest.raises(StoreUnavailable):
             store.save(changed(FIRST), FIRST.revision, NOW)
         proxy.heal()
+
+    def test_a_write_that_was_given_up_is_not_done_later(self, server: Memcached) -> None:
+        """When its server thaws, the thread has given it up too."""
+
+        async def main() -> None:
+            store = AsyncMemcachedStore(Client(server.name), timeout=30)
+            await store.create(FIRST, NOW)
+            server.freeze()
+            with patience.limit(0.2), pytest.raises(StoreUnavailable):
+                await store.save(changed(FIRST), FIRST.revision, NOW)
+            server.thaw()
+            await store.close()  # after its threads
+            assert FIRST == await store.load(FIRST.id, NOW)
+            await store.close()
+
+        asyncio.run(main())
 
     def test_whoever_waits_for_a_connection_waits_no_longer(self, server: Memcached) -> None:
         """Sixteen threads, one connection, and a server that says nothing."""
@@ -962,7 +1047,10 @@ class TestForks:
     """A child never uses a connection of its parent's."""
 
     @forks_beside_threads
-    def test_parent_and_child_have_connections_of_their_own(self, make: Make, proxy: Proxy) -> None:
+    @pytest.mark.parametrize("divide", [os.fork, c_fork])
+    def test_parent_and_child_have_connections_of_their_own(
+        self, make: Make, proxy: Proxy, divide: Callable[[], int]
+    ) -> None:
         """The parent's goes on after the child has ended."""
         store = make(address(proxy))
         store.create(FIRST, NOW)
@@ -976,7 +1064,7 @@ class TestForks:
             mine.close()
             return found == [FIRST] * 3
 
-        assert in_child(child)
+        assert in_child(child, divide)
         assert 2 == proxy.connections
         assert FIRST == store.load(FIRST.id, NOW)
         assert 2 == proxy.connections
@@ -1005,9 +1093,9 @@ class TestForks:
             os.close(writing)
 
 
-def in_child(act: Callable[[], bool]) -> bool:
+def in_child(act: Callable[[], bool], divide: Callable[[], int]) -> bool:
     """What it answers in the child of a fork."""
-    child = os.fork()
+    child = divide()
     if child == 0:
         try:
             os._exit(0 if act() else 1)

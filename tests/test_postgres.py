@@ -1,6 +1,8 @@
 """What is special to PostgreSQL: the table, batches, locks, poolers, forks, faults, failover."""
 
 import asyncio
+import ctypes
+import functools
 import json
 import os
 import re
@@ -46,6 +48,9 @@ HOUR = 3_600_000
 SECRET = "hunter2/7f3a"
 LONG = 10.0
 LATER = 1e9  # on the monotonic clock
+
+# The second is one that Python's hooks hear nothing of, as uWSGI's.
+forks = pytest.mark.parametrize("fork", [os.fork, ctypes.PyDLL(None).fork], ids=["python", "c"])
 
 # Python 3.12 and later warn of any fork beside threads, which is what some of these are about.
 forks_beside_threads = pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
@@ -147,10 +152,10 @@ def run(store: AsyncPostgresStore, use: Callable[[], Coroutine[Any, Any, T]]) ->
     return asyncio.run(main())
 
 
-def in_child(act: Callable[[], object]) -> Any:
+def in_child(act: Callable[[], object], fork: Callable[[], int] = os.fork) -> Any:
     """The answer of a child, as JSON."""
     reading, writing = os.pipe()
-    child = os.fork()
+    child = fork()
     if not child:
         try:
             os.write(writing, json.dumps(act()).encode())
@@ -180,6 +185,16 @@ def took(act: Callable[[], object]) -> float:
     with pytest.raises(StoreUnavailable):
         act()
     return time.monotonic() - begun
+
+
+async def _waits_for_a_lock(server: Postgres, name: str, count: int) -> None:
+    """Until so many connections of that name do."""
+    query = (
+        "SELECT count(*) FROM pg_stat_activity WHERE application_name = %s"
+        " AND wait_event_type = 'Lock'"
+    )
+    happens = functools.partial(server.execute, query, name)
+    await asyncio.to_thread(until, lambda: happens() == [(count,)], f"{count} waiting", LONG / 2)
 
 
 def backends(server: Postgres, name: str) -> int:
@@ -267,7 +282,9 @@ class TestSchema:
 
         assert name.format("x").removeprefix("x.") in [row[0] for row in found]
 
-    @pytest.mark.parametrize("name", ["", ".", "a.b.c", "a.", "x" * 51, "a\0b", "a\nb", None, 5])
+    @pytest.mark.parametrize(
+        "name", ["", ".", "a.b.c", "a.", "x" * 51, "a\0b", "a\nb", "\ud800", None, 5]
+    )
     def test_a_name_that_cannot_be_is_refused(self, name: Any) -> None:
         """When the store is made."""
         with pytest.raises(ConfigurationError, match="expected table"):
@@ -488,6 +505,34 @@ class TestBatches:
 
         assert [SAVED] * 9 == run(twin, use)
 
+    def test_a_row_that_stays_locked_holds_up_no_other_that_was(
+        self, server: Postgres, table: str, twin: AsyncPostgresStore
+    ) -> None:
+        """However many wait for it, another is saved as soon as it is free."""
+        records = [record(ident(number)) for number in range(2)]
+
+        async def use() -> list[Any]:
+            await asyncio.gather(*(twin.create(each, NOW) for each in records))
+            with locked(server, table, 0):
+                with locked(server, table, 1):
+                    stuck = [
+                        asyncio.ensure_future(twin.touch(ident(0), revision(), NOW, NOW, NOW))
+                        for _ in range(4)
+                    ]
+                    await _waits_for_a_lock(server, table, 1)
+                    other = asyncio.ensure_future(
+                        twin.save(changed(records[1]), records[1].revision, NOW)
+                    )
+                    await _waits_for_a_lock(server, table, 2)
+                answers = [await other]
+                assert not any(each.done() for each in stuck)
+            return [*answers, *await asyncio.gather(*stuck)]
+
+        twin = AsyncPostgresStore(
+            server.conninfo(application_name=table), table=table, timeout=LONG, connect_timeout=LONG
+        )
+        assert [SAVED, False, False, False, False] == run(twin, use)
+
     @pytest.mark.parametrize("verb", ["save", "touch", "delete"])
     def test_a_row_that_stays_locked_is_given_up(
         self, make: Callable[..., Either], server: Postgres, table: str, verb: str
@@ -505,6 +550,50 @@ class TestBatches:
             getattr(either, verb)(*arguments[verb])
 
         assert first == either.load(first.id, NOW)
+
+    @pytest.mark.parametrize("by", ["trigger", "policy"])
+    def test_an_end_that_the_server_keeps_from_happening_is_told(
+        self, make: Callable[..., Either], server: Postgres, table: str, by: str
+    ) -> None:
+        """Else the session would live on behind a logout that went well."""
+        make(server.conninfo()).create(record(), NOW)
+        if by == "trigger":
+            server.execute(
+                f"""
+                CREATE FUNCTION "{table}_keep"() RETURNS trigger LANGUAGE plpgsql
+                    AS 'BEGIN RETURN NULL; END';
+                CREATE TRIGGER keep BEFORE DELETE ON "{table}"
+                    FOR EACH ROW EXECUTE FUNCTION "{table}_keep"()
+                """
+            )
+        else:
+            server.execute(f'ALTER TABLE "{table}" ENABLE ROW LEVEL SECURITY')
+            server.execute(f'CREATE POLICY a ON "{table}" FOR SELECT USING (true)')
+            server.execute(f'CREATE POLICY b ON "{table}" FOR UPDATE USING (true)')
+        either = make(server.conninfo(user="app", password=PASSWORD))
+        server.execute(f'GRANT ALL ON "{table}" TO app')
+        with pytest.raises(StoreUnavailable, match="one that stayed"):
+            either.delete(ident(1), NOW)
+
+        assert either.load(ident(1), NOW) is not None
+        assert either.delete(ident(2), NOW) is False
+
+    @pytest.mark.parametrize("level", ["repeatable read", "serializable"])
+    @pytest.mark.parametrize("prepared", [True, False])
+    def test_who_waits_for_a_row_is_never_refused_it(
+        self, make: Callable[..., Either], server: Postgres, table: str, level: str, prepared: bool
+    ) -> None:
+        """Whatever the role's default isolation is: its batch would fail with it."""
+        option = f"-c default_transaction_isolation={level}".replace(" r", r"\ r")
+        conninfo = server.conninfo(application_name=table, options=option)
+        either = make(conninfo, prepared=prepared)
+        either.create(record(), NOW)
+        with ThreadPoolExecutor(1) as threads, server.connect() as other:
+            with other.transaction():
+                other.execute(f'UPDATE "{table}" SET seen_at = seen_at + 1'.encode())
+                ending = threads.submit(either.delete, ident(1), NOW)
+                asyncio.run(_waits_for_a_lock(server, table, 1))
+            assert True is ending.result()
 
     def test_crossing_batches_never_deadlock(self, server: Postgres, table: str) -> None:
         """Two stores that write the same sessions in opposite orders, and one that sweeps."""
@@ -636,7 +725,7 @@ class TestPrepared:
             with closing(PostgresStore(conninfo, table=table, prepared=prepared)) as store:
                 store.load(ident(1), NOW)
                 store.load(ident(1), NOW)
-        return b"".join(asked).count(b"coatcheck_0")
+        return b"".join(asked).count(b"coatcheck_")
 
 
 @pytest.fixture(scope="module")
@@ -676,6 +765,39 @@ class TestPgBouncer:
             found = [other.execute(f"SHOW {name}".encode()).fetchone() for name in names]
 
         assert [("0",), ("auto",), ("on",), ("on",)] == found
+
+    def test_a_name_never_stands_for_the_statement_of_another(
+        self, make: Callable[..., Either], server: Postgres, table: str
+    ) -> None:
+        """Where `prepared=False` was forgotten, two sites that meet on a connection get errors."""
+        make(server.conninfo()).create(record(), NOW)
+        make(server.conninfo(), table=f"{table}2").load(ident(1), NOW)
+        bouncer = PgBouncer(server).start()
+        mine, theirs = make(bouncer.conninfo()), make(bouncer.conninfo(), table=f"{table}2")
+
+        def hold() -> psycopg.Connection[Any]:
+            """Take one of the two connections."""
+            holder = psycopg.connect(bouncer.conninfo(), prepare_threshold=None)
+            holder.execute("SELECT 1")
+            return holder
+
+        try:
+            with hold() as first:
+                assert mine.load(ident(1), NOW) is not None
+                assert mine.delete(ident(2), NOW) is False
+                second = hold()
+                first.commit()
+                assert theirs.load(ident(1), NOW) is None
+                assert theirs.delete(ident(2), NOW) is False
+                second.commit()
+                third = hold()
+                for act in (mine.load, mine.delete):
+                    with pytest.raises(StoreUnavailable, match="prepared=False"):
+                        act(ident(1), NOW)
+                second.close()
+                third.close()
+        finally:
+            bouncer.stop()
 
 
 class TestDurability:
@@ -744,6 +866,7 @@ class TestFaults:
             ({"dbname": "nowhere"}, "create what is missing"),
             ({"port": 1}, "look at the server"),
             ({"host": "no-such-host.invalid"}, "look at the server"),
+            ({"host": "no..such"}, "look at the server"),
             ({"user": "app", "password": PASSWORD}, "42501"),
         ],
     )
@@ -825,6 +948,44 @@ class TestFaults:
 
             assert either.load(ident(1), NOW) is not None
             assert time.monotonic() - begun < 0.35 < first < 0.8
+
+    @pytest.mark.skipif(
+        not psycopg.capabilities.has_cancel_safe(), reason="needs libpq 17 to cancel"
+    )
+    @pytest.mark.parametrize("verb", ["create", "delete"])
+    def test_a_standby_that_is_gone_keeps_no_connection_waiting(
+        self, make: Callable[..., Either], own: Postgres, table: str, verb: str
+    ) -> None:
+        """A commit that waits for it in vain is cancelled on the server, once it is given up."""
+        either = make(own.conninfo(application_name=table), timeout=0.3)
+        login = record(subject="user:1")
+        either.create(login, NOW)
+        arguments = {"create": (record(ident(2), subject="user:1"), NOW), "delete": (login.id, NOW)}
+        own.set(synchronous_standby_names="nobody")
+        try:
+            shown = "SHOW synchronous_standby_names"
+            until(lambda: own.execute(shown) == [("nobody",)], "a server that waits")
+            assert took(lambda: getattr(either, verb)(*arguments[verb])) < 1.3
+            until(lambda: backends(own, table) == 0, "the end of its connection", 5)
+            assert either.load(ident(3), NOW) is None
+        finally:
+            own.execute("ALTER SYSTEM RESET synchronous_standby_names")
+            own.execute("SELECT pg_reload_conf()")
+
+    @pytest.mark.skipif(
+        not psycopg.capabilities.has_cancel_safe(), reason="needs libpq 17 to cancel"
+    )
+    def test_whoever_cancels_holds_up_nobody(self, own: Postgres, table: str) -> None:
+        """The server may be frozen: the call ends in time, and what was to cancel ends after it."""
+        before = threading.active_count()
+        with closing(PostgresStore(own.conninfo(), table=table, timeout=0.2)) as store:
+            store.create(record(), NOW)
+            own.freeze()
+            try:
+                assert took(lambda: store.load(ident(1), NOW)) < 0.5
+                until(lambda: threading.active_count() == before, "the end of its thread", 5)
+            finally:
+                own.thaw()
 
     def test_what_a_request_has_left_is_the_limit(
         self, make: Callable[..., Either], own: Postgres
@@ -1111,15 +1272,21 @@ class TestConnections:
 
 @forks_beside_threads
 class TestForks:
-    def test_a_child_opens_its_own(self, server: Postgres, table: str) -> None:
+    @forks
+    def test_a_child_opens_its_own(
+        self, server: Postgres, table: str, fork: Callable[[], int]
+    ) -> None:
         """And leaves those of its parent alone, also when it ends."""
         conninfo = server.conninfo(application_name=table)
         pids = "SELECT pid FROM pg_stat_activity WHERE application_name = %s ORDER BY pid"
         with closing(PostgresStore(conninfo, table=table, timeout=LONG)) as store:
             store.create(record(), NOW)
             before = server.execute(pids, table)
-            assert "00000001" == in_child(lambda: _id_of(store.load(ident(1), NOW)))
-            assert None is in_child(lambda: store.close())
+            assert "00000001" == in_child(lambda: _id_of(store.load(ident(1), NOW)), fork)
+            assert [None, 2] == in_child(
+                lambda: [store.load(ident(2), NOW), backends(server, table)], fork
+            )
+            assert None is in_child(lambda: store.close(), fork)
             assert store.load(ident(1), NOW) is not None
 
             until(lambda: server.execute(pids, table) == before, "the end of the child's own")
@@ -1131,6 +1298,44 @@ class TestForks:
 
         assert "[Errno 9]" in in_child(lambda: _error_of(lambda: os.fstat(socket)))
         assert os.fstat(socket)
+
+    @forks
+    def test_a_child_of_an_event_loop_opens_its_own(
+        self, server: Postgres, table: str, fork: Callable[[], int]
+    ) -> None:
+        """In a loop of its own; the parent's goes on."""
+        conninfo = server.conninfo(application_name=table)
+        twin = AsyncPostgresStore(conninfo, table=table, timeout=LONG)
+
+        async def load() -> int:
+            await twin.load(ident(1), NOW)
+            return backends(server, table)
+
+        with asyncio.Runner() as runner:
+            assert 1 == runner.run(load())
+            assert 2 == in_child(lambda: _in_another_loop(load), fork)
+            assert 1 == runner.run(load())
+            runner.run(twin.close())
+
+    @forks
+    def test_a_childs_child_keeps_its_files(
+        self, server: Postgres, table: str, fork: Callable[[], int]
+    ) -> None:
+        """A number that was a connection's in the first process is a file's in the second."""
+        store = PostgresStore(server.conninfo(), table=table, timeout=LONG)
+        with closing(store), store._pool._borrowed(LATER, LATER) as link:
+            number = link._pgconn.socket
+
+            def act() -> object:
+                link.close()
+                os.dup2(os.open(os.devnull, os.O_RDONLY), number)
+                return in_child(again, fork)
+
+            def again() -> object:
+                link.close()
+                return "[Errno" in _error_of(lambda: os.fstat(number))
+
+            assert False is in_child(act, fork)
 
     def test_a_child_that_collects_garbage_says_nothing(self, server: Postgres, table: str) -> None:
         """When the store goes, and at the end of the interpreter."""
@@ -1175,6 +1380,12 @@ class TestForks:
             assert all(each.result() for each in busy)
 
 
+def _in_another_loop(act: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Of a thread's own: the child of a fork may be in the middle of its parent's."""
+    with ThreadPoolExecutor(1) as threads:
+        return threads.submit(lambda: asyncio.run(act())).result()
+
+
 def _error_of(act: Callable[[], object]) -> str:
     try:
         return str(act())
@@ -1197,6 +1408,13 @@ class TestOptions:
             f"host=a port={SECRET}",
             f"host=a password={SECRET} connect_timeout=3",
             f"host=a password={SECRET} target_session_attrs=standby",
+            f"host=a password={SECRET} target_session_attrs=prefer-standby",
+            f"host=a password={SECRET} target_session_attrs=read-only",
+            f"host=a password={SECRET} target_session_attrs=any",
+            f"postgresql://user:{SECRET}@a/b?target_session_attrs=",
+            f"postgresql://user:{SECRET}@a/b?sslmode=",
+            f"host=a password={SECRET} sslmode=''",
+            f"host=a password={SECRET} user=\ud800",
             f"host=a,b,c port=1,2 password={SECRET}",
             f"host=a password={SECRET}\0 sslmode=verify-full",
             "nonsense",
@@ -1223,6 +1441,9 @@ class TestOptions:
             {"pool_size": 0},
             {"pool_size": True},
             {"pool_size": 1.5},
+            {"unlogged": "no"},
+            {"create": "no"},
+            {"prepared": 0},
         ],
     )
     def test_an_option_that_cannot_be_is_refused(self, options: dict[str, Any]) -> None:
@@ -1265,11 +1486,41 @@ class TestOptions:
             with closing(_made(url)) as store:
                 assert store.load(ident(1), NOW) is None
 
+    @pytest.mark.parametrize("by", ["PGHOST", "PGSERVICE"])
+    def test_hosts_of_the_environment_are_tried_one_by_one(
+        self, own: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: str
+    ) -> None:
+        """As those of the string are, since libpq would look their names up without a limit."""
+        service = tmp_path / "services"
+        service.write_text(f"[shop]\nhost=127.0.0.1,localhost\nport=1,{own.port}\nuser=postgres\n")
+        named = {
+            "PGHOST": {"PGHOST": "127.0.0.1,localhost", "PGPORT": f"1,{own.port}"},
+            "PGSERVICE": {"PGSERVICE": "shop", "PGSERVICEFILE": str(service)},
+        }
+        for name, value in named[by].items():
+            monkeypatch.setenv(name, value)
+        with closing(PostgresStore("user=postgres dbname=postgres", timeout=LONG)) as store:
+            assert store.load(ident(1), NOW) is None
+            hosts = [(each["host"], each["port"]) for each in store._pool.options.attempts]
+            assert [("127.0.0.1", "1"), ("localhost", str(own.port))] == hosts
+
+    @pytest.mark.parametrize("conninfo", ["service=shop", "postgresql:///x?service=shop"])
+    def test_a_service_in_the_string_needs_a_host_there(self, conninfo: str) -> None:
+        """What the service says of it would be seen by libpq alone."""
+        with pytest.raises(ConfigurationError, match="PGSERVICE"):
+            PostgresStore(conninfo)
+        PostgresStore("service=shop host=a")
+
     @pytest.mark.parametrize(
         "query",
         [
             "password=x",
             "dbname=x",
+            "sslmode=",
+            "require_auth=",
+            "channel_binding=",
+            "sslrootcert=",
+            "target_session_attrs=",
             "application_name=%00",
             "prefix=%00",
             "replication=yes",
@@ -1289,6 +1540,7 @@ class TestOptions:
         store = PostgresStore(f"host=a password={SECRET}")
 
         assert "PostgresStore(…)" == repr(store)
+        assert SECRET not in repr(store._pool.options)
 
     @pytest.mark.parametrize("name", ["localhost", "127.0.0.1"])
     def test_a_server_is_known_by_its_certificate(
@@ -1342,18 +1594,6 @@ class TestAdvice:
             either.load(ident(1), NOW)
 
         assert ["fsync off", "synchronous_commit off"] == sorted(risk.setting for risk in told)
-
-    def test_an_isolation_that_refuses_is_told(
-        self, make: Callable[..., Either], server: Postgres
-    ) -> None:
-        """Requests that should wait their turn would fail."""
-        told: list[Risk] = []
-        option = r"-c default_transaction_isolation=repeatable\ read"
-        either = make(server.conninfo(options=option))
-        either.load(ident(1), NOW)
-        either.store.advise(told.append)
-
-        assert "default_transaction_isolation repeatable read" in [risk.setting for risk in told]
 
 
 class TestAlembic:

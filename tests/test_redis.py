@@ -41,6 +41,7 @@ from coatcheck.stores._redis.value import HEADER, decode, encode
 from coatcheck.stores.redis import AsyncRedisStore, RedisStore
 from coatcheck.testing.clock import NOW
 from coatcheck.testing.contract import changed, ident, record
+from tests.forks import c_fork
 from tests.services import redis as services
 from tests.services.process import PATIENCE, until
 from tests.services.proxy import Proxy
@@ -773,8 +774,11 @@ def test_threads_share_a_store(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+@pytest.mark.parametrize("divide", [os.fork, c_fork])
 @pytest.mark.parametrize("secured", [False, True])
-def test_a_fork_has_connections_of_its_own(tmp_path: Path, secured: bool) -> None:
+def test_a_fork_has_connections_of_its_own(
+    tmp_path: Path, secured: bool, divide: Callable[[], int]
+) -> None:
     """The child uses the store and closes it, and the parent's connection is as it was."""
     url = services.secured_url(tmp_path) if secured else services.url(tmp_path)
     store: Any = from_url(url)
@@ -782,7 +786,7 @@ def test_a_fork_has_connections_of_its_own(tmp_path: Path, secured: bool) -> Non
     store.create(mine, NOW)
     before = _connection(store)
     reading, writing = os.pipe()
-    child = os.fork()
+    child = divide()
     if not child:
         try:
             store.create(other, NOW)

@@ -1,6 +1,7 @@
 """`Sessions`, `AsyncSessions`: options, events, early commits, lists, turns, the store's care."""
 
 import asyncio
+import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +22,7 @@ from coatcheck import (
     Session,
     Sessions,
     StoreUnavailable,
+    patience,
 )
 from coatcheck.events import (
     Contended,
@@ -37,11 +39,17 @@ from coatcheck.events import (
 )
 from coatcheck.record import Record
 from coatcheck.stores.cookie import AsyncCookieStore, CookieStore
+from coatcheck.stores.file import FileStore
 from coatcheck.stores.memory import AsyncMemoryStore, MemoryStore
+from coatcheck.stores.sqlite import SQLiteStore
 from coatcheck.testing import Clock, changed, ident, login
 from coatcheck.testing import record as a_record
 from coatcheck.turns import AsyncTurns, Turns
+from tests.forks import c_fork, forks_beside_threads, in_child
 from tests.sites import KEY, Browser, Site
+
+PATIENCE = 20.0
+"""Seconds after which a test gives up on something that must come."""
 
 
 @pytest.fixture
@@ -403,6 +411,23 @@ class TestLists:
         """Nor does it raise."""
         assert False is site.call("revoke", id)
 
+    @pytest.mark.parametrize("subject", ["", "\ud800", "a\0b", "a\n", "x" * 256])
+    def test_a_subject_that_cannot_log_in_has_no_sessions(
+        self, listing: Site, subject: str
+    ) -> None:
+        """And never reaches the store: a form may send anything."""
+        assert ([], 0) == (listing.call("list_for", subject), listing.call("revoke_all", subject))
+
+    @pytest.mark.parametrize("make", [SQLiteStore, FileStore])
+    def test_nor_has_it_in_a_store_on_a_disk(
+        self, tmp_path: Path, make: Callable[[Path], Any]
+    ) -> None:
+        """Which could not even write it down."""
+        sessions = Sessions(make(tmp_path / "sessions"))
+
+        assert ([], 0) == (sessions.list_for("\ud800"), sessions.revoke_all("\ud800"))
+        sessions.close()
+
     def test_revoking_twice_says_so(self, server: Site) -> None:
         """The second finds nothing."""
         session = server.browser().login()
@@ -417,6 +442,37 @@ class TestLists:
 
         assert [3, 0] == [listing.call("revoke_all", "user:42") for _ in range(2)]
         assert 3 == len(listing.events_of(Revoked))
+
+
+class Forgetful(MemoryStore):
+    """A delete that its server did not confirm: it was done, and nobody may rely on it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.confirms = False
+        self.deleted: list[str] = []
+
+    def delete(self, id: str, now: int) -> bool:
+        self.deleted.append(id)
+        existed = super().delete(id, now)
+        if not self.confirms:
+            raise StoreUnavailable("no replica confirmed it")
+        return existed
+
+
+def test_a_revocation_that_was_not_confirmed_is_asked_for_again(
+    make_site: Callable[..., Site],
+) -> None:
+    """The store is asked to end what is not there, so that the end is confirmed at last."""
+    store = Forgetful()
+    site = make_site("memory", store=store)
+    session_id = site.browser().login().id
+    with pytest.raises(StoreUnavailable):
+        site.call("revoke", session_id)
+    store.confirms = True
+
+    assert False is site.call("revoke", session_id, subject="user:42")
+    assert [session_id] * 2 == store.deleted
 
 
 class TestStore:
@@ -714,6 +770,64 @@ class TestTurns:
             return dict(turns._waiting)
 
         assert {} == asyncio.run(run())
+
+    def test_a_thread_waits_no_longer_than_its_request_may(self) -> None:
+        """Whoever has the turn has it on; who waited gets 503, and leaves nothing."""
+        turns, have, go = Turns(), threading.Event(), threading.Event()
+
+        def hold() -> None:
+            with turns.take("same"):
+                have.set()
+                go.wait(PATIENCE)
+
+        thread = threading.Thread(target=hold)
+        thread.start()
+        have.wait(PATIENCE)
+        with patience.limit(0.01), pytest.raises(Contention), turns.take("same"):
+            pytest.fail("another has it")
+        go.set()
+        thread.join()
+
+        assert {} == turns._waiting
+
+    def test_a_task_waits_no_longer_than_its_request_may(self) -> None:
+        """The same, awaited."""
+
+        async def run() -> dict[Any, Any]:
+            turns = AsyncTurns()
+            async with turns.take("same"):
+                with patience.limit(0.01), pytest.raises(Contention):
+                    async with turns.take("same"):
+                        pytest.fail("another has it")
+            return dict(turns._waiting)
+
+        assert {} == asyncio.run(run())
+
+    @forks_beside_threads
+    @pytest.mark.parametrize("divide", [os.fork, c_fork])
+    def test_a_child_does_not_wait_for_threads_of_its_parent(
+        self, divide: Callable[[], int]
+    ) -> None:
+        """They are not there to end their turns."""
+        turns, have, go = Turns(), threading.Event(), threading.Event()
+
+        def hold() -> None:
+            with turns.take("same"):
+                have.set()
+                go.wait(PATIENCE)
+
+        def take() -> str:
+            with patience.limit(PATIENCE), turns.take("same"):
+                return "taken"
+
+        thread = threading.Thread(target=hold)
+        thread.start()
+        have.wait(PATIENCE)
+        said = in_child(take, divide)
+        go.set()
+        thread.join()
+
+        assert ("taken", {}) == (said, turns._waiting)
 
 
 class Jar:

@@ -41,6 +41,7 @@ from coatcheck.stores.sqlite import AsyncSQLiteStore, SQLiteStore
 from tests.forks import (
     acknowledged,
     all_at_once,
+    c_fork,
     fork,
     forks_beside_threads,
     in_child,
@@ -100,6 +101,33 @@ async def answered(call: Awaitable[object]) -> object:
 async def turn(*tasks: asyncio.Future[Any]) -> None:
     """Let the tasks run until each of them waits for something."""
     await asyncio.wait(tasks, timeout=0)
+
+
+@pytest.fixture
+def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reads look each time whether the file is still there."""
+    monkeypatch.setattr(database, "_SOON", 0.0)
+
+
+def remove(path: Path) -> None:
+    for end in ("", "-shm", "-wal"):
+        path.with_name(path.name + end).unlink(missing_ok=True)
+
+
+@contextmanager
+def opening(path: Path) -> Iterator[Path]:
+    """A file that a thread is opening all the time, since another process keeps it locked."""
+    store = SQLiteStore(path, timeout=60)
+    thread = threading.Thread(target=store.load, args=(an_id(1), NOW))
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        thread.start()
+        while str(path) not in database._forks.openings.files:
+            os.sched_yield()
+        yield path
+        other.execute("ROLLBACK")
+    thread.join()
+    store.close()
 
 
 @contextmanager
@@ -412,6 +440,68 @@ class TestFile:
         gc.collect()
         assert [] == descriptors(path.parent)
 
+    def test_removed(self, store: SQLiteStore, path: Path, no_pause: None) -> None:
+        """A file that is removed while it is open takes its sessions with it, for everybody."""
+        store.create(a_record(1), NOW)
+        assert store.load(an_id(1), NOW)
+        remove(path)
+        assert store.load(an_id(1), NOW) is None
+        store.create(a_record(2), NOW)
+        with closing(SQLiteStore(path)) as other:
+            assert [a_record(2)] == other.page("", 9, NOW)
+        assert not [name for name in descriptors(path.parent) if "deleted" in name]
+
+    def test_removed_before_a_write(self, store: SQLiteStore, path: Path) -> None:
+        """A write looks at once; a read that comes within the second after it sees the same."""
+        store.create(a_record(1), NOW)
+        remove(path)
+        store.create(a_record(2), NOW)
+        assert [a_record(2)] == store.page("", 9, NOW)
+        with closing(SQLiteStore(path)) as other:
+            assert [a_record(2)] == other.page("", 9, NOW)
+
+    def test_removed_before_a_read(self, store: SQLiteStore, path: Path) -> None:
+        """Whoever has to open the file looks at once."""
+        store.create(a_record(1), NOW)
+        remove(path)
+        assert store.load(an_id(1), NOW) is None
+
+    def test_removed_async(self, path: Path, no_pause: None) -> None:
+        """Likewise in an event loop."""
+
+        async def use(store: AsyncSQLiteStore) -> list[Record]:
+            await store.create(a_record(1), NOW)
+            assert await store.load(an_id(1), NOW)
+            remove(path)
+            assert await store.load(an_id(1), NOW) is None
+            await store.create(a_record(2), NOW)
+            return await store.page("", 9, NOW)
+
+        assert [a_record(2)] == run(AsyncSQLiteStore(path), use)
+
+    def test_replaced(self, store: SQLiteStore, path: Path, no_pause: None) -> None:
+        """The file that is there now counts, for reads and for writes."""
+        store.create(a_record(1), NOW)
+        remove(path)
+        with closing(SQLiteStore(path)) as other:
+            other.create(a_record(2), NOW)
+            assert [a_record(2)] == store.page("", 9, NOW)
+            store.create(a_record(3), NOW)
+            assert a_record(3) == other.load(an_id(3), NOW)
+
+    def test_half_removed(self, store: SQLiteStore, path: Path, no_pause: None) -> None:
+        """No file is made beside what is left of another, which is about to go."""
+        store.create(a_record(1), NOW)
+        path.unlink()
+        with pytest.raises(StoreUnavailable, match="remove that too"):
+            store.create(a_record(2), NOW)
+        with pytest.raises(StoreUnavailable, match="remove that too"):
+            store.load(an_id(1), NOW)
+        assert not path.exists()
+        remove(path)
+        store.create(a_record(2), NOW)
+        assert [a_record(2)] == store.page("", 9, NOW)
+
     def test_symbolic_link(self, tmp_path: Path) -> None:
         """A link is followed, also to where nothing is yet."""
         (tmp_path / "link").symlink_to(tmp_path / "target")
@@ -625,6 +715,16 @@ class TestLocked:
             with locked(path), pytest.raises(StoreUnavailable):
                 store.load(an_id(1), NOW)
             assert None is store.load(an_id(1), NOW)
+
+    def test_another_file(self, tmp_path: Path) -> None:
+        """A file that cannot be opened keeps no other from being opened."""
+        with opening(tmp_path / "a"), closing(SQLiteStore(tmp_path / "b", timeout=0.1)) as store:
+            assert store.load(an_id(1), NOW) is None
+
+    def test_same_file(self, tmp_path: Path) -> None:
+        """Two stores do not open one file at the same moment."""
+        with opening(tmp_path / "a") as path, pytest.raises(StoreUnavailable, match="its turn"):
+            SQLiteStore(path, timeout=0.01).load(an_id(1), NOW)
 
     def test_first_use_async(self, path: Path) -> None:
         """The event loop goes on while a first load waits for the file to be free."""
@@ -1412,6 +1512,77 @@ class TestFork:
         assert [True, True] == ["fork before the store is used" in message for message in said]
         assert [] == store.page("", 9, NOW)
         assert "ok" == integrity(path)
+
+    @forks_beside_threads
+    def test_opening_throughout(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A file whose opening outlasts the fork's patience is refused by the child, no other."""
+        monkeypatch.setattr(database, "_PATIENCE", 0.01)
+        with closing(SQLiteStore(tmp_path / "a")) as other, opening(tmp_path / "b") as path:
+
+            def child() -> list[object]:
+                with pytest.raises(StoreUnavailable) as raised:
+                    SQLiteStore(path).load(an_id(1), NOW)
+                other.create(a_record(), NOW)
+                return [str(raised.value), other.load(an_id(1), NOW) == a_record()]
+
+            said, works = in_child(child)
+            assert "fork before the store is used" in said
+            assert works
+            assert a_record() == other.load(an_id(1), NOW)
+
+    @pytest.mark.parametrize("is_used", [True, False])
+    def test_without_hooks(self, path: Path, is_used: bool) -> None:
+        """A child born without them refuses what its parent had open, and closes none of it."""
+        store = AsyncSQLiteStore(path, timeout=10)
+        if is_used:
+            asyncio.run(store.create(a_record(1), NOW))
+            assert store.sqlite.load(an_id(1), NOW)
+
+        def child() -> list[str]:
+            said = []
+            load, create = (
+                partial(store.load, an_id(1), NOW),
+                partial(store.create, a_record(2), NOW),
+            )
+            for use in (load, create):
+                try:
+                    asyncio.run(answered(use()))
+                except StoreUnavailable as error:
+                    said.append(str(error))
+            before = descriptors(path.parent)
+            store.sqlite.close()
+            said += ["closed"] if before and not descriptors(path.parent) else []
+            return said
+
+        said = in_child(child, c_fork)
+        if is_used:
+            assert [True, True] == ["lazy-apps = true" in each for each in said]
+            assert a_record(1) == store.sqlite.load(an_id(1), NOW)
+        else:
+            assert ["closed"] == said
+            assert a_record(2) == store.sqlite.load(an_id(2), NOW)
+        asyncio.run(store.close())
+
+    def test_only_the_hook_of_the_child(self, store: SQLiteStore) -> None:
+        """Some programs run that one alone when they fork: what was never opened is not lost."""
+
+        def child() -> bool:
+            database._forks.in_child()
+            return store.load(an_id(1), NOW) is None
+
+        assert in_child(child)
+
+    @forks_beside_threads
+    def test_nothing_is_opened_meanwhile(self, path: Path) -> None:
+        """From before a fork until after it, opening waits."""
+        database._forks.before()
+        try:
+            with pytest.raises(StoreUnavailable, match="expected its turn"):
+                SQLiteStore(path, timeout=0.01).load(an_id(1), NOW)
+            assert not path.exists()
+        finally:
+            database._forks.in_parent()
+        assert SQLiteStore(path).load(an_id(1), NOW) is None
 
     @pytest.mark.parametrize("closed_by", ["close", "fork"])
     def test_busy_in_an_old_pool(

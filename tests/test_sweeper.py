@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import random
 import subprocess
 import sys
 import threading
@@ -172,6 +173,21 @@ def test_a_task_sweeps_again_and_again(error: Exception | None) -> None:
     asyncio.run(asyncio.wait_for(run(), 30))
 
     assert 1 == count(store)
+
+
+def test_an_apps_seed_means_what_it_says() -> None:
+    """Jitter takes nothing from the random numbers that an app may have seeded."""
+    store = Counting()
+    before = random.getstate()
+
+    async def run() -> None:
+        async with AsyncSweeper(AsyncSessions(AsyncMemoryStore(store)), every=SOON):
+            while not store.done.is_set():
+                await asyncio.sleep(0)
+
+    asyncio.run(run())
+
+    assert before == random.getstate()
 
 
 def test_the_task_ends_with_its_block() -> None:

@@ -35,8 +35,8 @@ A = TypeVar("A")
 class Coalescer(Generic[C, A]):
     """`send` takes a batch of calls and gives an answer, or an exception, for each in their order.
 
-    What it raises is every caller's of that batch. `most` bounds a batch. `key` names what a batch
-    may hold only once, such as the id of a row; None is no such limit.
+    What it raises is every caller's of that batch. `most` bounds a batch. `key` names what may be
+    under way only once, such as the id of a row; None is no such limit.
     """
 
     def __init__(
@@ -121,7 +121,7 @@ class _Queue(Generic[C, A]):
         self._owner = owner
         self._turn: _Turn[C] = _Turn()
         self._waiting: deque[_Call[C]] = deque()
-        self._batches: set[asyncio.Task[None]] = set()
+        self._batches: dict[asyncio.Task[None], set[Hashable]] = {}
 
     def put(self, call: C, loop: asyncio.AbstractEventLoop) -> "asyncio.Future[A]":
         left = patience.left(self._owner.patience)
@@ -142,17 +142,19 @@ class _Queue(Generic[C, A]):
 
     def _send_off(self, loop: asyncio.AbstractEventLoop) -> None:
         while self._waiting and len(self._batches) < self._owner.at_once:
-            batch = self._take()
-            if batch:
-                # An empty context: a batch is nobody's request, and has nobody's limits.
-                task = loop.create_task(self._carry(batch), context=Context())
-                self._batches.add(task)
-                task.add_done_callback(self._landed)
+            batch, keys = self._take()
+            if not batch:  # all that waits has a key that is under way
+                return
+            # An empty context: a batch is nobody's request, and has nobody's limits.
+            task = loop.create_task(self._carry(batch), context=Context())
+            self._batches[task] = keys
+            task.add_done_callback(self._landed)
 
-    def _take(self) -> list[_Call[C]]:
-        """The next batch, in order of arrival; who gave up meanwhile is left out."""
+    def _take(self) -> tuple[list[_Call[C]], set[Hashable]]:
+        """The next batch, in order of arrival, and its keys; who gave up meanwhile is left out."""
         key, most, waiting = self._owner.key, self._owner.most, self._waiting
         batch: list[_Call[C]] = []
+        under_way = set[Hashable]().union(*self._batches.values())
         held: set[Hashable] = set()
         later: list[_Call[C]] = []
         while waiting and len(batch) < most:
@@ -161,13 +163,13 @@ class _Queue(Generic[C, A]):
                 each.turn.close_one()
             elif key is None:
                 batch.append(each)
-            elif (name := key(each.call)) in held:
+            elif (name := key(each.call)) in held or name in under_way:
                 later.append(each)
             else:
                 held.add(name)
                 batch.append(each)
         waiting.extendleft(reversed(later))
-        return batch
+        return batch, held
 
     async def _carry(self, batch: list[_Call[C]]) -> None:
         answers: Sequence[A | Exception]
@@ -185,7 +187,7 @@ class _Queue(Generic[C, A]):
                 each.future.set_result(answer)
 
     def _landed(self, task: "asyncio.Task[None]") -> None:
-        self._batches.discard(task)
+        del self._batches[task]
         self._send_off(task.get_loop())
 
 

@@ -19,7 +19,7 @@ from coatcheck.record import Body, Head, Record
 from coatcheck.sealing import Sealer
 from coatcheck.token import Domain, Token
 
-__all__ = ["Client", "ClientSource", "Flash", "Login", "Origin", "Refusal", "Session"]
+__all__ = ["Client", "ClientSource", "Flash", "Login", "Origin", "Refusal", "Session", "is_subject"]
 
 T = TypeVar("T")
 Refusal = Literal["malformed", "unknown", "expired"]
@@ -460,9 +460,13 @@ def _check_text(text: str, where: str) -> None:
         ) from None
 
 
+def is_subject(text: str) -> bool:
+    """Whether `login` takes it."""
+    return text.isprintable() and 1 <= len(text.encode("utf-8", "surrogatepass")) <= 255
+
+
 def _check_subject(subject: str) -> None:
-    printable = type(subject) is str and subject.isprintable()
-    if printable and 1 <= len(subject.encode("utf-8", "surrogatepass")) <= 255:
+    if type(subject) is str and is_subject(subject):
         return
     raise UnsupportedValue(
         "login(): expected a subject of 1 to 255 bytes of printable text, got "

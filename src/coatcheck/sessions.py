@@ -23,7 +23,7 @@ from coatcheck.lifetime import Lifetime
 from coatcheck.listing import SessionInfo, describe, is_id
 from coatcheck.options import Configured, cannot, check_store
 from coatcheck.record import Record
-from coatcheck.session import ClientSource, Session
+from coatcheck.session import ClientSource, Session, is_subject
 from coatcheck.store import (
     GONE,
     SAVED,
@@ -43,6 +43,7 @@ __all__ = ["AsyncSessions", "SessionInfo", "Sessions"]
 _TRIES = 24
 _LONGEST_PAUSE = 0.02
 _SWEEP_BATCH = 1000
+_random = random.Random()  # noqa: S311 - jitter; its own, so that an app's seed means what it says
 
 
 class Sessions(Configured):
@@ -154,7 +155,7 @@ class Sessions(Configured):
 
     def list_for(self, subject: str) -> list[SessionInfo]:
         """The subject's live sessions, the last seen first."""
-        return describe(self._listable().by_subject(subject, self._now()))
+        return describe(self._of(subject))
 
     def revoke(self, session_id: str, subject: str | None = None) -> bool:
         """End one session; with a subject, only if it is theirs. Whether it was there."""
@@ -164,18 +165,18 @@ class Sessions(Configured):
         if self._carrier is not None:
             return self._end(lifecycle.revocation(session_id, now))
         record = store.load(session_id, now)
-        if record is None or (subject is not None and record.subject != subject):
+        if record is not None and subject is not None and record.subject != subject:
             return False
+        # What is not there may have ended by a delete that was not confirmed, and is now.
         ended = store.delete(session_id, now)
-        if ended:
+        if ended and record is not None:
             self._tell(events.Revoked(session_id=session_id, subject=record.subject))
         return ended
 
     def revoke_all(self, subject: str, *, keep: str | None = None) -> int:
         """End all of the subject's sessions but `keep`; how many there were."""
-        store, now = self._listable(), self._now()
         ended = 0
-        for record in store.by_subject(subject, now):
+        for record in self._of(subject):
             if record.id != keep:
                 ended += self.revoke(record.id, subject)
         return ended
@@ -236,7 +237,7 @@ class Sessions(Configured):
                 if answer is SAVED:
                     self._tell(events.Contended(session_id=write.origin.record.id, tries=tries))
                     return
-                self._pause(random.uniform(0, _LONGEST_PAUSE))  # noqa: S311 - jitter
+                self._pause(_random.uniform(0, _LONGEST_PAUSE))
         self._tell(events.Contended(session_id=id, tries=_TRIES))
         raise Contention(
             f"session: expected a save to go through in {_TRIES} tries, got refused each time by "
@@ -286,6 +287,11 @@ class Sessions(Configured):
         except StoreUnavailable as error:
             self._tell(events.Outage(moment="end", error=str(error)))
         self._tell(ending.event)
+
+    def _of(self, subject: str) -> list[Record]:
+        """What a store has of the subject; it is not asked for one that cannot log in."""
+        store = self._listable()
+        return store.by_subject(subject, self._now()) if is_subject(subject) else []
 
     def _listable(self) -> Listable:
         store: object = self._store
@@ -403,7 +409,7 @@ class AsyncSessions(Configured):
 
     async def list_for(self, subject: str) -> list[SessionInfo]:
         """The subject's live sessions, the last seen first."""
-        return describe(await self._listable().by_subject(subject, self._now()))
+        return describe(await self._of(subject))
 
     async def revoke(self, session_id: str, subject: str | None = None) -> bool:
         """End one session; with a subject, only if it is theirs. Whether it was there."""
@@ -413,18 +419,18 @@ class AsyncSessions(Configured):
         if self._carrier is not None:
             return await self._end(lifecycle.revocation(session_id, now))
         record = await store.load(session_id, now)
-        if record is None or (subject is not None and record.subject != subject):
+        if record is not None and subject is not None and record.subject != subject:
             return False
+        # What is not there may have ended by a delete that was not confirmed, and is now.
         ended = await store.delete(session_id, now)
-        if ended:
+        if ended and record is not None:
             self._tell(events.Revoked(session_id=session_id, subject=record.subject))
         return ended
 
     async def revoke_all(self, subject: str, *, keep: str | None = None) -> int:
         """End all of the subject's sessions but `keep`; how many there were."""
-        store, now = self._listable(), self._now()
         ended = 0
-        for record in await store.by_subject(subject, now):
+        for record in await self._of(subject):
             if record.id != keep:
                 ended += await self.revoke(record.id, subject)
         return ended
@@ -485,7 +491,7 @@ class AsyncSessions(Configured):
                 if answer is SAVED:
                     self._tell(events.Contended(session_id=write.origin.record.id, tries=tries))
                     return
-                await self._pause(random.uniform(0, _LONGEST_PAUSE))  # noqa: S311 - jitter
+                await self._pause(_random.uniform(0, _LONGEST_PAUSE))
         self._tell(events.Contended(session_id=id, tries=_TRIES))
         raise Contention(
             f"session: expected a save to go through in {_TRIES} tries, got refused each time by "
@@ -535,6 +541,11 @@ class AsyncSessions(Configured):
         except StoreUnavailable as error:
             self._tell(events.Outage(moment="end", error=str(error)))
         self._tell(ending.event)
+
+    async def _of(self, subject: str) -> list[Record]:
+        """What a store has of the subject; it is not asked for one that cannot log in."""
+        store = self._listable()
+        return await store.by_subject(subject, self._now()) if is_subject(subject) else []
 
     def _listable(self) -> AsyncListable:
         store: object = self._store

@@ -20,6 +20,7 @@ from coatcheck.sessions import AsyncSessions, Sessions
 __all__ = ["AsyncSweeper", "Sweeper"]
 
 _LONGEST = 7 * 86_400 + 1
+_random = random.Random()  # noqa: S311 - jitter; its own, so that an app's seed means what it says
 
 _logger = logging.getLogger("coatcheck")
 
@@ -48,7 +49,7 @@ class AsyncSweeper:
                 await self._task
 
     async def _run(self) -> None:
-        await asyncio.sleep(random.uniform(0, self._every))  # noqa: S311 - jitter
+        await asyncio.sleep(_random.uniform(0, self._every))
         while True:
             try:
                 await self._sessions.sweep()
@@ -88,7 +89,7 @@ class Sweeper:
         self._process = 0
 
     def _run(self, stopped: threading.Event) -> None:
-        wait = random.uniform(0, self._every)  # noqa: S311 - jitter
+        wait = _random.uniform(0, self._every)
         while not stopped.wait(wait):
             try:
                 self._sessions.sweep()
@@ -109,4 +110,4 @@ def checked_interval(every: float) -> float:
 
 
 def _with_jitter(every: float) -> float:
-    return every * random.uniform(0.75, 1.25)  # noqa: S311 - jitter
+    return every * _random.uniform(0.75, 1.25)

@@ -31,10 +31,17 @@ class StoreURL:
     def __init__(self, text: str) -> None:
         try:
             parts = urlsplit(text)
-            pairs = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
+            query = parts.query.replace("+", "%2B")  # no form's '+', which would be a space
+            pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query))
         except ValueError:
             self.refuse("a URL", "one that cannot be taken apart", "write scheme://host:port/path")
         self.scheme = parts.scheme
+        if parts.netloc and "@" in parts.path + parts.query:
+            self.refuse(
+                "one '@', between the password and the host",
+                "another behind it",
+                "write '@' as %40, '/' as %2F, '?' as %3F and '#' as %23 in a user or a password",
+            )
         self._is_local = text[len(parts.scheme) :].startswith(":///")
         self.fragment = parts.fragment
         self.path = unquote(parts.path)
@@ -106,6 +113,8 @@ class StoreURL:
         name, colon, port = text.rpartition(":")
         if not colon or text.endswith("]"):
             name, port = text, ""
+        if not name.strip("[]"):
+            self.refuse("a host before the port", "none", "write host:port")
         if port and not (port.isascii() and port.isdigit() and 0 < int(port) < 65_536):
             # What stands there may be a password that has a '/' or '#' in it, so it is not shown.
             self.refuse(

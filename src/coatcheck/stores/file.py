@@ -282,13 +282,7 @@ def _checked_fsync(fsync: str) -> str:
 
 def from_url(url: StoreURL) -> FileStore:
     """file:///path, or four slashes for an absolute one; timeout=0.5, fsync=ends"""
-    path = url.path.removeprefix("/")
-    if url.hosts or url.user or not path:
-        url.refuse(
-            "'file:///path'",
-            "a URL with other parts",
-            "write four slashes for an absolute path, with '?' and '#' in it as %3F and %23",
-        )
+    path = url.file_path()
     fsync: Any = url.text("fsync", "ends")
     return FileStore(path, timeout=url.seconds("timeout", CALL), fsync=fsync)
 

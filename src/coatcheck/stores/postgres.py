@@ -12,9 +12,10 @@ refuses, with `ConfigurationError`, one that is not ours, or of a newer coatchec
 """
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from coatcheck.coalesce import Coalescer
+from coatcheck.errors import StoreUnavailable
 from coatcheck.record import Record
 from coatcheck.store import Gone, Risk, Saved
 from coatcheck.stores._advice import Advice
@@ -22,7 +23,13 @@ from coatcheck.stores._url import CALL, CONNECT, StoreURL, missing_driver
 
 try:
     from coatcheck.stores._postgres.link import Unit
-    from coatcheck.stores._postgres.options import Options, conninfo_of, options, settings_of
+    from coatcheck.stores._postgres.options import (
+        Options,
+        check_flag,
+        conninfo_of,
+        options,
+        settings_of,
+    )
     from coatcheck.stores._postgres.pools import AsyncPool, Pool
     from coatcheck.stores._postgres.rows import key_of
     from coatcheck.stores._postgres.schema import Found, Schema
@@ -79,6 +86,7 @@ class _Made:
             create=create,
             prepared=prepared,
         )
+        check_flag("unlogged", unlogged)
         made = Schema(table, unlogged=unlogged)
         self.evicts = unlogged
         self.patience = checked.timeout + checked.connect_timeout
@@ -99,6 +107,13 @@ class _Made:
     def _found(self, found: Found) -> None:
         for risk in found.risks():
             self._advice.found(risk)
+
+
+class _Alone(NamedTuple):
+    """A write of one row, which waits until nobody else holds it."""
+
+    key: bytes
+    unit: Unit[Sequence[Any]]
 
 
 class PostgresStore(_Made):
@@ -137,6 +152,8 @@ class PostgresStore(_Made):
 
     def delete(self, id: str, now: int) -> bool:
         [was_there] = self._pool.run(self._verbs.delete([Delete(key_of(id), now)], wait=True))
+        if isinstance(was_there, StoreUnavailable):
+            raise was_there
         return was_there is True
 
     def by_subject(self, subject: str, now: int) -> list[Record]:
@@ -164,9 +181,14 @@ class AsyncPostgresStore(_Made):
         self._saves: Coalescer[Save, Saved | Gone | Record | Locked] = self._writes(verbs.save)
         self._touches = self._writes(verbs.touch)
         self._deletes = self._writes(verbs.delete)
-        # One at a time, so that rows that stay locked never take all connections.
-        self._alone: Coalescer[Unit[Sequence[Any]], Any] = Coalescer(
-            self._do_alone, patience=self.patience, most=1, at_once=1
+        # One for each row, and no more than half, so that rows that stay locked hold up no other
+        # that was locked for a moment, and never take all connections.
+        self._alone: Coalescer[_Alone, Any] = Coalescer(
+            self._do_alone,
+            patience=self.patience,
+            most=1,
+            at_once=max(1, options.pool_size // 2),
+            key=_key,
         )
 
     async def load(self, id: str, now: int) -> Record | None:
@@ -180,8 +202,8 @@ class AsyncPostgresStore(_Made):
         answer = await self._saves.ask(call)
         if answer is not LOCKED:
             return answer
-        alone: Saved | Gone | Record = await self._alone.ask(self._verbs.save([call], wait=True))
-        return alone
+        again: Saved | Gone | Record = await self._wait_for(call, self._verbs.save)
+        return again
 
     async def touch(
         self, id: str, revision: bytes, seen_at: int, expires_at: int, now: int
@@ -189,14 +211,14 @@ class AsyncPostgresStore(_Made):
         call = Touch(key_of(id), revision, seen_at, expires_at, now)
         touched = await self._touches.ask(call)
         if touched is LOCKED:
-            touched = await self._alone.ask(self._verbs.touch([call], wait=True))
+            touched = await self._wait_for(call, self._verbs.touch)
         return touched is True
 
     async def delete(self, id: str, now: int) -> bool:
         call = Delete(key_of(id), now)
         was_there = await self._deletes.ask(call)
         if was_there is LOCKED:
-            was_there = await self._alone.ask(self._verbs.delete([call], wait=True))
+            was_there = await self._wait_for(call, self._verbs.delete)
         return was_there is True
 
     async def by_subject(self, subject: str, now: int) -> list[Record]:
@@ -225,11 +247,15 @@ class AsyncPostgresStore(_Made):
 
         return send
 
-    async def _do_alone(self, units: Sequence[Unit[Sequence[Any]]]) -> Sequence[Any]:
-        return await self._pool.run(units[0])
+    async def _wait_for(self, call: W, unit: Callable[..., Unit[Sequence[Any]]]) -> Any:
+        """The answer of a call that found its row locked."""
+        return await self._alone.ask(_Alone(call.key, unit([call], wait=True)))
+
+    async def _do_alone(self, calls: Sequence[_Alone]) -> Sequence[Any]:
+        return await self._pool.run(calls[0].unit)
 
 
-def _key(call: Create | Save | Touch | Delete) -> bytes:
+def _key(call: Create | Save | Touch | Delete | _Alone) -> bytes:
     return call.key
 
 

@@ -10,7 +10,9 @@
 Everything is reached from the folder itself by descriptors, each opened without following links and
 closed after the call: so nothing can be exchanged on the way, there is nothing for a fork to
 inherit, and a folder that was removed, mounted over or made anew is noticed by the next call. It is
-looked at again whenever it is another than before, or has another owner or mode.
+looked at again whenever it is another than before, or has another owner or mode. Where it was seen
+once and then is not there, or is another one without a marker, its disk may be unmounted: that is
+an outage, and nothing is made in its place.
 """
 
 import errno
@@ -89,11 +91,14 @@ class Folder:
     def _open(self) -> int:
         try:
             root = os.open(self.path, FOLDER)
-        except FileNotFoundError:
+        except FileNotFoundError as error:
+            if self.ready:
+                raise self._vanished("none") from error
             self._create()
             root = os.open(self.path, FOLDER)
         except OSError:
-            self._judge(os.lstat(self.path))
+            if not self.ready:
+                self._judge(os.lstat(self.path))
             raise
         try:
             self._check(root)
@@ -106,9 +111,15 @@ class Folder:
         found = os.fstat(root)
         identity = (found.st_dev, found.st_ino, found.st_mode, found.st_uid)
         if identity != self._known:
+            self._check_other(root, identity)
             self._judge(found)
             self._check_marker(root)
             self._known = identity
+
+    def _check_other(self, root: int, identity: tuple[int, ...]) -> None:
+        same = self._known is None or self._known[:2] == identity[:2]
+        if not same and not _markers(os.listdir(root)):
+            raise self._vanished("another one without a marker")
 
     def _judge(self, found: os.stat_result) -> None:
         if stat.S_ISLNK(found.st_mode):
@@ -130,7 +141,7 @@ class Folder:
 
     def _check_marker(self, root: int) -> None:
         names = os.listdir(root)
-        markers = [name for name in names if name.startswith(_MARKER)]
+        markers = _markers(names)
         if _MARKER + _VERSION in markers:
             return
         if markers:
@@ -172,11 +183,21 @@ class Folder:
         finally:
             os.close(above)
 
+    def _vanished(self, got: str) -> StoreUnavailable:
+        return StoreUnavailable(
+            f"FileStore: expected {self.path} to be the folder that was there before, got {got}; "
+            "mount its disk, or restart where it was removed on purpose"
+        )
+
     def _refusal(self, expected: str, got: str, remedy: str) -> ConfigurationError:
         return ConfigurationError(
             f"FileStore: expected {expected}, got {got} for {self.path} (left as it was); "
             f"use {remedy}"
         )
+
+
+def _markers(names: list[str]) -> list[str]:
+    return [name for name in names if name.startswith(_MARKER)]
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from weakref import WeakSet
 
+from coatcheck import forks
 from coatcheck.errors import StoreUnavailable
 from coatcheck.stores._fair_lock import FairLock
 
@@ -63,6 +64,7 @@ class Locks:
         What was done in it, or found to be done, is on the disk afterwards, if `durable`. Raises
         `Busy` where the turn does not come before the deadline.
         """
+        forks.notice()
         with _forks.opened(name, parent) as folder:
             if folder is None:
                 yield None
@@ -179,6 +181,5 @@ class _Forks:
 
 _forks = _Forks()
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=_forks.before, after_in_parent=_forks.in_parent, after_in_child=_forks.in_child
-    )
+    os.register_at_fork(before=_forks.before, after_in_parent=_forks.in_parent)
+forks.in_child(_forks.in_child)

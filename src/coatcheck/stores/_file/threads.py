@@ -2,10 +2,11 @@
 
 The writes that one turn of the loop asks for share them: a thread takes several at once, and does
 them one after another; the file system's journal takes what several threads wait for in one go.
-Whatever would have to wait for its turn goes last, so that it holds up no other.
+Whatever would have to wait for its turn goes last, and waits in its thread for a moment only; then
+its task sleeps, and asks again. So a branch that another process keeps locked holds up no other.
 """
 
-import math
+import asyncio
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -22,6 +23,8 @@ T = TypeVar("T")
 
 THREADS = 8
 _BATCH = 8
+_MOMENT = 0.005  # seconds, many times what a write takes
+_PAUSE = 0.05
 _GRACE = 0.5  # seconds that the disk may take for a write whose turn has come
 
 
@@ -37,8 +40,16 @@ class Writes:
 
     async def do(self, work: Callable[[], T]) -> T:
         """What the work answers."""
-        answer: T = await self._coalescer.ask(_Write(work, self._timeout))
-        return answer
+        write = _Write(work, self._timeout)
+        with patience.limit(patience.left(self._coalescer.patience)):
+            while True:
+                try:
+                    answer: T = await self._coalescer.ask(write)
+                    return answer
+                except Busy:
+                    if time.monotonic() >= write.deadline:
+                        raise
+                await asyncio.sleep(_PAUSE)
 
     async def _send(self, writes: "Sequence[_Write]") -> Sequence[Any]:
         return await self._threads.run(partial(_carry_out, writes))
@@ -69,5 +80,5 @@ def _carry_out(writes: Sequence[_Write]) -> list[Any]:
     answers = [write.attempt(0) for write in writes]
     for number, write in enumerate(writes):
         if isinstance(answers[number], Busy):
-            answers[number] = write.attempt(math.inf)
+            answers[number] = write.attempt(_MOMENT)
     return answers

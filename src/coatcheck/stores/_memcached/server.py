@@ -7,11 +7,11 @@ closed and never put back: what comes late would be the next call's answer. Befo
 used it is looked at: where the server has gone away meanwhile, another is made. The child of a fork
 begins with none; to close its parent's there tells the server nothing.
 
-`Turns` carries what one turn of an event loop asks over to a few threads, reads in one message,
-writes a handful to a thread. They are the server's own, so one that hangs holds up no other.
+`Turns` carries what one turn of an event loop asks over to some threads, reads in one message, each
+write by itself, since it waits for two round trips. They are the server's own, so one that hangs
+holds up no other.
 """
 
-import os
 import threading
 import time
 from collections import deque
@@ -22,7 +22,7 @@ from weakref import WeakSet
 
 from pymemcache import Client, exceptions  # type: ignore[import-untyped]
 
-from coatcheck import patience
+from coatcheck import forks, patience
 from coatcheck.coalesce import Coalescer
 from coatcheck.errors import CoatcheckError, SessionTooLarge, StoreUnavailable
 from coatcheck.stores._address import left
@@ -33,8 +33,7 @@ __all__ = ["Item", "Server", "Turns"]
 
 T = TypeVar("T")
 
-_READERS, _WRITERS = 2, 8
-_BATCH = 8
+_READERS, _WRITERS = 2, 14
 
 Item: TypeAlias = tuple[bytes, bytes]
 """A value, and the token by which `cas` knows whether it is still that one."""
@@ -87,6 +86,7 @@ class Server:
             connection.client.close()
 
     def _ask(self, command: Callable[..., Any], *arguments: Any) -> Any:
+        forks.notice()
         until = time.monotonic() + patience.left(self.limits.patience)
         connection = None
         try:
@@ -190,7 +190,7 @@ class Turns:
             self._read, patience=limits.patience, at_once=_READERS
         )
         self._writes: Coalescer[_Write, Any] = Coalescer(
-            self._write, patience=limits.patience, most=_BATCH, at_once=writers
+            self._write, patience=limits.patience, most=1, at_once=writers
         )
 
     async def gets(self, key: bytes) -> Item | None:
@@ -225,5 +225,4 @@ def _be_born() -> None:
 
 
 _servers: WeakSet[Server] = WeakSet()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_be_born)
+forks.in_child(_be_born)

@@ -10,14 +10,13 @@ from psycopg import errors
 
 from coatcheck.errors import StoreUnavailable
 
-__all__ = ["is_broken", "is_elsewhere", "no_time", "no_turn", "refused", "unavailable"]
+__all__ = ["is_broken", "is_elsewhere", "kept", "no_time", "no_turn", "refused", "unavailable"]
 
 _LONGEST = 300
 
 _BY_CODE = {
     "25006": "this is a standby or a server set to be read-only: name the primary, or all hosts",
     "26000": "a pooler took the prepared statements away: pass prepared=False",
-    "40001": "let this role's default_transaction_isolation be 'read committed'",
     "42501": "grant this role SELECT, INSERT, UPDATE and DELETE on the table, and let another role "
     "run what coatcheck.stores.postgres.schema() gives where this one may not create it",
     "42P01": "the table was dropped: create it with what coatcheck.stores.postgres.schema() gives",
@@ -77,6 +76,13 @@ def is_broken(error: Exception) -> bool:
 def is_elsewhere(error: BaseException) -> bool:
     """Whether idle connections would meet the same: the server is out of reach, or no primary."""
     return isinstance(error, TimeoutError) or getattr(error, "sqlstate", None) == "25006"
+
+
+def kept() -> StoreUnavailable:
+    return StoreUnavailable(
+        "PostgresStore: expected DELETE to remove the row, got one that stayed; drop the trigger "
+        "that keeps it, or give this role a policy of row security that lets it delete"
+    )
 
 
 def no_time(seconds: float, what: str) -> StoreUnavailable:

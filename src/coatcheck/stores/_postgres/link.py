@@ -10,11 +10,17 @@ a pooler in transaction mode needs to keep it on one server. The settings hold f
 alone: the server gives up a little before we do, so that a statement that waits for a lock neither
 goes on for nobody nor costs a connection; plans are made once and reach rows by their indexes.
 
-A link that failed in any way is closed by its owner, never used again.
+A link that failed in any way is closed by its owner, never used again. What was asked on it and is
+not answered yet is cancelled then, since two things outlast the server's own limit: a commit that
+waits for a synchronous standby, which ends at no time-out and at no closed connection, and a server
+that was given its limit late. That takes a connection and a moment more, in a thread that nobody
+waits for. It needs libpq 17 or newer: the older way to cancel would stop the whole process.
 """
 
+import hashlib
 import os
-from collections.abc import Callable, Iterable, Sequence
+import threading
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Generic, TypeAlias, TypeVar
@@ -25,9 +31,10 @@ from psycopg import pq
 from psycopg.pq.abc import PGconn, PGresult
 
 from coatcheck.stores._postgres.errors import refused
-from coatcheck.stores._postgres.waiting import READ, WRITE, Waits, is_readable
+from coatcheck.stores._postgres.waiting import READ, WRITE, Waits, drive, is_readable
+from coatcheck.stores._url import CONNECT
 
-__all__ = ["Link", "Step", "Unit"]
+__all__ = ["Link", "Step", "Unit", "abandon_all"]
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -37,9 +44,13 @@ Step: TypeAlias = tuple[bytes, Sequence[bytes | None]]
 _SOONER = 0.9  # of the time that is left, after which the server gives up
 _BINARY = 1
 _BROKEN = pq.ConnStatus.BAD
+_READING, _WRITING = pq.PollingStatus.READING, pq.PollingStatus.WRITING
 _SYNC = pq.ExecStatus.PIPELINE_SYNC
 _GOOD = (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK)
 
+# This transaction's alone. Under a stricter one, whoever waited for a row would be refused it, with
+# its whole batch. It comes first: once anything is read, it is too late.
+_ISOLATION = b"SET transaction_isolation = 'read committed'"
 _SETTINGS = (
     "SELECT set_config('statement_timeout', $1::text, true),"
     " set_config('plan_cache_mode', 'force_generic_plan', true),"
@@ -61,6 +72,8 @@ class Unit(Generic[T_co]):
     steps: Sequence[Step]
     read: Callable[[Sequence[PGresult]], T_co]
     """What the answers of the steps mean."""
+    writes: bool = True
+    """Whether it needs an isolation of its own; what only reads is never refused."""
     durable: bool = False
     """Whether its commit waits for the disk whatever the server's default is."""
     patience: float = 1
@@ -76,6 +89,8 @@ class Link:
         self._pgconn = pgconn
         self._prepared = prepared
         self._names: dict[bytes, bytes] = {}
+        self._is_asked = False  # and has not answered yet
+        self._process = os.getpid()
         _links.add(self)
 
     @classmethod
@@ -92,8 +107,7 @@ class Link:
     def _connect(self) -> Waits[None]:
         pgconn = self._pgconn
         while (status := self._poll()) != pq.PollingStatus.OK:
-            reading = status == pq.PollingStatus.READING
-            yield pgconn.socket, READ if reading else WRITE
+            yield pgconn.socket, READ if status == _READING else WRITE
         pgconn.nonblocking = 1
         pgconn.enter_pipeline_mode()
 
@@ -119,16 +133,45 @@ class Link:
 
     def close(self) -> None:
         """At once: nothing is waited for."""
+        if self._process != os.getpid():
+            self.abandon()
+        elif not (self._is_asked and self._withdraw()):
+            self._pgconn.finish()
+
+    def _withdraw(self) -> bool:
+        """Cancel and close, in a thread; whether there can be one."""
+        if self._pgconn.status != _BROKEN and psycopg.capabilities.has_cancel_safe():
+            with suppress(RuntimeError):  # there are too many threads, or the interpreter ends
+                threading.Thread(target=self._cancel_and_close, daemon=True).start()
+                return True
+        return False
+
+    def _cancel_and_close(self) -> None:
+        """In this order, since a pooler knows by the connection what to cancel."""
+        with suppress(psycopg.Error, OSError):
+            drive(self._cancel(), CONNECT)
         self._pgconn.finish()
+
+    def _cancel(self) -> Waits[None]:
+        request = self._pgconn.cancel_conn()
+        try:
+            request.start()
+            while (status := request.poll()) in (_READING, _WRITING):
+                yield request.socket, READ if status == _READING else WRITE
+        finally:
+            request.finish()
 
     def abandon(self) -> None:
         """In the child of a fork: the server must not hear of it. (libpq's object, too, tells the
-        server nothing in another process than the one that made it.)"""
-        with suppress(psycopg.Error, OSError):
-            os.close(self._pgconn.socket)
+        server nothing when it goes in another process than the one that made it.)"""
+        if self in _links:  # and once only: the number may be another file's by then
+            _links.discard(self)
+            with suppress(psycopg.Error, OSError):
+                os.close(self._pgconn.socket)
 
     def run(self, unit: Unit[T], seconds: float) -> Waits[T]:
         """What the unit reads from its answers; raises the driver's error for a failed one."""
+        self._is_asked = True
         self._send(unit, seconds)
         yield from self._flush()
         results = yield from self._receive()
@@ -138,17 +181,20 @@ class Link:
         settings = _DURABLE_SETTINGS if unit.durable else _PLAIN_SETTINGS
         limit = b"%d" % max(1, int(seconds * 1000 * _SOONER))
         steps = [(settings, [limit]), *unit.steps]
+        if unit.writes:
+            steps.insert(0, (_ISOLATION, ()))
         named = self._prepared and not unit.once
-        if named:
-            self._prepare(statement for statement, _ in steps if statement not in self._names)
         for statement, parameters in steps:
-            self._ask(self._names[statement] if named else None, statement, parameters)
+            self._ask(self._prepare(statement) if named else None, statement, parameters)
         self._pgconn.pipeline_sync()
 
-    def _prepare(self, statements: Iterable[bytes]) -> None:
-        for statement in list(statements):
-            name = self._names[statement] = b"coatcheck_%d" % len(self._names)
+    def _prepare(self, statement: bytes) -> bytes:
+        """Its name. Not before its turn: to prepare what reads sets the isolation, too."""
+        name = self._names.get(statement)
+        if name is None:
+            name = self._names[statement] = _name(statement)
             self._pgconn.send_prepare(name, statement)
+        return name
 
     def _ask(self, name: bytes | None, statement: bytes, values: Sequence[bytes | None]) -> None:
         formats = [_BINARY] * len(values)
@@ -169,6 +215,7 @@ class Link:
         while True:
             result = yield from self._next()
             if result.status == _SYNC:
+                self._is_asked = False
                 break
             if result.status in _GOOD:
                 results.append(result)
@@ -198,11 +245,19 @@ class Link:
         return refused(code.decode(), message.decode("utf-8", "replace"))
 
 
-def abandon_all(links: Iterable[Link]) -> None:
-    for link in links:
-        link.abandon()
+def _name(statement: bytes) -> bytes:
+    """Where a pooler mixes connections up, a name may be another process's: then it stands for the
+    same text, or for nothing."""
+    return b"coatcheck_" + hashlib.blake2b(statement, digest_size=16).hexdigest().encode()
+
+
+def abandon_all() -> None:
+    """Those of other processes."""
+    for link in list(_links):
+        if link._process != os.getpid():
+            link.abandon()
 
 
 _links: WeakSet[Link] = WeakSet()
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=lambda: abandon_all(list(_links)))
+    os.register_at_fork(after_in_child=abandon_all)

@@ -2,7 +2,8 @@
 
 libpq tries several hosts one after another, but has one time limit for each of them and none for
 all, and looks their names up without any. So each host is an attempt of its own here, and its name
-is looked up beforehand, in a thread that nobody has to wait for.
+is looked up beforehand, in a thread that nobody has to wait for. That goes for the hosts of libpq's
+environment too, whose variables and service file are read when the store is made.
 """
 
 import ipaddress
@@ -15,18 +16,28 @@ from typing import Any, NamedTuple, NoReturn, TypeAlias
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.pq import Conninfo
 
 from coatcheck.errors import ConfigurationError
 from coatcheck.stores._url import CALL, CONNECT, StoreURL, seconds
 
-__all__ = ["Address", "Attempt", "Options", "conninfo_of", "lookup", "options", "settings_of"]
+__all__ = [
+    "Address",
+    "Attempt",
+    "Options",
+    "check_flag",
+    "conninfo_of",
+    "lookup",
+    "options",
+    "settings_of",
+]
 
 Attempt: TypeAlias = dict[str, Any]
 Address: TypeAlias = str
 
 _OURS = {"client_encoding": "utf-8", "fallback_application_name": "coatcheck"}
 _DEFAULTS = {"target_session_attrs": "read-write", "keepalives_idle": "60"}
-_WRITABLE = ("any", "read-write", "primary")
+_WRITABLE = ("read-write", "primary")
 _PASSED_ON = (
     *("application_name", "channel_binding", "gssencmode", "keepalives", "keepalives_count"),
     *("keepalives_idle", "keepalives_interval", "krbsrvname", "options", "passfile"),
@@ -34,6 +45,8 @@ _PASSED_ON = (
     *("sslcert", "sslcrl", "sslcrldir", "sslkey", "sslmode", "sslnegotiation", "sslrootcert"),
     *("sslcertmode", "sslpassword", "sslsni", "target_session_attrs", "tcp_user_timeout"),
 )
+# An empty one would be taken for libpq's default, which requires and verifies nothing.
+_NEVER_EMPTY = {name for name in _PASSED_ON if name not in ("application_name", "options")}
 _PORT = 5432
 
 
@@ -46,6 +59,9 @@ class Options(NamedTuple):
     pool_size: int
     create: bool
     prepared: bool
+
+    def __repr__(self) -> str:
+        return "Options(…)"  # the attempts hold the password
 
 
 def options(
@@ -67,14 +83,25 @@ def options(
             f"PostgresStore: expected pool_size to be from 1 to 1000, got {pool_size!r}; pass 4, "
             "say"
         )
+    for name, flag in (("create", create), ("prepared", prepared)):
+        check_flag(name, flag)
     return Options(
-        _attempts(_taken_apart(conninfo)),
+        _attempts(_placed(_taken_apart(conninfo))),
         seconds("timeout", timeout, "PostgresStore"),
         seconds("connect_timeout", connect_timeout, "PostgresStore"),
         pool_size,
         create,
         prepared,
     )
+
+
+def check_flag(name: str, given: object) -> None:
+    """Any text would be true, "no" as well."""
+    if type(given) is not bool:
+        raise ConfigurationError(
+            f"PostgresStore: expected {name} to be True or False, got {given!r:.80}; pass one of "
+            "the two"
+        )
 
 
 def _taken_apart(conninfo: str) -> Attempt:
@@ -88,15 +115,37 @@ def _taken_apart(conninfo: str) -> Attempt:
             "one that cannot be taken apart",
             "pass 'postgresql://user@host/database', with what has a meaning in it as %40",
         )
+    empty = [name for name, value in given.items() if value == "" and name in _NEVER_EMPTY]
+    if empty:
+        _refuse(f"{empty[0]} to have a value", "none", "leave it out, or write one")
     if "connect_timeout" in given:
         _refuse("no connect_timeout in it", "one", "pass connect_timeout= to the store")
-    if given.get("target_session_attrs", "any") not in _WRITABLE:
+    asked = {**_DEFAULTS, **given}
+    if asked["target_session_attrs"] not in _WRITABLE:
         _refuse(
             f"target_session_attrs to be one of {', '.join(_WRITABLE)}",
             "another",
-            "leave it out, since a store writes",
+            "leave it out, since sessions that ended live on in a standby that lags",
         )
-    return {**_DEFAULTS, **given, **_OURS}
+    return {**asked, **_OURS}
+
+
+def _placed(given: Attempt) -> Attempt:
+    """With the host and the port that libpq would take from its environment."""
+    defaults = {each.keyword.decode(): each.val for each in Conninfo.get_defaults()}
+    names = ["port"]
+    if not given.get("host") and not given.get("hostaddr"):
+        names += ["host", "hostaddr"]
+        if "service" in given:
+            _refuse(
+                "a host beside the service in it",
+                "none",
+                "name the host there, or the service by PGSERVICE in the environment",
+            )
+    return {
+        **{name: value.decode() for name in names if (value := defaults.get(name))},
+        **{name: value for name, value in given.items() if value or name not in names},
+    }
 
 
 def _attempts(given: Attempt) -> list[Attempt]:
@@ -148,17 +197,22 @@ def _is_local(host: str) -> bool:
 
 def _look_up(attempt: Attempt, found: "Future[list[Address]]") -> None:
     try:
-        answers = socket.getaddrinfo(
-            attempt["host"], attempt.get("port", _PORT), type=socket.SOCK_STREAM
-        )
-        addresses = list(dict.fromkeys(str(answer[4][0]) for answer in answers))
-        result = [make_conninfo(**{**attempt, "hostaddr": address}) for address in addresses]
+        answers = _resolved(attempt["host"], attempt.get("port", _PORT))
+        result = [make_conninfo(**{**attempt, "hostaddr": address}) for address in answers]
     except Exception as error:  # noqa: BLE001 - whoever waits gets it
         if found.set_running_or_notify_cancel():
             found.set_exception(error)
     else:
         if found.set_running_or_notify_cancel():
             found.set_result(result)
+
+
+def _resolved(host: str, port: Any) -> list[str]:
+    try:
+        answers = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except UnicodeError as error:  # which is no OSError, as for the other names that are none
+        raise socket.gaierror(socket.EAI_NONAME, "the host's name cannot be one") from error
+    return list(dict.fromkeys(str(answer[4][0]) for answer in answers))
 
 
 def conninfo_of(url: StoreURL) -> str:
@@ -174,7 +228,9 @@ def conninfo_of(url: StoreURL) -> str:
         options["port"] = url.text("port")
     conninfo = None
     with suppress(psycopg.Error):
-        conninfo = make_conninfo(**{name: text for name, text in options.items() if text})
+        conninfo = make_conninfo(
+            **{name: text for name, text in options.items() if text is not None}
+        )
     if conninfo is None:
         url.refuse("options that this libpq has", "another", "leave out what is newer than it")
     return conninfo

@@ -11,7 +11,7 @@ from weakref import WeakSet
 
 from coatcheck.errors import StoreUnavailable
 from coatcheck.stores._postgres import errors
-from coatcheck.stores._postgres.link import Link, Unit
+from coatcheck.stores._postgres.link import Link, Unit, abandon_all
 from coatcheck.stores._postgres.options import Options
 from coatcheck.stores._postgres.schema import Found, Schema
 from coatcheck.stores._postgres.waiting import Waits
@@ -31,8 +31,18 @@ class Base:
         self._tell = tell
         self._ready = False
         self._first = 0
-        self._start()
+        self._be_born()
         _pools.add(self)
+
+    def _be_born(self) -> None:
+        self._start()
+        self._process = os.getpid()
+
+    def _look_around(self) -> None:
+        """Some programs, such as uWSGI, fork without telling Python's hooks."""
+        if self._process != os.getpid():
+            abandon_all()
+            self._be_born()
 
     def _start(self) -> None:
         """Have no connection, as in the beginning."""
@@ -130,7 +140,7 @@ _pools: WeakSet[Base] = WeakSet()
 def _be_born() -> None:
     """In the child of a fork."""
     for pool in list(_pools):
-        pool._start()
+        pool._be_born()
 
 
 if hasattr(os, "register_at_fork"):

@@ -11,8 +11,8 @@ within the sum, or within what its request has left. Hosts are tried in order, t
 last first; each gets an equal share of the time that is left, so that a host that answers nothing
 leaves some for the next.
 
-After a fork the child forgets what its parent opened. An event loop has connections of its own,
-which go with it.
+After a fork the child forgets what its parent opened, also after one that Python was not told of.
+An event loop has connections of its own, which go with it.
 """
 
 import asyncio
@@ -82,6 +82,7 @@ class Pool(Base):
     @contextmanager
     def _borrowed(self, turn: float, deadline: float) -> Iterator[Link]:
         """`turn` is until when to wait for one to be free."""
+        self._look_around()
         turns, idle = self._turns, self._idle
         if not turns.acquire(timeout=left_until(turn)):
             raise errors.no_turn(self.options.pool_size)
@@ -149,6 +150,7 @@ class AsyncPool(Base):
 
     @asynccontextmanager
     async def _borrowed(self, turn: float, deadline: float) -> AsyncIterator[Link]:
+        self._look_around()
         loop = asyncio.get_running_loop()
         home = self._homes.get(loop) or self._settle(loop)
         if not await home.acquire(left_until(turn)):

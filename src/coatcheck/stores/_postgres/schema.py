@@ -29,8 +29,7 @@ _LOCK = 0x436F6174  # "Coat"
 _LOOK = b"""
 SELECT kind.relkind, kind.relpersistence, obj_description(kind.oid, 'pg_class'),
     current_setting('server_encoding'), pg_is_in_recovery(), current_setting('fsync'),
-    current_setting('full_page_writes'), current_setting('synchronous_commit'),
-    current_setting('default_transaction_isolation')
+    current_setting('full_page_writes'), current_setting('synchronous_commit')
 FROM (SELECT to_regclass($1::text) AS oid) AS named LEFT JOIN pg_class AS kind USING (oid)
 """
 _RISKS = {
@@ -53,19 +52,11 @@ class Found(NamedTuple):
     settings: dict[str, str]
 
     def risks(self) -> list[Risk]:
-        isolation = self.settings["default_transaction_isolation"]
-        risks = [
+        return [
             Risk(f"{name} {value}", _RISKS[name, value])
             for name, value in self.settings.items()
             if (name, value) in _RISKS
         ]
-        if isolation != "read committed":
-            consequence = (
-                "requests that save one session at once get 503 instead of waiting their turn; set "
-                "it to 'read committed' for this role"
-            )
-            risks.append(Risk(f"default_transaction_isolation {isolation}", consequence))
-        return risks
 
 
 class Schema:
@@ -166,7 +157,7 @@ def _found(results: Sequence[PGresult]) -> Found:
     kind, persistence, comment, encoding, standby, *settings = (
         result.get_value(0, column) for column in range(result.nfields)
     )
-    names = ("fsync", "full_page_writes", "synchronous_commit", "default_transaction_isolation")
+    names = ("fsync", "full_page_writes", "synchronous_commit")
     return Found(
         _text(kind),
         _text(persistence),
@@ -184,7 +175,7 @@ def _text(value: bytes | None) -> str | None:
 def _checked(table: str) -> list[str]:
     names = table.split(".") if isinstance(table, str) else []
     if not 1 <= len(names) <= 2 or not all(
-        0 < len(name.encode()) <= _LONGEST and name.isprintable() for name in names
+        name.isprintable() and 0 < len(name.encode()) <= _LONGEST for name in names
     ):
         raise ConfigurationError(
             f"PostgresStore: expected table to be a name, or schema.name, of up to {_LONGEST} "

@@ -10,10 +10,11 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 
 from psycopg.pq.abc import PGresult
 
-from coatcheck.errors import Collision
+from coatcheck.errors import Collision, StoreUnavailable
 from coatcheck.record import Record
 from coatcheck.store import GONE, SAVED, Gone, Saved
 from coatcheck.stores._postgres import statements
+from coatcheck.stores._postgres.errors import kept
 from coatcheck.stores._postgres.link import Unit
 from coatcheck.stores._postgres.rows import (
     hour_of,
@@ -91,7 +92,7 @@ class Verbs:
             found = records(results[0])
             return [_live(found.get(call.key), call.now) for call in calls]
 
-        return Unit(steps=[(self._load, [_keys(calls)])], read=read)
+        return Unit(steps=[(self._load, [_keys(calls)])], read=read, writes=False)
 
     def create(self, calls: Sequence[Create]) -> Unit[Sequence[Collision | None]]:
         """Durable if one of them must be: a login's, and what says that a session ended."""
@@ -138,22 +139,23 @@ class Verbs:
 
     def delete(
         self, calls: Sequence[Delete], *, wait: bool = False
-    ) -> Unit[Sequence[bool | Locked]]:
-        def read(results: Sequence[PGresult]) -> list[bool | Locked]:
+    ) -> Unit[Sequence[bool | Locked | StoreUnavailable]]:
+        def read(results: Sequence[PGresult]) -> list[bool | Locked | StoreUnavailable]:
             states = _states(results[0], wait)
-            return [_done(states[call.key]) for call in calls]
+            return [_deleted(states[call.key]) for call in calls]
 
         columns = [_keys(calls), integers([call.now for call in calls])]
         return Unit(steps=[(self._delete[wait], columns)], read=read, durable=True)
 
     def by_subject(self, subject: str, now: int) -> Unit[list[Record]]:
-        return Unit(steps=[(self._by_subject, [subject.encode(), integer(now)])], read=_all)
+        parameters = [subject.encode(), integer(now)]
+        return Unit(steps=[(self._by_subject, parameters)], read=_all, writes=False)
 
     def page(self, after: str, limit: int, now: int) -> Unit[list[Record]]:
         first = next_key(after)
         most = 0 if first is None else max(limit, 0)
         parameters = [first or key_of("f" * 32), integer(now), integer(most)]
-        return Unit(steps=[(self._page, parameters)], read=_all)
+        return Unit(steps=[(self._page, parameters)], read=_all, writes=False)
 
     def sweep(self, limit: int, now: int) -> Unit[int]:
         """It looks through the live records of the current hour, too, which may take longer."""
@@ -187,6 +189,11 @@ def _saved(state: bytes | None, found: Record | None) -> Saved | Gone | Record |
 
 def _done(state: bytes | None) -> bool | Locked:
     return LOCKED if state == b"locked" else state == b"done"
+
+
+def _deleted(state: bytes | None) -> bool | Locked | StoreUnavailable:
+    """A row that was found, and locked, and is still there: something on the server keeps it."""
+    return kept() if state == b"found" else _done(state)
 
 
 def _live(record: Record | None, now: int) -> Record | None:

@@ -13,7 +13,6 @@ to one whom they name no more are not used.
 """
 
 import asyncio
-import os
 import threading
 import time
 from collections.abc import Sequence
@@ -22,7 +21,7 @@ from weakref import WeakSet
 
 from redis import exceptions
 
-from coatcheck import patience
+from coatcheck import forks, patience
 from coatcheck.coalesce import Coalescer
 from coatcheck.stores._redis import look
 from coatcheck.stores._redis.common import (
@@ -112,6 +111,7 @@ class Line(Shared):
 
     def _ask(self, node: Node, raws: list[Raw], until: float) -> list[Any] | Exception:
         """What the node answers, or how it failed; never raises."""
+        forks.notice()
         slots, pool = self._slots, self._pool
         if not slots.acquire(timeout=max(0.0, until - time.monotonic())):
             return self._none_free
@@ -232,8 +232,7 @@ def _be_born() -> None:
 
 
 _lines: WeakSet[Line] = WeakSet()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_be_born)
+forks.in_child(_be_born)
 
 
 class AsyncLine(Shared):

@@ -11,7 +11,11 @@ memory but not the locks, so that connections it opens itself rely on locks that
 next process to close the file takes itself for the last and removes the log that the child still
 writes to. To forget inherited connections is therefore not enough, there must be none: all are
 closed before a fork, and opened again on both sides when needed. Where one stays busy for too long,
-the child never touches it, and refuses to use that database.
+or a program in C forks without asking, the child never touches it, and refuses to use that file.
+
+**Removal.** A file that was removed, or replaced by another, would go on unseen in whoever has it
+open. So each write looks whether it is there still, a read once a second, and both let go of what
+they have open if it is not.
 """
 
 import os
@@ -24,9 +28,11 @@ from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 from weakref import WeakSet
 
+from coatcheck import forks
 from coatcheck.errors import StoreUnavailable
 from coatcheck.stores._fair_lock import FairLock
 from coatcheck.stores._sqlite import file
+from coatcheck.stores._sqlite.openings import Openings
 
 __all__ = ["Database", "Work"]
 
@@ -38,6 +44,7 @@ _FULL = ("PRAGMA synchronous = FULL", "PRAGMA fullfsync = ON")  # the second mat
 _MOST_IDLE = 16
 _PATIENCE = 2.0  # seconds that a fork waits for connections in use
 _PAUSE = 0.0005
+_SOON = 1.0  # seconds after which a read looks again whether the file is still there
 
 
 class _Pool:
@@ -70,20 +77,31 @@ class Database:
     def __init__(self, path: str, timeout: float) -> None:
         self.path = path
         self.timeout = timeout
-        self.ready = False
         self._file = path
-        self._orphaned = False
+        self._identity: file.Identity | None = None
+        self._look_at = 0.0
         self._start()
         _forks.databases.add(self)
 
     def _start(self) -> None:
         self._writing = FairLock()
         self._writer: sqlite3.Connection | None = None
+        self._writes_to: file.Identity | None = None
         self._level: tuple[str, ...] = ()
         self._readers = _Pool(set())
 
+    @property
+    def ready(self) -> bool:
+        """Whether the file was looked at, and is there still."""
+        if time.monotonic() >= self._look_at:
+            self._look_again()
+        return self._identity is not None
+
     def read(self, statement: str, parameters: tuple[object, ...]) -> list[Any]:
         """All rows at once, so that no read transaction outlives the call."""
+        forks.notice()
+        if time.monotonic() >= self._look_at:
+            self._look_again()
         readers = self._readers
         try:
             connection = readers.idle.pop()
@@ -101,6 +119,7 @@ class Database:
     @contextmanager
     def transaction(self, *, durable: bool = False) -> Iterator[sqlite3.Connection]:
         """Everything that is done inside, or nothing; on the disk when it ends, if `durable`."""
+        forks.notice()
         deadline = time.monotonic() + self.timeout
         writing = self._writing
         self._acquire(writing)
@@ -135,25 +154,27 @@ class Database:
 
     def close(self) -> None:
         """Close every connection; those that read are closed when they come back."""
+        forks.notice()
         writing = self._writing
         writing.acquire()
         self._drop_writer()
         writing.release()
-        opening = _forks.opening
-        opening.acquire()
-        readers, self._readers = self._readers, _Pool(self._readers.all)
-        self.ready = False
-        opening.release()
-        readers.close()
+        with _forks.closing:
+            self._identity = None
+            self._renew_readers()
 
     def __del__(self) -> None:
         # Nobody else knows this object any more, but a fork must not come in between. Whoever
         # holds that lock waits for no other, so it is safe wherever garbage is collected.
+        forks.notice()
         with _forks.closing:
             self._drop_writer()
             self._readers.close()
 
     def _begin(self, level: tuple[str, ...], deadline: float) -> sqlite3.Connection:
+        self._look_again()
+        if self._writes_to != self._identity:
+            self._drop_writer()
         connection = self._writer or self._open_writer()
 
         def begin() -> None:
@@ -179,10 +200,24 @@ class Database:
         if connection is not None:
             connection.close()
 
+    def _look_again(self) -> None:
+        """Let go of a file that was removed or replaced."""
+        self._look_at = time.monotonic() + _SOON
+        if self._identity not in (None, file.identity(self._file)):
+            with _forks.closing:
+                self._identity = None
+                self._renew_readers()
+
+    def _renew_readers(self) -> None:
+        """Whoever calls this holds `_forks.closing`."""
+        readers, self._readers = self._readers, _Pool(self._readers.all)
+        readers.close()
+
     def _open_writer(self) -> sqlite3.Connection:
         with self._allowed_to_open():
             # Without SQLite's own waiting, since `_begin` waits better.
             self._writer = file.connect(self._file, "mode=rw", 0)
+            self._writes_to = self._identity
             return self._writer
 
     def _open_reader(self, readers: _Pool) -> sqlite3.Connection:
@@ -193,30 +228,36 @@ class Database:
 
     @contextmanager
     def _allowed_to_open(self) -> Iterator[None]:
-        if self._orphaned:
+        self._look_again()
+        if not self.ready:
+            self._file = os.path.realpath(self.path)
+        name, openings = self._file, _forks.openings
+        if name in _forks.lost:
             raise StoreUnavailable(
-                f"SQLiteStore: expected {self.path} to be idle during a fork, got a connection "
-                "that was busy all the time; fork before the store is used"
+                f"SQLiteStore: expected {self.path} to be closed during a fork, got a connection "
+                "that stayed open; fork before the store is used (uWSGI: lazy-apps = true)"
             )
-        opening = _forks.opening
-        self._acquire(opening)
+        turn = openings.begin(name, self.timeout)
+        if turn is None:
+            raise self._no_turn()
         try:
             if not self.ready:
-                self._file = os.path.realpath(self.path)
-                file.prepare(self._file, self.timeout)
-                self.ready = True
+                self._identity = file.prepare(name, self.timeout)
             yield
         except (sqlite3.Error, OSError) as error:
             raise file.unavailable(self.path, error) from error
         finally:
-            opening.release()
+            openings.end(name, turn)
 
     def _acquire(self, lock: FairLock) -> None:
         if not lock.acquire(timeout=self.timeout):
-            raise StoreUnavailable(
-                f"SQLiteStore: expected its turn at {self.path} within {self.timeout} s, got none, "
-                "as other threads keep it busy; raise timeout, or look at the disk"
-            )
+            raise self._no_turn()
+
+    def _no_turn(self) -> StoreUnavailable:
+        return StoreUnavailable(
+            f"SQLiteStore: expected its turn at {self.path} within {self.timeout} s, got none, "
+            "as other threads keep it busy; raise timeout, or look at the disk"
+        )
 
 
 class _Forks:
@@ -224,21 +265,26 @@ class _Forks:
 
     def __init__(self) -> None:
         self.databases: WeakSet[Database] = WeakSet()
-        self.opening = FairLock()  # whoever opens a connection in this process holds it
-        self.closing = threading.RLock()  # for connections that no database lists any more
+        self.lost: set[str] = set()  # files that a parent had open when this process was forked
+        self._graveyard: list[object] = []
+        self._start()
+
+    def _start(self) -> None:
+        self.openings = Openings()
+        self.closing = threading.RLock()  # for connections and pools that nobody uses any more
         self._forking = threading.Lock()
         self._leaving: list[Database] = []
         self._held: list[FairLock] = []
-        self._graveyard: list[object] = []
 
     def before(self) -> None:
         self._forking.acquire()
         deadline = time.monotonic() + _PATIENCE
         self._leaving = list(self.databases)
-        locks = [*(database._writing for database in self._leaving), self.opening]
+        locks = [database._writing for database in self._leaving]
         self._held = [
             lock for lock in locks if lock.acquire(timeout=max(0, deadline - time.monotonic()))
         ]
+        self.openings.stop(deadline)
         for database in self._leaving:
             database._readers.close()
             if database._writing in self._held:
@@ -250,24 +296,24 @@ class _Forks:
         self.closing.acquire()
 
     def in_parent(self) -> None:
-        self.closing.release()
         for database in self._leaving:
-            database._readers = _Pool(database._readers.all)
+            database._renew_readers()
+        self.closing.release()
+        self.openings.go_on()
         for lock in self._held:
             lock.release()
         self._leaving, self._held = [], []
         self._forking.release()
 
     def in_child(self) -> None:
-        unknown = self.opening not in self._held
-        self.opening, self._forking = FairLock(), threading.Lock()
-        self.closing = threading.RLock()
-        self._leaving, self._held = [], []
+        self.lost.update(self.openings.files)
         for database in list(self.databases):
             left = self._open(database)
-            database._orphaned = database._orphaned or unknown or bool(left)
+            if left:
+                self.lost.add(database._file)
             self._bury(left)
             database._start()
+        self._start()
 
     def _open(self, database: Database) -> list[sqlite3.Connection]:
         writers = [] if database._writer is None else [database._writer]
@@ -284,6 +330,5 @@ class _Forks:
 
 _forks = _Forks()
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=_forks.before, after_in_parent=_forks.in_parent, after_in_child=_forks.in_child
-    )
+    os.register_at_fork(before=_forks.before, after_in_parent=_forks.in_parent)
+forks.in_child(_forks.in_child)

@@ -18,9 +18,10 @@ from typing import Any, TypeVar
 
 from coatcheck.errors import ConfigurationError, StoreUnavailable
 
-__all__ = ["connect", "patiently", "prepare", "unavailable"]
+__all__ = ["Identity", "connect", "identity", "patiently", "prepare", "unavailable"]
 
 T = TypeVar("T")
+Identity = tuple[int, int]
 
 _APPLICATION_ID = 0x436F6174  # "Coat"
 _VERSION = 1
@@ -61,14 +62,23 @@ def connect(file: str, how: str, timeout: float) -> sqlite3.Connection:
     )
 
 
-def prepare(file: str, timeout: float) -> None:
-    """Create it where it is missing, and make it ours where it is empty.
+def identity(file: str) -> Identity | None:
+    """By which it is known from another of the same name; None where nothing is in reach."""
+    with suppress(OSError):
+        found = os.stat(file)
+        return found.st_dev, found.st_ino
+    return None
+
+
+def prepare(file: str, timeout: float) -> Identity | None:
+    """Create it where it is missing, and make it ours where it is empty. Which one that was.
 
     Raises `ConfigurationError` where it is anything else but ours. Nobody else in this process may
     open the file meanwhile.
     """
     deadline = time.monotonic() + timeout
     _create(file)
+    this = identity(file)
     _check_access(file)
     ours = patiently(lambda: _look(file), deadline)
     with closing(connect(file, "mode=rw", timeout)) as connection:
@@ -77,6 +87,7 @@ def prepare(file: str, timeout: float) -> None:
             raise _refusal(file, "a file system for WAL", f"journal mode {mode}", "a local disk")
         if not ours:
             _create_schema(connection, file, deadline)
+    return this
 
 
 def patiently(act: Callable[[], T], deadline: float) -> T:
@@ -101,7 +112,16 @@ def unavailable(file: str, error: Exception) -> StoreUnavailable:
 
 
 def _create(file: str) -> None:
-    """An empty file that only its owner can read; SQLite gives `-wal` and `-shm` its mode."""
+    """An empty file that only its owner can read; SQLite gives `-wal` and `-shm` its mode.
+
+    Not beside those of another, which somebody is about to remove, or forgot.
+    """
+    others = [f"{file}{end}" for end in ("-wal", "-shm") if os.path.exists(f"{file}{end}")]
+    if others and not os.path.exists(file):
+        raise StoreUnavailable(
+            f"SQLiteStore: expected {file} or nothing of it, got only {', '.join(others)}; "
+            "remove that too, or put the file back"
+        )
     try:
         os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
     except FileExistsError:

@@ -21,7 +21,6 @@ wait for long sleeps now and then, a millisecond in ten at most, and the thread 
 
 import asyncio
 import copy
-import os
 import threading
 import time
 from collections.abc import Iterable
@@ -29,6 +28,7 @@ from contextlib import suppress
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 from weakref import WeakSet
 
+from coatcheck import forks
 from coatcheck.errors import StoreUnavailable
 from coatcheck.stores._sqlite.database import Database, Work
 
@@ -84,6 +84,7 @@ class Writer:
 
     def do(self, work: Work[T], *, durable: bool = False) -> "asyncio.Future[T]":
         """To be awaited for what the work answers, once that is committed."""
+        forks.notice()
         loop = asyncio.get_running_loop()
         turn = self._turn
         if turn is None or turn.loop is not loop:  # another loop's turn goes on without this name
@@ -96,6 +97,7 @@ class Writer:
 
     def stop(self) -> None:
         """Write what waits, and end the thread. The next write starts another."""
+        forks.notice()
         with self._changed:
             self._wake()
             thread = self._thread
@@ -216,5 +218,4 @@ def _be_born() -> None:
 
 
 _writers: WeakSet[Writer] = WeakSet()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_be_born)
+forks.in_child(_be_born)
