@@ -74,6 +74,7 @@ class Line(Shared):
         """The answer, once as many replicas have it as shall."""
         if not self.replicas:
             return self.ask(command)
+        forks.notice()
         ends, until = self._ends, time.monotonic() + patience.left(self.options.patience)
         if not ends.acquire(timeout=max(0.0, until - time.monotonic())):
             raise unavailable(self._none_free)
