@@ -1000,6 +1000,62 @@ class TestFaults:
         finally:
             own.thaw()
 
+    def test_what_has_no_time_left_is_not_sent(
+        self, make: Callable[..., Either], server: Postgres, table: str
+    ) -> None:
+        """And costs no connection."""
+        with Proxy(server.port) as proxy:
+            either = make(server.conninfo(port=proxy.port))
+            either.create(first := record(), NOW)
+            asked: list[bytes] = []
+            proxy.on_request = asked.append
+            for verb in ("page", "sweep"):  # which no queue holds back
+                with pytest.raises(StoreUnavailable, match="within 0"):
+                    either.within(0, verb, *(("", 9, NOW) if verb == "page" else (9, NOW)))
+            with pytest.raises(StoreUnavailable):
+                either.within(0, "save", changed(first), first.revision, NOW)
+            assert [] == asked
+            assert first == either.load(first.id, NOW)
+            assert 1 == proxy.connections
+
+    def test_who_has_little_time_costs_nobody_else_a_connection(
+        self, server: Postgres, table: str
+    ) -> None:
+        """That it got no answer says nothing about the server."""
+        with (
+            closing(PostgresStore(server.conninfo(), table=table, timeout=LONG)) as store,
+            ThreadPoolExecutor(2) as threads,
+        ):
+            store.create(record(), NOW)
+            with server.connect() as other, other.transaction():
+                other.execute(f'LOCK TABLE "{table}"'.encode())
+                sweep = threads.submit(store.sweep, 9, NOW)
+                until(lambda: not store._pool._idle, "a call under way")
+                link = store._pool._connect(LATER)
+                store._pool._idle.extend([link, store._pool._connect(LATER)])
+                with patience.limit(0.2), pytest.raises(StoreUnavailable):
+                    store.load(ident(1), NOW)
+            assert 0 == sweep.result()
+            assert link in store._pool._idle
+
+    def test_an_answer_that_came_while_the_loop_was_busy_counts(
+        self, server: Postgres, table: str
+    ) -> None:
+        """However late the loop looks; other work in it is no outage."""
+        twin = AsyncPostgresStore(server.conninfo(application_name=table), table=table, timeout=1)
+
+        async def use() -> Any:
+            await twin.create(record(), NOW)
+            with server.connect() as other, other.transaction():
+                other.execute(f'LOCK TABLE "{table}"'.encode())
+                loading = asyncio.ensure_future(twin.load(ident(1), NOW))
+                await _waits_for_a_lock(server, table, 1)
+            busy = time.monotonic() + 1.1
+            until(lambda: time.monotonic() > busy, "the end of other work")
+            return await loading
+
+        assert ident(1) == run(twin, use).id
+
     @pytest.mark.parametrize("verb", ["load", "save", "by_subject"])
     def test_the_first_request_after_a_restart_works(
         self, make: Callable[..., Either], own: Postgres, verb: str
