@@ -339,8 +339,11 @@ class TestSchema:
     @pytest.mark.parametrize(
         ("query", "index"),
         [
-            ("id = ANY (ARRAY[NULL]::uuid[])", "pkey"),
-            ("subject = 'user:1' AND expires_at > 5", "by_subject"),
+            (f"id = ANY ('{{{ident(1)}}}'::uuid[])", "pkey"),
+            (
+                f"subject = 'user:1' AND id >= '{ident(1)}' AND expires_at > 5 ORDER BY id LIMIT 9",
+                "by_subject",
+            ),
             ("id >= gen_random_uuid() AND expires_at > 5 ORDER BY id LIMIT 9", "pkey"),
             ("due <= 5 AND expires_at <= 5 ORDER BY due LIMIT 9", "by_due"),
         ],
@@ -686,6 +689,36 @@ class TestBatches:
             assert 2 == either.sweep(9, NOW + 1)
 
         assert 1 == either.sweep(9, NOW + 1)
+
+    @pytest.mark.parametrize("count", [199, 200, 401])
+    def test_a_subject_may_have_any_number_of_sessions(
+        self, make: Callable[..., Either], server: Postgres, table: str, count: int
+    ) -> None:
+        """They are read in slices, each of which has the time of a call."""
+        either = make(server.conninfo())
+        either.create(record(ident(0), subject="user:1"), NOW)
+        either.create(record("f" * 32, subject="user:1"), NOW)
+        either.create(record(ident(1), subject="user:2"), NOW)
+        server.execute(
+            f"""
+            INSERT INTO "{table}" SELECT gen_random_uuid(), expires_at, seen_at, login_at, due,
+                revision, subject, payload FROM "{table}", generate_series(3, %s)
+                WHERE id = '{ident(0)}'
+            """,
+            count,
+        )
+        found = {each.id for each in either.by_subject("user:1", NOW)}
+
+        assert count == len(found)
+        assert {ident(0), "f" * 32} <= found
+        assert ident(1) not in found
+
+    @pytest.mark.parametrize("subject", ["a\0b", "\ud800"])
+    def test_a_subject_that_cannot_be_has_none(
+        self, make: Callable[..., Either], server: Postgres, subject: str
+    ) -> None:
+        """It is no outage: the server has no such text."""
+        assert [] == make(server.conninfo()).by_subject(subject, NOW)
 
     @pytest.mark.parametrize("after", ["", ident(2), "f" * 32])
     def test_pages_begin_behind_an_id(self, store: PostgresStore, after: str) -> None:
