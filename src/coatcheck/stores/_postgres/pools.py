@@ -62,7 +62,7 @@ class Pool(Base):
         """The unit's answer. `again` says that it may be asked twice, as what only reads may."""
         limit = patience.left(self._limit(unit))
         if limit <= 0:
-            raise errors.no_time(limit, "to be asked")
+            raise errors.no_time(limit, "time to ask the server")
         deadline = time.monotonic() + limit
         try:
             try:
@@ -135,7 +135,7 @@ class AsyncPool(Base):
     async def run(self, unit: Unit[T], *, again: bool = False) -> T:
         limit = patience.left(self._limit(unit))
         if limit <= 0:
-            raise errors.no_time(limit, "to be asked")
+            raise errors.no_time(limit, "time to ask the server")
         deadline = time.monotonic() + limit
         try:
             try:
