@@ -1345,6 +1345,14 @@ def test_a_client_of_the_other_kind_is_refused() -> None:
         RedisStore("redis://user:secret@host")  # type: ignore[arg-type]
 
 
+def test_a_client_that_changes_addresses_is_refused() -> None:
+    """The store goes to those that the Cluster names."""
+    client = redis.asyncio.RedisCluster(host="somewhere", address_remap=lambda address: address)
+
+    with pytest.raises(ConfigurationError, match="address_remap"):
+        AsyncRedisStore(client)
+
+
 def test_a_client_of_the_replicas_is_refused() -> None:
     """They lag behind, so that an ended session would still be met there."""
     with pytest.raises(ConfigurationError, match="master_for"):

@@ -88,6 +88,11 @@ def place_of(client: object, *, asynchronous: bool) -> Place:
 
 
 def _of_cluster(client: Any, asynchronous: bool) -> Place:
+    if client.nodes_manager.address_remap is not None:
+        raise ConfigurationError(
+            "RedisStore: expected a client that goes where its Cluster says, got one with "
+            "address_remap; have the nodes announce addresses that lead to them"
+        )
     nodes = client.nodes_manager.startup_nodes.values()
     settings = (client if asynchronous else client.nodes_manager).connection_kwargs
     kind = settings.get("connection_class") or _kind(asynchronous, tls=bool(settings.get("ssl")))
