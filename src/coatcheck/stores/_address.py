@@ -5,7 +5,6 @@ at a time, which nobody waits for longer than they may. A name may have several 
 that swallows everything must leave time for the next.
 """
 
-import os
 import socket
 import threading
 import time
@@ -13,6 +12,8 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any, TypeAlias
+
+from coatcheck import forks
 
 __all__ = ["Server", "connect", "left"]
 
@@ -23,8 +24,7 @@ _Place: TypeAlias = tuple[Any, ...]
 _Socket: TypeAlias = socket.socket
 
 _looking: dict[tuple[str, int], Future[list[_Place]]] = {}
-if hasattr(os, "register_at_fork"):  # in a child nobody is looking anything up
-    os.register_at_fork(after_in_child=_looking.clear)
+forks.in_child(_looking.clear)  # where nobody is looking anything up
 
 
 def left(until: float) -> float:
