@@ -18,6 +18,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -284,6 +285,14 @@ class TestFolder:
         FileStore(path).create(a_record(), NOW)
         assert 0o755 == stat.S_IMODE(path.stat().st_mode)
         assert a_record() == FileStore(path).load(an_id(1), NOW)
+
+    def test_created_by_threads_at_once(self, tmp_path: Path) -> None:
+        """None of them takes what another creates at this moment for a folder that vanished."""
+        with ThreadPoolExecutor(8) as threads:
+            for number in range(30):
+                store = FileStore(tmp_path / str(number))
+                loads = [threads.submit(store.load, an_id(1), NOW) for _ in range(8)]
+                assert [None] * 8 == [each.result() for each in loads]
 
     @pytest.mark.parametrize("mode", [0o777, 0o770, 0o702])
     def test_others_write(self, path: Path, mode: int) -> None:

@@ -70,6 +70,7 @@ FLOORS: dict[str, float] = {
     "stores.redis": 5.1,
     "stores._sqlite.file": 5,
     "stores._sqlite.openings": 5,
+    "stores._sqlite.pool": 5,
     "stores._sqlite.database": 5.1,
     "stores._sqlite.writer": 5.2,
     "stores._sqlite": 5.25,

@@ -339,8 +339,11 @@ class TestSchema:
     @pytest.mark.parametrize(
         ("query", "index"),
         [
-            ("id = ANY (ARRAY[NULL]::uuid[])", "pkey"),
-            ("subject = 'user:1' AND expires_at > 5", "by_subject"),
+            (f"id = ANY ('{{{ident(1)}}}'::uuid[])", "pkey"),
+            (
+                f"subject = 'user:1' AND id >= '{ident(1)}' AND expires_at > 5 ORDER BY id LIMIT 9",
+                "by_subject",
+            ),
             ("id >= gen_random_uuid() AND expires_at > 5 ORDER BY id LIMIT 9", "pkey"),
             ("due <= 5 AND expires_at <= 5 ORDER BY due LIMIT 9", "by_due"),
         ],
@@ -687,6 +690,36 @@ class TestBatches:
 
         assert 1 == either.sweep(9, NOW + 1)
 
+    @pytest.mark.parametrize("count", [199, 200, 401])
+    def test_a_subject_may_have_any_number_of_sessions(
+        self, make: Callable[..., Either], server: Postgres, table: str, count: int
+    ) -> None:
+        """They are read in slices, each of which has the time of a call."""
+        either = make(server.conninfo())
+        either.create(record(ident(0), subject="user:1"), NOW)
+        either.create(record("f" * 32, subject="user:1"), NOW)
+        either.create(record(ident(1), subject="user:2"), NOW)
+        server.execute(
+            f"""
+            INSERT INTO "{table}" SELECT gen_random_uuid(), expires_at, seen_at, login_at, due,
+                revision, subject, payload FROM "{table}", generate_series(3, %s)
+                WHERE id = '{ident(0)}'
+            """,
+            count,
+        )
+        found = {each.id for each in either.by_subject("user:1", NOW)}
+
+        assert count == len(found)
+        assert {ident(0), "f" * 32} <= found
+        assert ident(1) not in found
+
+    @pytest.mark.parametrize("subject", ["a\0b", "\ud800"])
+    def test_a_subject_that_cannot_be_has_none(
+        self, make: Callable[..., Either], server: Postgres, subject: str
+    ) -> None:
+        """It is no outage: the server has no such text."""
+        assert [] == make(server.conninfo()).by_subject(subject, NOW)
+
     @pytest.mark.parametrize("after", ["", ident(2), "f" * 32])
     def test_pages_begin_behind_an_id(self, store: PostgresStore, after: str) -> None:
         """And end at the last there can be; a limit below one is none."""
@@ -999,6 +1032,62 @@ class TestFaults:
             assert took(lambda: either.within(-1, "load", ident(1), NOW)) < 0.1
         finally:
             own.thaw()
+
+    def test_what_has_no_time_left_is_not_sent(
+        self, make: Callable[..., Either], server: Postgres, table: str
+    ) -> None:
+        """And costs no connection."""
+        with Proxy(server.port) as proxy:
+            either = make(server.conninfo(port=proxy.port))
+            either.create(first := record(), NOW)
+            asked: list[bytes] = []
+            proxy.on_request = asked.append
+            for verb in ("page", "sweep"):  # which no queue holds back
+                with pytest.raises(StoreUnavailable, match="within 0"):
+                    either.within(0, verb, *(("", 9, NOW) if verb == "page" else (9, NOW)))
+            with pytest.raises(StoreUnavailable):
+                either.within(0, "save", changed(first), first.revision, NOW)
+            assert [] == asked
+            assert first == either.load(first.id, NOW)
+            assert 1 == proxy.connections
+
+    def test_who_has_little_time_costs_nobody_else_a_connection(
+        self, server: Postgres, table: str
+    ) -> None:
+        """That it got no answer says nothing about the server."""
+        with (
+            closing(PostgresStore(server.conninfo(), table=table, timeout=LONG)) as store,
+            ThreadPoolExecutor(2) as threads,
+        ):
+            store.create(record(), NOW)
+            with server.connect() as other, other.transaction():
+                other.execute(f'LOCK TABLE "{table}"'.encode())
+                sweep = threads.submit(store.sweep, 9, NOW)
+                until(lambda: not store._pool._idle, "a call under way")
+                link = store._pool._connect(LATER)
+                store._pool._idle.extend([link, store._pool._connect(LATER)])
+                with patience.limit(0.2), pytest.raises(StoreUnavailable):
+                    store.load(ident(1), NOW)
+            assert 0 == sweep.result()
+            assert link in store._pool._idle
+
+    def test_an_answer_that_came_while_the_loop_was_busy_counts(
+        self, server: Postgres, table: str
+    ) -> None:
+        """However late the loop looks; other work in it is no outage."""
+        twin = AsyncPostgresStore(server.conninfo(application_name=table), table=table, timeout=1)
+
+        async def use() -> Any:
+            await twin.create(record(), NOW)
+            with server.connect() as other, other.transaction():
+                other.execute(f'LOCK TABLE "{table}"'.encode())
+                loading = asyncio.ensure_future(twin.load(ident(1), NOW))
+                await _waits_for_a_lock(server, table, 1)
+            busy = time.monotonic() + 1.1
+            until(lambda: time.monotonic() > busy, "the end of other work")
+            return await loading
+
+        assert ident(1) == run(twin, use).id
 
     @pytest.mark.parametrize("verb", ["load", "save", "by_subject"])
     def test_the_first_request_after_a_restart_works(

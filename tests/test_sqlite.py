@@ -37,6 +37,7 @@ from coatcheck.store import (
 )
 from coatcheck.stores._fair_lock import FairLock
 from coatcheck.stores._sqlite import database, writer
+from coatcheck.stores._sqlite.pool import MOST_IDLE
 from coatcheck.stores.sqlite import AsyncSQLiteStore, SQLiteStore
 from tests.forks import (
     acknowledged,
@@ -1348,15 +1349,15 @@ class TestThreads:
 
         self.together(200, use)
         assert 200 == len(store.page("", 999, NOW))
-        assert 1 <= len(store._database._readers.all) <= database._MOST_IDLE
+        assert 1 <= len(store._database._readers.all) <= MOST_IDLE
 
     def test_pool_shrinks(self, store: SQLiteStore) -> None:
         """Of the connections that were needed at once, only so many are kept."""
         readers = store._database._readers
-        for _ in range(database._MOST_IDLE + 5):
+        for _ in range(MOST_IDLE + 5):
             readers.idle.append(store._database._open_reader(readers))
         store.load(an_id(1), NOW)
-        assert database._MOST_IDLE == len(readers.idle) == len(readers.all)
+        assert MOST_IDLE == len(readers.idle) == len(readers.all)
 
     def test_closed_in_use(self, store: SQLiteStore, path: Path) -> None:
         """What reads while the store is closed is closed when it comes back."""

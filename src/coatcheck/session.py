@@ -460,13 +460,15 @@ def _check_text(text: str, where: str) -> None:
         ) from None
 
 
-def is_subject(text: str) -> bool:
+def is_subject(text: object) -> bool:
     """Whether `login` takes it."""
+    if type(text) is not str:
+        return False
     return text.isprintable() and 1 <= len(text.encode("utf-8", "surrogatepass")) <= 255
 
 
 def _check_subject(subject: str) -> None:
-    if type(subject) is str and is_subject(subject):
+    if is_subject(subject):
         return
     raise UnsupportedValue(
         "login(): expected a subject of 1 to 255 bytes of printable text, got "

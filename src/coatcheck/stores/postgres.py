@@ -31,10 +31,11 @@ try:
         settings_of,
     )
     from coatcheck.stores._postgres.pools import AsyncPool, Pool
-    from coatcheck.stores._postgres.rows import key_of
+    from coatcheck.stores._postgres.rows import can_be, key_of
     from coatcheck.stores._postgres.schema import Found, Schema
     from coatcheck.stores._postgres.verbs import (
         LOCKED,
+        SLICE,
         Create,
         Delete,
         Load,
@@ -157,7 +158,14 @@ class PostgresStore(_Made):
         return was_there is True
 
     def by_subject(self, subject: str, now: int) -> list[Record]:
-        return self._pool.run(self._verbs.by_subject(subject, now), again=True)
+        found: list[Record] = []
+        while can_be(subject) and len(found) % SLICE == 0:
+            after = found[-1].id if found else ""
+            some = self._pool.run(self._verbs.by_subject(subject, after, now), again=True)
+            if not some:
+                break
+            found += some
+        return found
 
     def page(self, after: str, limit: int, now: int) -> list[Record]:
         return self._pool.run(self._verbs.page(after, limit, now), again=True)
@@ -222,7 +230,14 @@ class AsyncPostgresStore(_Made):
         return was_there is True
 
     async def by_subject(self, subject: str, now: int) -> list[Record]:
-        return await self._pool.run(self._verbs.by_subject(subject, now), again=True)
+        found: list[Record] = []
+        while can_be(subject) and len(found) % SLICE == 0:
+            after = found[-1].id if found else ""
+            some = await self._pool.run(self._verbs.by_subject(subject, after, now), again=True)
+            if not some:
+                break
+            found += some
+        return found
 
     async def page(self, after: str, limit: int, now: int) -> list[Record]:
         return await self._pool.run(self._verbs.page(after, limit, now), again=True)

@@ -89,15 +89,16 @@ class Folder:
             self._mark(root)  # as a folder that was emptied while we ran has lost it
 
     def _open(self) -> int:
+        was_there = self.ready  # before we look, as another thread may create it meanwhile
         try:
             root = os.open(self.path, FOLDER)
         except FileNotFoundError as error:
-            if self.ready:
+            if was_there:
                 raise self._vanished("none") from error
             self._create()
             root = os.open(self.path, FOLDER)
         except OSError:
-            if not self.ready:
+            if not was_there:
                 self._judge(os.lstat(self.path))
             raise
         try:

@@ -10,7 +10,16 @@ from psycopg import errors
 
 from coatcheck.errors import StoreUnavailable
 
-__all__ = ["is_broken", "is_elsewhere", "kept", "no_time", "no_turn", "refused", "unavailable"]
+__all__ = [
+    "Hurried",
+    "is_broken",
+    "is_elsewhere",
+    "kept",
+    "no_time",
+    "no_turn",
+    "refused",
+    "unavailable",
+]
 
 _LONGEST = 300
 
@@ -46,6 +55,10 @@ _BY_TEXT = {
 _GENERAL = "look at the server, its log and the network between"
 
 
+class Hurried(TimeoutError):
+    """The caller had less time than a server may take, which says nothing about the server."""
+
+
 def refused(code: str, message: str) -> psycopg.Error:
     """The driver's exception for an error that the server answered with."""
     try:
@@ -75,7 +88,9 @@ def is_broken(error: Exception) -> bool:
 
 def is_elsewhere(error: BaseException) -> bool:
     """Whether idle connections would meet the same: the server is out of reach, or no primary."""
-    return isinstance(error, TimeoutError) or getattr(error, "sqlstate", None) == "25006"
+    if isinstance(error, TimeoutError):
+        return not isinstance(error, Hurried)
+    return getattr(error, "sqlstate", None) == "25006"
 
 
 def kept() -> StoreUnavailable:

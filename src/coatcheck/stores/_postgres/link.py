@@ -11,10 +11,10 @@ alone: the server gives up a little before we do, so that a statement that waits
 goes on for nobody nor costs a connection; plans are made once and reach rows by their indexes.
 
 A link that failed in any way is closed by its owner, never used again. What was asked on it and is
-not answered yet is cancelled then, since two things outlast the server's own limit: a commit that
-waits for a synchronous standby, which ends at no time-out and at no closed connection, and a server
-that was given its limit late. That takes a connection and a moment more, in a thread that nobody
-waits for. It needs libpq 17 or newer: the older way to cancel would stop the whole process.
+not answered yet is cancelled then, since a commit that waits for a synchronous standby outlasts the
+server's limit: it ends at no time-out, and at no closed connection. That takes a connection and a
+moment more, in a thread that nobody waits for. It needs libpq 17 or newer: psycopg's older way to
+cancel would stop the whole process meanwhile.
 """
 
 import hashlib

@@ -73,6 +73,16 @@ class Base:
         self._tell(found)
         self._ready = True
 
+    @contextmanager
+    def _hurrying(self, unit: Unit[T], seconds: float) -> Iterator[None]:
+        """`Hurried` is raised where the time that was left was not all that a server may take."""
+        try:
+            yield
+        except TimeoutError as error:
+            if seconds < self._answer(unit):
+                raise errors.Hurried from error
+            raise
+
     def _failed(self, error: Exception, seconds: float) -> StoreUnavailable:
         if getattr(error, "sqlstate", None) == "42P01":
             self._ready = False

@@ -6,6 +6,9 @@ sent, its connection is looked at: one that has something to read while it is id
 when the server was restarted, and the next one is taken. So nothing is sent twice, but for reads
 whose connection broke under way.
 
+Where a server does not answer in time, idle connections to it go too; not so where it was given
+less than its time, as by a request that has little left.
+
 A call waits for a free connection, connects and asks, each within its own limit and all of it
 within the sum, or within what its request has left. Hosts are tried in order, the one that worked
 last first; each gets an equal share of the time that is left, so that a host that answers nothing
@@ -58,6 +61,8 @@ class Pool(Base):
     def run(self, unit: Unit[T], *, again: bool = False) -> T:
         """The unit's answer. `again` says that it may be asked twice, as what only reads may."""
         limit = patience.left(self._limit(unit))
+        if limit <= 0:
+            raise errors.no_time(limit, "time to ask the server")
         deadline = time.monotonic() + limit
         try:
             try:
@@ -77,7 +82,8 @@ class Pool(Base):
     def _run(self, unit: Unit[T], deadline: float) -> T:
         with self._borrowed(min(deadline, time.monotonic() + self._answer(unit)), deadline) as link:
             seconds = left_until(deadline, self._answer(unit))
-            return drive(self._call(link, unit, seconds), seconds)
+            with self._hurrying(unit, seconds):
+                return drive(self._call(link, unit, seconds), seconds)
 
     @contextmanager
     def _borrowed(self, turn: float, deadline: float) -> Iterator[Link]:
@@ -87,6 +93,8 @@ class Pool(Base):
         if not turns.acquire(timeout=left_until(turn)):
             raise errors.no_turn(self.options.pool_size)
         try:
+            if left_until(deadline) <= 0:
+                raise TimeoutError
             link = fresh(idle) or self._connect(deadline)
             with given_back(link, idle, lambda: idle is self._idle):
                 yield link
@@ -126,6 +134,8 @@ class AsyncPool(Base):
 
     async def run(self, unit: Unit[T], *, again: bool = False) -> T:
         limit = patience.left(self._limit(unit))
+        if limit <= 0:
+            raise errors.no_time(limit, "time to ask the server")
         deadline = time.monotonic() + limit
         try:
             try:
@@ -146,7 +156,8 @@ class AsyncPool(Base):
         turn = min(deadline, time.monotonic() + self._answer(unit))
         async with self._borrowed(turn, deadline) as link:
             seconds = left_until(deadline, self._answer(unit))
-            return await async_drive(self._call(link, unit, seconds), seconds)
+            with self._hurrying(unit, seconds):
+                return await async_drive(self._call(link, unit, seconds), seconds)
 
     @asynccontextmanager
     async def _borrowed(self, turn: float, deadline: float) -> AsyncIterator[Link]:
@@ -156,6 +167,8 @@ class AsyncPool(Base):
         if not await home.acquire(left_until(turn)):
             raise errors.no_turn(self.options.pool_size)
         try:
+            if left_until(deadline) <= 0:
+                raise TimeoutError
             link = fresh(home.idle) or await self._connect(deadline)
             with given_back(link, home.idle, lambda: home is self._homes.get(loop)):
                 yield link

@@ -12,6 +12,7 @@ from coatcheck.record import Record
 
 __all__ = [
     "RECORD",
+    "can_be",
     "hour_of",
     "integer",
     "integers",
@@ -71,6 +72,14 @@ def next_key(after: str) -> bytes | None:
     """The least id that is greater; None where there is none."""
     number = int.from_bytes(key_of(after)) + 1 if after else 0
     return number.to_bytes(_KEY) if number >> 8 * _KEY == 0 else None
+
+
+def can_be(subject: str) -> bool:
+    """Whether there is such a text in PostgreSQL."""
+    try:
+        return b"\0" not in subject.encode()
+    except UnicodeEncodeError:
+        return False
 
 
 def records(result: PGresult, first: int = 0) -> dict[bytes, Record]:

@@ -91,7 +91,7 @@ class Schema:
     autovacuum_analyze_scale_factor = 0.05
 )""",
             f"ALTER TABLE {table} ALTER COLUMN payload SET STORAGE EXTERNAL",
-            f"CREATE INDEX IF NOT EXISTS {by_subject} ON {table} (subject) "
+            f"CREATE INDEX IF NOT EXISTS {by_subject} ON {table} (subject, id) "
             "WHERE subject IS NOT NULL",
             f"CREATE INDEX IF NOT EXISTS {by_due} ON {table} (due)",
             f"COMMENT ON TABLE {table} IS '{_COMMENT}{_VERSION}'",

@@ -28,7 +28,7 @@ from coatcheck.stores._postgres.rows import (
     uuids,
 )
 
-__all__ = ["LOCKED", "Create", "Delete", "Load", "Locked", "Save", "Touch", "Verbs"]
+__all__ = ["LOCKED", "SLICE", "Create", "Delete", "Load", "Locked", "Save", "Touch", "Verbs"]
 
 
 class _Answer(enum.Enum):
@@ -37,6 +37,9 @@ class _Answer(enum.Enum):
 
 LOCKED: Final = _Answer.LOCKED
 Locked: TypeAlias = Literal[_Answer.LOCKED]
+
+SLICE = 200
+"""How many sessions of a subject are read at a time, so that no number of them takes too long."""
 
 _SWEEP_PATIENCE = 20
 
@@ -81,7 +84,11 @@ class Verbs:
         self._save = {wait: statements.save(table, wait) for wait in (False, True)}
         self._touch = {wait: statements.touch(table, wait) for wait in (False, True)}
         self._delete = {wait: statements.delete(table, wait) for wait in (False, True)}
-        self._by_subject = statements.select(table, "subject = $1::text AND expires_at > $2::int8")
+        self._by_subject = statements.select(
+            table,
+            "subject = $1::text AND id >= $2::uuid AND expires_at > $3::int8"
+            " ORDER BY id LIMIT $4::int8",
+        )
         self._page = statements.select(
             table, "id >= $1::uuid AND expires_at > $2::int8 ORDER BY id LIMIT $3::int8"
         )
@@ -147,14 +154,15 @@ class Verbs:
         columns = [_keys(calls), integers([call.now for call in calls])]
         return Unit(steps=[(self._delete[wait], columns)], read=read, durable=True)
 
-    def by_subject(self, subject: str, now: int) -> Unit[list[Record]]:
-        parameters = [subject.encode(), integer(now)]
+    def by_subject(self, subject: str, after: str, now: int) -> Unit[list[Record]]:
+        """A slice of them: `SLICE`, or what is left."""
+        first, most = _slice(after, SLICE)
+        parameters = [subject.encode(), first, integer(now), integer(most)]
         return Unit(steps=[(self._by_subject, parameters)], read=_all, writes=False)
 
     def page(self, after: str, limit: int, now: int) -> Unit[list[Record]]:
-        first = next_key(after)
-        most = 0 if first is None else max(limit, 0)
-        parameters = [first or key_of("f" * 32), integer(now), integer(most)]
+        first, most = _slice(after, limit)
+        parameters = [first, integer(now), integer(most)]
         return Unit(steps=[(self._page, parameters)], read=_all, writes=False)
 
     def sweep(self, limit: int, now: int) -> Unit[int]:
@@ -209,6 +217,12 @@ def _all(results: Sequence[PGresult]) -> list[Record]:
 
 
 # Parameters.
+
+
+def _slice(after: str, limit: int) -> tuple[bytes, int]:
+    """Where it begins, and how many it may hold; none where no id is greater."""
+    first = next_key(after)
+    return (key_of("f" * 32), 0) if first is None else (first, max(limit, 0))
 
 
 def _keys(calls: Sequence[Load | Create | Save | Touch | Delete]) -> bytes:

@@ -1,7 +1,8 @@
 """Waiting for a socket, in a thread or in a task.
 
 What is waited for comes from a generator that yields a socket and what it must be ready for, and
-that goes on when it is. The limit is one for the whole generator.
+that goes on when it is. The limit is one for the whole generator. What is there when the time is up
+still counts, since a thread or an event loop may have been busy with other work.
 """
 
 import asyncio
@@ -28,12 +29,10 @@ def drive(waits: Waits[T], seconds: float) -> T:
     """Run it to its end in this thread; raises TimeoutError where that takes longer."""
     deadline = time.monotonic() + seconds
     try:
-        wait = next(waits)
-        while True:
-            left = deadline - time.monotonic()
-            if left <= 0 or not _wait_for(wait, left):
-                raise TimeoutError
+        wait = _first(waits, seconds)
+        while _wait_for(wait, max(deadline - time.monotonic(), 0)):
             wait = waits.send(None)
+        raise TimeoutError
     except StopIteration as done:
         answer: T = done.value
         return answer
@@ -44,16 +43,28 @@ def drive(waits: Waits[T], seconds: float) -> T:
 async def async_drive(waits: Waits[T], seconds: float) -> T:
     """`drive`, in a task."""
     try:
-        async with asyncio.timeout(max(seconds, 0)):
-            wait = next(waits)
-            while True:
-                await _async_wait_for(wait)
+        wait = _first(waits, seconds)
+        try:
+            async with asyncio.timeout(seconds):
+                while True:
+                    await _async_wait_for(wait)
+                    wait = waits.send(None)
+        except TimeoutError:
+            while _wait_for(wait, 0):
                 wait = waits.send(None)
+            raise
     except StopIteration as done:
         answer: T = done.value
         return answer
     finally:
         waits.close()
+
+
+def _first(waits: Waits[T], seconds: float) -> Wait:
+    """Begin, where there is any time."""
+    if seconds <= 0:
+        raise TimeoutError
+    return next(waits)
 
 
 def _wait_for(wait: Wait, seconds: float) -> bool:

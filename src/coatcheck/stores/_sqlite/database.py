@@ -22,9 +22,8 @@ import os
 import sqlite3
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any, TypeVar
 from weakref import WeakSet
 
@@ -33,6 +32,7 @@ from coatcheck.errors import StoreUnavailable
 from coatcheck.stores._fair_lock import FairLock
 from coatcheck.stores._sqlite import file
 from coatcheck.stores._sqlite.openings import Openings
+from coatcheck.stores._sqlite.pool import Pool
 
 __all__ = ["Database", "Work"]
 
@@ -41,34 +41,9 @@ Work = Callable[[sqlite3.Connection], T]
 
 _NORMAL = ("PRAGMA synchronous = NORMAL",)
 _FULL = ("PRAGMA synchronous = FULL", "PRAGMA fullfsync = ON")  # the second matters on macOS
-_MOST_IDLE = 16
 _PATIENCE = 2.0  # seconds that a fork waits for connections in use
 _PAUSE = 0.0005
 _SOON = 1.0  # seconds after which a read looks again whether the file is still there
-
-
-class _Pool:
-    """Connections for reading. Deques and sets change in one step, so it needs no lock.
-
-    `all` outlives the pool: after `close` it still tells which of them are in use.
-    """
-
-    def __init__(self, everything: set[sqlite3.Connection]) -> None:
-        self.all = everything
-        self.idle: deque[sqlite3.Connection] = deque()
-        self.most = _MOST_IDLE
-
-    def trim(self) -> None:
-        with suppress(IndexError):
-            while len(self.idle) > self.most:
-                connection = self.idle.pop()
-                connection.close()
-                self.all.discard(connection)
-
-    def close(self) -> None:
-        """Close what is idle now, and what is in use as soon as it comes back."""
-        self.most = 0
-        self.trim()
 
 
 class Database:
@@ -88,7 +63,7 @@ class Database:
         self._writer: sqlite3.Connection | None = None
         self._writes_to: file.Identity | None = None
         self._level: tuple[str, ...] = ()
-        self._readers = _Pool(set())
+        self._readers = Pool(set())
 
     @property
     def ready(self) -> bool:
@@ -210,7 +185,7 @@ class Database:
 
     def _renew_readers(self) -> None:
         """Whoever calls this holds `_forks.closing`."""
-        readers, self._readers = self._readers, _Pool(self._readers.all)
+        readers, self._readers = self._readers, Pool(self._readers.all)
         readers.close()
 
     def _open_writer(self) -> sqlite3.Connection:
@@ -220,7 +195,7 @@ class Database:
             self._writes_to = self._identity
             return self._writer
 
-    def _open_reader(self, readers: _Pool) -> sqlite3.Connection:
+    def _open_reader(self, readers: Pool) -> sqlite3.Connection:
         with self._allowed_to_open():
             connection = file.connect(self._file, "mode=rw", self.timeout)
             readers.all.add(connection)
