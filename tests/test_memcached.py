@@ -31,7 +31,7 @@ from coatcheck.errors import (
 )
 from coatcheck.record import NewerFormat, Record, dump
 from coatcheck.store import GONE, SAVED, Listable, Sweepable
-from coatcheck.stores import async_from_url, from_url
+from coatcheck.stores import _address, async_from_url, from_url
 from coatcheck.stores._memcached import wire
 from coatcheck.stores.cookie import AsyncCookieStore, CookieStore
 from coatcheck.stores.memcached import AsyncMemcachedStore, MemcachedStore, _seconds
@@ -827,7 +827,7 @@ class TestNames:
                 kind = (socket.AF_INET, socket.SOCK_STREAM, 0, "")
                 return [(*kind, ("127.0.0.1", port)) for port in ports]
 
-            monkeypatch.setattr(wire, "_places", places)
+            monkeypatch.setattr(_address, "_look_up", places)
             return asked
 
         return look_up
