@@ -11,6 +11,7 @@ string of libpq's, and connect on first use. That use also makes the table where
 refuses, with `ConfigurationError`, one that is not ours, or of a newer coatcheck.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -61,7 +62,7 @@ def schema(table: str = _TABLE, *, unlogged: bool = False) -> str:
     return Schema(table, unlogged=unlogged).script()
 
 
-class _Made:
+class _Made(ABC):
     """What both stores are made of."""
 
     shared = True
@@ -98,8 +99,9 @@ class _Made:
     def __repr__(self) -> str:
         return f"{type(self).__name__}(…)"
 
+    @abstractmethod
     def _start(self, options: Options, schema: Schema) -> None:
-        raise NotImplementedError
+        """Make what asks the server."""
 
     def advise(self, tell: Callable[[Risk], None]) -> None:
         """Call `tell` with each risk that the server's configuration is, when it is reached."""

@@ -3,6 +3,7 @@
 import math
 import os
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -22,7 +23,7 @@ T = TypeVar("T")
 E = TypeVar("E")
 
 
-class Base:
+class Base(ABC):
     """A pool, but for how it waits."""
 
     def __init__(self, options: Options, schema: Schema, tell: Callable[[Found], None]) -> None:
@@ -44,9 +45,9 @@ class Base:
             abandon_all()
             self._be_born()
 
+    @abstractmethod
     def _start(self) -> None:
         """Have no connection, as in the beginning."""
-        raise NotImplementedError
 
     def _answer(self, unit: Unit[T]) -> float:
         """Seconds that the server may take to answer."""
