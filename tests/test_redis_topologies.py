@@ -217,7 +217,7 @@ def test_a_dead_master_is_replaced(under_load: Callable[[str], Load]) -> None:
             load.goes_on()
             old = watched.master()
             old.service.kill()
-            until(lambda: watched.master() is not old, "a failover")
+            until(lambda: watched.master() is not old, "a failover", 120.0)
             watched.wait_until_healed()
             load.goes_on()
         assert load.refused
@@ -248,7 +248,7 @@ def test_a_deposed_master_that_comes_back_is_not_asked(kind: str) -> None:
         load.begin()
         old = watched.master()
         old.service.freeze()
-        until(lambda: watched.master() is not old, "a failover")
+        until(lambda: watched.master() is not old, "a failover", 120.0)
         until(lambda: _ends(elsewhere, ident(0)), "an end that a replica confirms")
         old.service.thaw()
         found = load.call("load", ident(0), NOW)

@@ -146,7 +146,7 @@ def test_a_dead_master_is_replaced() -> None:
     with Sentinels() as group:
         old = group.master()
         old.service.kill()
-        until(lambda: group.master() is not old, "a failover")
+        until(lambda: group.master() is not old, "a failover", 120.0)
         group.wait_until_healed()
         old.service.start()
         group.wait_until_healed()

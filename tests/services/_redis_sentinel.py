@@ -3,7 +3,8 @@
 The Sentinels' own periods are shortened (`SENTINEL DEBUG`), so that they soon know each other and
 every replica, and a failover takes a second or two. One that a test restarts has its usual ones.
 They greet each other at once only at first: after four greetings a Sentinel that has not heard of a
-failover takes it back, so these must last longer than a promotion, which takes up to a second.
+failover takes it back, so these must last longer than a promotion, which takes up to a second. And
+a replica counts as fit for five pings after it was last heard of, so these must not be too short.
 """
 
 from collections.abc import Mapping
@@ -19,7 +20,7 @@ __all__ = ["Sentinels"]
 
 _QUORUM = 2
 _SENTINELS = 3
-_PERIODS = {"INFO": 200, "PING": 100, "ASK": 100, "PUBLISH": 100}  # milliseconds
+_PERIODS = {"INFO": 100, "PING": 250, "ASK": 100, "PUBLISH": 100}  # milliseconds
 _AGREE_WITHIN = 120.0  # seconds: a vote that was split is repeated some seconds later
 _PUBLISH_LATER = {"PUBLISH": 750}
 
@@ -42,7 +43,7 @@ class Sentinels:
         replicas: int = 1,
         *,
         down_after: int = 500,
-        failover_timeout: int = 3000,
+        failover_timeout: int = 2000,
         **options: str | int,
     ) -> None:
         self.servers = [Redis(**options)]
