@@ -12,7 +12,7 @@ from urllib.parse import unquote
 from tests.services.certificates import certificates
 from tests.services.process import Service, folder_for, free_port
 
-__all__ = ["Local", "Memcached", "Secured", "dump", "ids", "prefix", "shared", "url"]
+__all__ = ["Local", "Memcached", "Secured", "dump", "prefix", "shared", "url"]
 
 
 class Memcached:
@@ -171,9 +171,3 @@ def dump(folder: Path) -> bytes:
     server = shared()
     keys = server.keys(prefix(folder))
     return b"\n".join(key.encode() + b" " + server.get(key) for key in keys)
-
-
-def ids(folder: Path) -> list[str]:
-    """The sessions of that namespace; some may have ended, by another clock than the server's."""
-    start = prefix(folder)
-    return [key.removeprefix(start) for key in shared().keys(start)]
