@@ -126,6 +126,11 @@ class Proxy:
         clients = list(self._clients.items())
         return sum(not (writer.is_closing() or reader.at_eof()) for writer, reader in clients)
 
+    @property
+    def rests(self) -> bool:
+        """Whether nobody is connected, and nothing of earlier connections is left."""
+        return not self._clients
+
     def heal(self) -> None:
         """Everything passes again."""
         self.delay, self.dribble, self.silent, self.refuse = 0.0, False, False, False
