@@ -106,6 +106,7 @@ FLOORS: dict[str, float] = {
     "sweeper": 6.5,
     "gate": 7,
     "web.configured": 7.5,
+    "web.exchange": 7.6,
     "web.headers": 7.5,
     "web.asgi": 8,
     "web.wsgi": 8,

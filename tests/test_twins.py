@@ -21,6 +21,7 @@ TWINS = {
     "backends.py": ["Kept", "Carried"],
     "stores/cookie.py": ["CookieStore"],
     "stores/redis.py": ["RedisStore"],
+    "web/exchange.py": ["Exchange"],
     "store.py": ["Store", "Listable", "Sweepable", "CarrierStore"],
 }
 EXCEPTED = {

@@ -6,6 +6,7 @@ page (303) with a `next` that leads back; scripts get 401, which they can see. W
 browsers say in Fetch Metadata (`Sec-Fetch-Mode`); older clients are told apart by `Accept`.
 """
 
+import inspect
 import re
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
@@ -16,7 +17,16 @@ from coatcheck.errors import ConfigurationError
 from coatcheck.paths import Patterns, is_plain
 from coatcheck.session import Session
 
-__all__ = ["Admitted", "LoginGate", "Refused", "Request", "Verdict", "safe_next"]
+__all__ = [
+    "Admitted",
+    "LoginGate",
+    "Refused",
+    "Request",
+    "Verdict",
+    "admit",
+    "async_admit",
+    "safe_next",
+]
 
 Loader = Callable[[str], Any | Awaitable[Any]]
 
@@ -36,9 +46,11 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """The request may go on. `subject` is who it is, or None where no login was asked for."""
+    """The request may go on. `subject` is who it is, or None where no login was asked for; `user`
+    is what the gate's loader made of it."""
 
     subject: str | None
+    user: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +138,66 @@ class LoginGate:
         login = quote(request.root) + self.login
         back = safe_next(_page_of(request), default="")
         return f"{login}?next={quote(back, safe='/')}" if back else login
+
+
+def admit(
+    rule: LoginGate, request: Request, session: object, *, everywhere: bool = False
+) -> Verdict:
+    """Apply the rule, and load the user; where the loader finds none, the session ends.
+
+    `everywhere` is for a single view: there `public=` does not count. `session` is what the request
+    holds in the session's place; where that is none of ours, `ConfigurationError`, and for an
+    asynchronous loader too.
+    """
+    if not everywhere and rule.is_public(request):
+        return Admitted(None)
+    session = _checked_session(session)
+    verdict = rule.judge(request, session)
+    if isinstance(verdict, Refused) or verdict.subject is None or rule.user is None:
+        return verdict
+    user = rule.user(verdict.subject)
+    if inspect.isawaitable(user):
+        if inspect.iscoroutine(user):
+            user.close()
+        raise ConfigurationError(
+            "LoginGate: expected user= to be a plain function in synchronous code, got an "
+            "asynchronous one; give it a plain one"
+        )
+    return _with_user(rule, request, session, verdict.subject, user)
+
+
+async def async_admit(
+    rule: LoginGate, request: Request, session: object, *, everywhere: bool = False
+) -> Verdict:
+    """`admit` where the user's loader may be asynchronous."""
+    if not everywhere and rule.is_public(request):
+        return Admitted(None)
+    session = _checked_session(session)
+    verdict = rule.judge(request, session)
+    if isinstance(verdict, Refused) or verdict.subject is None or rule.user is None:
+        return verdict
+    user = rule.user(verdict.subject)
+    user = await user if inspect.isawaitable(user) else user
+    return _with_user(rule, request, session, verdict.subject, user)
+
+
+def _checked_session(found: object) -> Session:
+    if not isinstance(found, Session):
+        raise ConfigurationError(
+            f"LoginGate: expected a session in the request, got {type(found).__name__}; put the "
+            "gate inside SessionMiddleware (or what stands for it in your framework), and make "
+            "public= of what is in skip="
+        )
+    return found
+
+
+def _with_user(
+    rule: LoginGate, request: Request, session: Session, subject: str, user: object
+) -> Verdict:
+    if user is None:
+        session.logout()
+        return rule.refuse(request)
+    return Admitted(subject, user)
 
 
 def _is_page(login: str) -> bool:

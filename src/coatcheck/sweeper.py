@@ -10,7 +10,8 @@ import logging
 import os
 import random
 import threading
-from contextlib import suppress
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from types import TracebackType
 from typing import Self
 
@@ -98,6 +99,18 @@ class Sweeper:
             except Exception:
                 _logger.exception("sweeping failed; the next round comes all the same")
             wait = _with_jitter(self._every)
+
+
+@asynccontextmanager
+async def sweeping(
+    every: Mapping[str | None, AsyncSessions], interval: float | None
+) -> AsyncIterator[None]:
+    """Sweep all of an adapter's sessions while the block runs; without an interval none."""
+    async with AsyncExitStack() as stack:
+        if interval is not None:
+            for sessions in every.values():
+                await stack.enter_async_context(AsyncSweeper(sessions, interval))
+        yield
 
 
 def checked_interval(every: float) -> float:

@@ -12,20 +12,19 @@ carry the cookie. A handshake that is refused by a close can set no cookie, so i
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, MutableMapping
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from functools import partial, wraps
 from typing import Any
 
 from coatcheck import context, gate
-from coatcheck.errors import ConfigurationError, Contention, StoreUnavailable
-from coatcheck.gate import Admitted, LoginGate, Refused, Verdict
+from coatcheck.gate import Admitted, LoginGate, Refused, Verdict, async_admit
 from coatcheck.paths import Patterns
-from coatcheck.session import Client, Session
+from coatcheck.session import Client
 from coatcheck.sessions import AsyncSessions
-from coatcheck.sweeper import AsyncSweeper, checked_interval
+from coatcheck.sweeper import checked_interval, sweeping
 from coatcheck.web.configured import checked_sessions
-from coatcheck.web.headers import RETRY_AFTER, joined_cookie, merge_bytes
+from coatcheck.web.exchange import AsyncExchange
+from coatcheck.web.headers import joined_cookie, merge_bytes
 
 __all__ = ["LoginMiddleware", "SessionMiddleware", "login_required"]
 
@@ -34,7 +33,6 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
-_Pairs = tuple[tuple[AsyncSessions, Session], ...]
 
 _SERVED = frozenset({"http", "websocket"})
 _STARTS = frozenset({"http.response.start", "websocket.accept", "websocket.http.response.start"})
@@ -60,69 +58,51 @@ class SessionMiddleware:
         sweep: float | None = 600.0,
     ) -> None:
         self.app = app
-        every = checked_sessions(AsyncSessions, sessions, named)
-        self._sessions = sessions
-        self._named = tuple((name, each) for name, each in every.items() if name is not None)
+        self._sessions = checked_sessions(AsyncSessions, sessions, named)
         self._skip = Patterns("SessionMiddleware(skip=…)", skip) or None
-        self._client = client or _peer
-        self._sweep = None if sweep is None else checked_interval(sweep)
+        self._client = client or peer
+        self._sweep = sweep if sweep is None else checked_interval(sweep)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         kind = scope["type"]
         if kind == "lifespan":
-            async with self._sweeping():
+            async with sweeping(self._sessions, self._sweep):
                 await self.app(scope, receive, send)
             return
         if kind not in _SERVED or (self._skip is not None and self._skip.match(_path(scope))):
             await self.app(scope, receive, send)
             return
-        header = joined_cookie(scope["headers"])
-        client = partial(self._client, scope)
-        if self._named:
-            scope["sessions"] = {}
-        session = scope["session"] = await self._sessions.open(header, client)
-        opened: dict[str | None, Session] = {None: session}
-        pairs: _Pairs = ((self._sessions, session),)
-        for name, sessions in self._named:
-            each = scope["sessions"][name] = opened[name] = await sessions.open(header, client)
-            pairs += ((sessions, each),)
-        response = _Response(scope, send, pairs)
-        bound = context.bind(opened)
+        header, client = joined_cookie(scope["headers"]), partial(self._client, scope)
+        exchange = await AsyncExchange.open(self._sessions, header, client)
+        scope["session"] = exchange.session
+        if len(self._sessions) > 1:
+            scope["sessions"] = exchange.named
+        response = _Response(scope, send, self._sessions[None], exchange)
+        bound = context.bind(exchange.opened)
         try:
             await self.app(scope, receive, response.send)
             if not response.started:
-                await response.failed()
+                await exchange.fail()
         except Exception as error:
-            if response.started or not response.is_outage(error):
-                await response.failed()
+            if response.started or not await response.refused(error):
                 raise
-            await response.unavailable(await response.failed())
         finally:
             context.unbind(bound)
-        for _, each in pairs:
-            each.check_closed()
-
-    def _every(self) -> list[AsyncSessions]:
-        return [self._sessions, *(sessions for _, sessions in self._named)]
-
-    @asynccontextmanager
-    async def _sweeping(self) -> AsyncIterator[None]:
-        async with AsyncExitStack() as stack:
-            if self._sweep is not None:
-                for sessions in self._every():
-                    await stack.enter_async_context(AsyncSweeper(sessions, self._sweep))
-            yield
+        exchange.end()
 
 
 class _Response:
     """One request's answer on its way out; `send` is what the app gets."""
 
-    __slots__ = ("_pairs", "_replaced", "_scope", "_send", "started")
+    __slots__ = ("_exchange", "_replaced", "_scope", "_send", "_sessions", "started")
 
-    def __init__(self, scope: Scope, send: Send, pairs: _Pairs) -> None:
+    def __init__(
+        self, scope: Scope, send: Send, sessions: AsyncSessions, exchange: AsyncExchange
+    ) -> None:
         self._scope = scope
         self._send = send
-        self._pairs = pairs
+        self._sessions = sessions
+        self._exchange = exchange
         self._replaced = False  # by a 503: what the app still sends is dropped
         self.started = False
 
@@ -130,76 +110,51 @@ class _Response:
         # A plain function that returns the server's awaitable: a body part costs one call.
         if self.started:
             return _dropped() if self._replaced else self._send(message)
-        if len(self._pairs) > 1 or message["type"] not in _STARTS:
+        if not self._is_idle(message):
             return self._first(message)
         # Most responses have nothing to commit: they need no coroutine of ours.
-        sessions, session = self._pairs[0]
-        if session.accessed:
-            failed = message.get("status", 101) >= 500
-            if failed or session._fault is not None or not sessions.is_idle(session):
-                return self._first(message)
-            _add_headers(message, [])
+        session = self._exchange.session
         session.close()
         self.started = True
+        if session.accessed:
+            _add_headers(message, [])
         return self._send(message)
+
+    def _is_idle(self, message: Message) -> bool:
+        exchange = self._exchange
+        if len(exchange.opened) > 1 or exchange.head is not None or message["type"] not in _STARTS:
+            return False
+        session = exchange.session
+        if not session.accessed:
+            return True
+        failed = message.get("status", 101) >= 500
+        return not failed and session._fault is None and self._sessions.is_idle(session)
 
     async def _first(self, message: Message) -> None:
         kind = message["type"]
         if kind in _STARTS:
-            cookies: list[str] = []
-            try:
-                await self._commit(cookies, status=message.get("status", 101))
-            except (StoreUnavailable, Contention):
-                await self.unavailable(await self.failed())
+            head = await self._exchange.respond(message.get("status", 101))
+            if head.refused is not None:
+                await self._refuse(head.refused, head.cookies)
                 return
-            if any([session.accessed for _, session in self._pairs]):  # noqa: C419 - half the price
-                _add_headers(message, cookies)
+            if head.vary:
+                _add_headers(message, head.cookies)
             self.started = True
         elif kind == "websocket.close":
-            await self.failed()
+            await self._exchange.fail()
             self.started = True
         await self._send(message)
 
-    async def _commit(self, cookies: list[str], *, status: int) -> None:
-        if len(self._pairs) > 1 and status < 500:
-            for sessions, session in self._pairs:
-                sessions.rehearse(session)  # what cannot be committed is met before anything is
-        for sessions, session in self._pairs:
-            if session._fault is not None:
-                # A framework's 500 hides the outage; a 503 is the app's own answer to it.
-                if status >= 500 and status != 503 and session.accessed:
-                    raise session._fault
-            elif session.accessed:
-                cookies += await sessions.commit(session, failed=status >= 500)
-        self._close()
+    async def refused(self, error: Exception) -> bool:
+        """The app raised before its response began: whether a 503 answers for it."""
+        head = await self._exchange.fail(error)
+        if head.refused is not None:
+            await self._refuse(head.refused, head.cookies)
+        return head.refused is not None
 
-    def is_outage(self, error: Exception) -> bool:
-        """Whether the store is to blame for the app's error, whatever the app made of it."""
-        met = any(session.accessed and session._fault is not None for _, session in self._pairs)
-        return met or isinstance(error, StoreUnavailable | Contention)
-
-    async def failed(self) -> list[str]:
-        """The app raised, or refused a handshake: only a logout() is kept; its cookies."""
-        cookies: list[str] = []
-        if self.started:
-            return cookies
-        for sessions, session in self._pairs:
-            if session.accessed and session._fault is None:
-                with suppress(StoreUnavailable, Contention):  # told as events; the answer is fixed
-                    cookies += await sessions.commit(session, failed=True)
-        self._close()
-        return cookies
-
-    async def unavailable(self, cookies: Iterable[str] = ()) -> None:
-        """Answer 503 in the app's place; what else it sends is dropped."""
+    async def _refuse(self, refused: Refused, cookies: list[str]) -> None:
         self.started = self._replaced = True
-        self._close()
-        refused = Refused(503, (("Retry-After", RETRY_AFTER), ("Cache-Control", "no-store")))
-        await _answer(refused, self._scope, self._send, list(cookies))
-
-    def _close(self) -> None:
-        for _, session in self._pairs:
-            session.close()
+        await _answer(refused, self._scope, self._send, cookies)
 
 
 class LoginMiddleware:
@@ -253,28 +208,14 @@ def _starlette_response(refused: Refused) -> Any:
 
 
 async def _judge(rule: LoginGate, scope: Scope, *, everywhere: bool = False) -> Verdict:
-    request = _facts(scope)
-    if not everywhere and rule.is_public(request):
-        return Admitted(None)
-    session = scope.get("session")
-    if not isinstance(session, Session):
-        raise ConfigurationError(
-            "LoginMiddleware: expected a session in the scope, got none; put it inside "
-            "SessionMiddleware, and make public= of what is in skip="
-        )
-    verdict = rule.judge(request, session)
-    if isinstance(verdict, Refused) or verdict.subject is None or rule.user is None:
-        return verdict
-    user = rule.user(verdict.subject)
-    user = await user if inspect.isawaitable(user) else user
-    if user is None:
-        session.logout()
-        return rule.refuse(request)
-    scope["user"] = user
+    verdict = await async_admit(rule, facts(scope), scope.get("session"), everywhere=everywhere)
+    if isinstance(verdict, Admitted) and verdict.user is not None:
+        scope["user"] = verdict.user
     return verdict
 
 
-def _facts(scope: Scope) -> gate.Request:
+def facts(scope: Scope) -> gate.Request:
+    """What the gate looks at."""
     query = scope.get("query_string", b"").decode("latin-1")
     method, root = scope.get("method", ""), scope.get("root_path", "")
     return gate.Request(method, _path(scope), query, root, partial(_header, scope))
@@ -295,7 +236,8 @@ def _header(scope: Scope, name: str) -> str | None:
     return None if found is None else found.decode("latin-1")
 
 
-def _peer(scope: Scope) -> Client:
+def peer(scope: Scope) -> Client:
+    """The default `client`: who connected, and their User-Agent."""
     client = scope.get("client")
     return Client(client[0] if client else None, _header(scope, "user-agent"))
 

@@ -10,19 +10,18 @@ itself, the answer is 503.
 import inspect
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from functools import partial, wraps
 from typing import TYPE_CHECKING, Any
 
 from coatcheck import context, gate
-from coatcheck.errors import ConfigurationError, Contention, StoreUnavailable
-from coatcheck.gate import Admitted, LoginGate, Refused, Verdict
+from coatcheck.gate import Admitted, LoginGate, Refused, Verdict, admit
 from coatcheck.paths import Patterns
-from coatcheck.session import Client, Session
+from coatcheck.session import Client
 from coatcheck.sessions import Sessions
 from coatcheck.sweeper import Sweeper
 from coatcheck.web.configured import checked_sessions
-from coatcheck.web.headers import RETRY_AFTER, merge_str
+from coatcheck.web.exchange import Exchange
+from coatcheck.web.headers import merge_str
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -54,7 +53,7 @@ class SessionMiddleware:
         self.app = app
         self._sessions = checked_sessions(Sessions, sessions, named)
         self._skip = Patterns("SessionMiddleware(skip=…)", skip)
-        self._client = client or _peer
+        self._client = client or peer
         every = self._sessions.values()
         self._sweepers = [] if sweep is None else [Sweeper(each, sweep) for each in every]
         self._warned = all(each.is_shared for each in every)
@@ -66,11 +65,10 @@ class SessionMiddleware:
             return self.app(environ, start_response)
         self._begin(environ)
         header, client = environ.get("HTTP_COOKIE"), partial(self._client, environ)
-        opened = {name: each.open(header, client) for name, each in self._sessions.items()}
-        environ["coatcheck.session"] = opened[None]
-        environ["coatcheck.sessions"] = {n: s for n, s in opened.items() if n is not None}
-        pairs = [(self._sessions[name], session) for name, session in opened.items()]
-        return _Response(self.app, environ, start_response, pairs, opened).begin()
+        exchange = Exchange.open(self._sessions, header, client)
+        environ["coatcheck.session"] = exchange.session
+        environ["coatcheck.sessions"] = exchange.named
+        return _Response(self.app, environ, start_response, exchange).begin()
 
     def _begin(self, environ: "WSGIEnvironment") -> None:
         for sweeper in self._sweepers:
@@ -94,14 +92,12 @@ class _Response:
         app: "WSGIApplication",
         environ: "WSGIEnvironment",
         start_response: "StartResponse",
-        pairs: list[tuple[Sessions, Session]],
-        bound: context.Bound,
+        exchange: Exchange,
     ) -> None:
         self._app = app
         self._environ = environ
         self._start_response = start_response
-        self._pairs = pairs
-        self._bound = bound
+        self._exchange = exchange
         self._body: Iterable[bytes] = ()
         self._head: tuple[str, list[tuple[str, str]], Any] | None = None
         self._write: Callable[[bytes], object] | None = None  # the server's, once it has the head
@@ -140,16 +136,15 @@ class _Response:
 
     def close(self) -> None:
         """The response is over: what was changed in place since it began is lost, so say so."""
-        self._failed()  # where the client left before the first byte
+        self._exchange.fail()  # where the client left before the first byte
         self._close_body()
-        for _, session in self._pairs:
-            session.check_closed()
+        self._exchange.end()
 
     def _close_body(self) -> None:
         """PEP 3333: what the app returned is closed, whoever sends it."""
         close = getattr(self._body, "close", None)
         if close is not None:
-            token = context.bind(self._bound)
+            token = context.bind(self._exchange.opened)
             try:
                 close()
             finally:
@@ -160,16 +155,16 @@ class _Response:
 
     def _run(self, step: Callable[[], Any]) -> Any:
         """A step of the app, with `current()` at hand; its errors end the request as law 9 says."""
-        token = context.bind(self._bound)
+        token = context.bind(self._exchange.opened)
         try:
             return step()
         except _Replaced:
             raise
         except Exception as error:
-            if self._write is not None or not self._is_outage(error):
-                self._failed()
+            head = self._exchange.fail(error)
+            if self._write is not None or head.refused is None:
                 raise
-            raise self._unavailable(self._failed()) from None
+            raise self._refuse(head.refused, head.cookies) from None
         finally:
             context.unbind(token)
 
@@ -200,51 +195,15 @@ class _Response:
         if self._write is not None or self._head is None:
             return
         status, headers, exc_info = self._head
-        failed = status.startswith("5")
-        met = any(s.accessed and s._fault is not None for _, s in self._pairs)
-        # A framework's 500 hides the outage; a 503 is the app's own answer to it.
-        if failed and met and not status.startswith("503"):
-            raise self._unavailable()
-        cookies: list[str] = []
-        try:
-            self._commit(cookies, failed=failed)
-        except (StoreUnavailable, Contention):
-            raise self._unavailable(self._failed()) from None
-        if any(session.accessed for _, session in self._pairs):
-            headers = merge_str(headers, cookies, vary=True)
+        answer = self._exchange.respond(int(status[:3]))
+        if answer.refused is not None:
+            raise self._refuse(answer.refused, answer.cookies)
+        if answer.vary:
+            headers = merge_str(headers, answer.cookies, vary=True)
         self._write = self._start_response(status, headers, exc_info)
 
-    def _commit(self, cookies: list[str], *, failed: bool) -> None:
-        if len(self._pairs) > 1 and not failed:
-            for sessions, session in self._pairs:
-                sessions.rehearse(session)  # what cannot be committed is met before anything is
-        for sessions, session in self._pairs:
-            if session.accessed and session._fault is None:
-                cookies += sessions.commit(session, failed=failed)
-        for _, session in self._pairs:
-            session.close()
-
-    def _is_outage(self, error: Exception) -> bool:
-        """Whether the store is to blame for the app's error, whatever the app made of it."""
-        met = any(session.accessed and session._fault is not None for _, session in self._pairs)
-        return met or isinstance(error, StoreUnavailable | Contention)
-
-    def _failed(self) -> list[str]:
-        """The app raised before its first byte: only a logout() is kept; its cookies."""
-        cookies: list[str] = []
-        if self._write is None:
-            for sessions, session in self._pairs:
-                if session.accessed and session._fault is None:
-                    with suppress(StoreUnavailable, Contention):  # told as events
-                        cookies += sessions.commit(session, failed=True)
-                session.close()
-        return cookies
-
-    def _unavailable(self, cookies: Sequence[str] = ()) -> "_Replaced":
-        """A 503 in the app's place."""
-        refused = Refused(503, (("Retry-After", RETRY_AFTER), ("Cache-Control", "no-store")))
-        for _, session in self._pairs:
-            session.close()
+    def _refuse(self, refused: Refused, cookies: Sequence[str]) -> "_Replaced":
+        """The answer in the app's place goes out."""
         body, self._write = _answer(refused, self._environ, self._start_response, cookies)
         self._replaced = _Replaced(body)
         return self._replaced
@@ -301,34 +260,16 @@ def login_required(gate: LoginGate) -> "Callable[[WSGIApplication], WSGIApplicat
 
 
 def _judge(rule: LoginGate, environ: "WSGIEnvironment", *, everywhere: bool = False) -> Verdict:
-    request = _facts(environ)
-    if not everywhere and rule.is_public(request):
-        return Admitted(None)
     session = environ.get("coatcheck.session")
-    if not isinstance(session, Session):
-        raise ConfigurationError(
-            "LoginMiddleware: expected a session in the environ, got none; put it inside "
-            "SessionMiddleware, and make public= of what is in skip="
-        )
-    verdict = rule.judge(request, session)
-    if isinstance(verdict, Refused) or verdict.subject is None or rule.user is None:
-        return verdict
-    user = rule.user(verdict.subject)
-    if inspect.isawaitable(user):
-        if inspect.iscoroutine(user):
-            user.close()
-        raise ConfigurationError(
-            "LoginGate: expected user= to be a plain function under WSGI, got an asynchronous "
-            "one; give it a plain one"
-        )
-    if user is None:
-        session.logout()
-        return rule.refuse(request)
-    environ["coatcheck.user"] = user
+    verdict = admit(rule, facts(environ), session, everywhere=everywhere)
+    if isinstance(verdict, Admitted) and verdict.user is not None:
+        environ["coatcheck.user"] = verdict.user
     return verdict
 
 
-def _facts(environ: "WSGIEnvironment") -> gate.Request:
+def facts(environ: "WSGIEnvironment") -> gate.Request:
+    """What the gate looks at."""
+
     def header(name: str) -> str | None:
         found: str | None = environ.get("HTTP_" + name.upper().replace("-", "_"))
         return found
@@ -347,7 +288,8 @@ def _utf8(environ: "WSGIEnvironment", name: str) -> str:
     return text.encode("latin-1").decode("utf-8", "replace")
 
 
-def _peer(environ: "WSGIEnvironment") -> Client:
+def peer(environ: "WSGIEnvironment") -> Client:
+    """The default `client`: who connected, and their User-Agent."""
     return Client(environ.get("REMOTE_ADDR"), environ.get("HTTP_USER_AGENT"))
 
 

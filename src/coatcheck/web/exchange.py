@@ -1,0 +1,227 @@
+"""One request's sessions, from open to the end of the response: the rules that every adapter keeps.
+
+An adapter opens an `Exchange` before the app, puts its session where the framework's users look for
+it, keeps `current()` bound to it while the app runs (`context.bind(exchange.opened)`), and calls
+
+- `respond(status)` before the response's first byte: it commits, and says what the response owes;
+- `fail(error)` where the app raised before that: only a `logout()` is kept (law 9);
+- `end()` when the response is over.
+
+`respond` and `fail` give a `Head`. Where its `refused` is set, that answer goes out in the app's
+place: the store was out of reach, and the app did not answer for that itself (law 7). What the app
+still sends is dropped. The first of the two decides: asked again, either gives the same `Head`, so
+a framework that makes a response of an error needs no care.
+"""
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Self
+
+from coatcheck.errors import Contention, StoreUnavailable
+from coatcheck.gate import Refused
+from coatcheck.session import ClientSource, Session
+from coatcheck.sessions import AsyncSessions, Sessions
+from coatcheck.web.headers import RETRY_AFTER
+
+__all__ = ["UNAVAILABLE", "AsyncExchange", "Exchange", "Head"]
+
+UNAVAILABLE = Refused(503, (("Retry-After", RETRY_AFTER), ("Cache-Control", "no-store")))
+"""The answer where the store is out of reach; no cookie is touched."""
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What a response owes to its sessions, for `headers.merge_str` or `merge_bytes`."""
+
+    cookies: list[str]
+    """The values of its Set-Cookie headers."""
+    vary: bool
+    """Whether it says `Vary: Cookie`."""
+    refused: Refused | None = None
+    """The answer to give in the app's place."""
+
+
+class _Opened:
+    """The sessions by name, the main one under None."""
+
+    __slots__ = ("head", "opened")
+
+    def __init__(self, opened: Mapping[str | None, Session]) -> None:
+        self.opened = opened
+        self.head: Head | None = None
+        """What was decided, once the response has begun or the app has failed."""
+
+    @property
+    def session(self) -> Session:
+        return self.opened[None]
+
+    @property
+    def named(self) -> dict[str, Session]:
+        """The further ones, that the adapter's `named=` gave."""
+        return {name: session for name, session in self.opened.items() if name is not None}
+
+    def _is_outage(self, error: BaseException) -> bool:
+        """Whether the store is to blame for the app's error, whatever the app made of it."""
+        met = any(each.accessed and each._fault is not None for each in self.opened.values())
+        return met or isinstance(error, StoreUnavailable | Contention)
+
+    def end(self) -> None:
+        """The response is over: what was changed in place since it began is lost, so say so."""
+        for session in self.opened.values():
+            session.check_closed()
+
+    def _decide(self, cookies: list[str], refused: Refused | None = None) -> Head:
+        """From now on, a change raises `SessionClosed`."""
+        sessions = self.opened.values()
+        for session in sessions:
+            session.close()
+        accessed = any([session.accessed for session in sessions])  # noqa: C419 - half the price
+        self.head = Head(cookies, accessed, refused)
+        return self.head
+
+
+class Exchange(_Opened):
+    """For `Sessions`. Its methods run in the request's own thread, one after another."""
+
+    __slots__ = ("_every",)
+
+    def __init__(
+        self, every: Mapping[str | None, Sessions], opened: Mapping[str | None, Session]
+    ) -> None:
+        super().__init__(opened)
+        self._every = every
+
+    @classmethod
+    def open(
+        cls,
+        every: Mapping[str | None, Sessions],
+        cookie_header: str | bytes | None,
+        client: ClientSource,
+    ) -> Self:
+        """Open each of the sessions with the request's cookies."""
+        opened = {}
+        for name, sessions in every.items():
+            opened[name] = sessions.open(cookie_header, client)
+        return cls(every, opened)
+
+    def respond(self, status: int) -> Head:
+        """The response is about to begin: commit. A 5xx keeps nothing but a `logout()`.
+
+        What cannot be committed (`UnsupportedValue`, `SessionTooLarge`, …) is raised, and is the
+        app's error like any other: nothing was written but a `logout()`.
+        """
+        if self.head is not None:
+            return self.head
+        try:
+            cookies = self._commit(status)
+        except Exception as error:
+            kept = self.fail(error)
+            if kept.refused is None:
+                raise
+            return kept
+        return self._decide(cookies)
+
+    def fail(self, error: BaseException | None = None) -> Head:
+        """The app raised this, or sent no response: only a `logout()` is kept.
+
+        Where the store is not to blame there is nothing to answer in the app's place, and the error
+        goes on; the cookies are for whoever makes a response of it.
+        """
+        if self.head is not None:
+            return self.head
+        cookies: list[str] = []
+        for name, session in self.opened.items():
+            if session.accessed and session._fault is None:
+                with suppress(StoreUnavailable, Contention):  # told as events; the answer is fixed
+                    cookies += self._every[name].commit(session, failed=True)
+        blamed = error is not None and self._is_outage(error)
+        return self._decide(cookies, UNAVAILABLE if blamed else None)
+
+    def _commit(self, status: int) -> list[str]:
+        cookies: list[str] = []
+        failed = status >= 500
+        if len(self.opened) > 1 and not failed:
+            for name, session in self.opened.items():
+                self._every[name].rehearse(session)  # what cannot be committed is met first
+        for name, session in self.opened.items():
+            if session._fault is not None:
+                # A framework's 500 hides the outage; a 503 is the app's own answer to it.
+                if failed and status != 503 and session.accessed:
+                    raise session._fault
+            elif session.accessed:
+                cookies += self._every[name].commit(session, failed=failed)
+        return cookies
+
+
+class AsyncExchange(_Opened):
+    """For `AsyncSessions`."""
+
+    __slots__ = ("_every",)
+
+    def __init__(
+        self, every: Mapping[str | None, AsyncSessions], opened: Mapping[str | None, Session]
+    ) -> None:
+        super().__init__(opened)
+        self._every = every
+
+    @classmethod
+    async def open(
+        cls,
+        every: Mapping[str | None, AsyncSessions],
+        cookie_header: str | bytes | None,
+        client: ClientSource,
+    ) -> Self:
+        """Open each of the sessions with the request's cookies."""
+        opened = {}
+        for name, sessions in every.items():
+            opened[name] = await sessions.open(cookie_header, client)
+        return cls(every, opened)
+
+    async def respond(self, status: int) -> Head:
+        """The response is about to begin: commit. A 5xx keeps nothing but a `logout()`.
+
+        What cannot be committed (`UnsupportedValue`, `SessionTooLarge`, …) is raised, and is the
+        app's error like any other: nothing was written but a `logout()`.
+        """
+        if self.head is not None:
+            return self.head
+        try:
+            cookies = await self._commit(status)
+        except Exception as error:
+            kept = await self.fail(error)
+            if kept.refused is None:
+                raise
+            return kept
+        return self._decide(cookies)
+
+    async def fail(self, error: BaseException | None = None) -> Head:
+        """The app raised this, or sent no response: only a `logout()` is kept.
+
+        Where the store is not to blame there is nothing to answer in the app's place, and the error
+        goes on; the cookies are for whoever makes a response of it.
+        """
+        if self.head is not None:
+            return self.head
+        cookies: list[str] = []
+        for name, session in self.opened.items():
+            if session.accessed and session._fault is None:
+                with suppress(StoreUnavailable, Contention):  # told as events; the answer is fixed
+                    cookies += await self._every[name].commit(session, failed=True)
+        blamed = error is not None and self._is_outage(error)
+        return self._decide(cookies, UNAVAILABLE if blamed else None)
+
+    async def _commit(self, status: int) -> list[str]:
+        cookies: list[str] = []
+        failed = status >= 500
+        if len(self.opened) > 1 and not failed:
+            for name, session in self.opened.items():
+                self._every[name].rehearse(session)  # what cannot be committed is met first
+        for name, session in self.opened.items():
+            if session._fault is not None:
+                # A framework's 500 hides the outage; a 503 is the app's own answer to it.
+                if failed and status != 503 and session.accessed:
+                    raise session._fault
+            elif session.accessed:
+                cookies += await self._every[name].commit(session, failed=failed)
+        return cookies
