@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coatcheck import Session
-from tests.outside import FRAMEWORKS, KINDS, Answer, Browser, Reply, Site
+from tests.outside import COMBINATIONS, FRAMEWORKS, Answer, Browser, Reply, Site
 from tests.test_laws import Flaky
 
 DAY = 86_400
@@ -20,10 +20,11 @@ def framework(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture(params=KINDS)
-def site(request: pytest.FixtureRequest, framework: str, tmp_path: Path) -> Iterator[Site]:
-    """A site behind each framework, over each store."""
-    with Site(framework, request.param, tmp_path) as made:
+@pytest.fixture(params=COMBINATIONS, ids="-".join)
+def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
+    """A site behind each framework, over several stores."""
+    framework, kind = request.param
+    with Site(framework, kind, tmp_path) as made:
         yield made
 
 

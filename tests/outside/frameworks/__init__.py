@@ -1,0 +1,10 @@
+"""The adapters, by the name of what stands between the server and the view."""
+
+from tests.outside.frameworks import asgi, wsgi
+
+__all__ = ["FRAMEWORKS"]
+
+FRAMEWORKS = {
+    **asgi.FRAMEWORKS,
+    **wsgi.FRAMEWORKS,
+}
