@@ -7,7 +7,7 @@ BIN = .venv/bin
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench mutants pins clean venv-demo venv-dev system
+.PHONY: help demo test check bench mutants suites pins clean venv-demo venv-dev venv-oldest oldest system
 
 help: ## print these lines
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' Makefile | expand -t 16
@@ -18,6 +18,9 @@ demo: venv-demo ## run the demo site: register, log in, look at your session
 test: system ## run every test
 	$(BIN)/python -m pytest $(ARGS)
 
+oldest: venv-oldest ## run the tests of the frameworks with the oldest versions supported
+	.venv-oldest/bin/python -m pytest -W default -k "not redis and not sqlite and not file and not postgres" tests/test_outside_laws.py tests/frameworks $(ARGS)
+
 check: venv-dev ## lint, check the formatting and the types
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -27,6 +30,9 @@ bench: venv-dev ## measure coatcheck beside other session libraries and plain dr
 	@tools/system servers
 	$(BIN)/python -m benchmarks $(ARGS)
 
+suites: venv-dev ## run the frameworks' own tests of sessions against ours
+	$(BIN)/python -m tests.suites $(ARGS)
+
 mutants: venv-dev ## break each law on purpose, see its test fail
 	$(BIN)/python -m tests.mutants $(ARGS)
 
@@ -34,10 +40,10 @@ pins: ## write constraints.txt anew, with today's versions
 	@tools/pins
 
 clean: ## remove .venv, caches and artifacts
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist artifacts
+	rm -rf .venv .venv-oldest .suites .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist artifacts
 	find src tests benchmarks examples -name __pycache__ -prune -exec rm -rf {} +
 
-venv-demo venv-dev: venv-%:
+venv-demo venv-dev venv-oldest: venv-%:
 	@tools/venv $*
 
 system: venv-dev
