@@ -1,10 +1,12 @@
 """The adapters, by the name of what stands between the server and the view."""
 
-from tests.outside.frameworks import asgi, wsgi
+from tests.outside.frameworks import asgi, bottle, pyramid, wsgi
 
 __all__ = ["FRAMEWORKS"]
 
 FRAMEWORKS = {
     **asgi.FRAMEWORKS,
+    **bottle.FRAMEWORKS,
+    **pyramid.FRAMEWORKS,
     **wsgi.FRAMEWORKS,
 }
