@@ -513,7 +513,7 @@ CLASSES: list[type] = [
 ]
 VERBS = {"load", "create", "save", "touch", "delete", "close", "by_subject", "page", "sweep"}
 VERBS |= {"advise"}
-MAPPING = {"get", "pop", "popitem", "setdefault", "update", "keys", "items", "values"}
+MAPPING = {"get", "pop", "popitem()", "setdefault", "update", "keys", "items", "values"}
 
 
 def members(kind: type) -> set[str]:
