@@ -9,7 +9,8 @@ from pyramid.session import SignedCookieSessionFactory  # type: ignore[import-un
 from pyramid_session_redis import RedisSessionFactory
 
 from benchmarks.acts import OK, Act
-from benchmarks.frameworks.place import ACTS, SECRET, Build, Place
+from benchmarks.frameworks.place import ACTS, SECRET, Build, Place, ours
+from coatcheck import Sessions
 
 __all__ = ["APPS"]
 
@@ -36,8 +37,16 @@ def _redis(place: Place) -> Any:
     return _app(RedisSessionFactory(secret=SECRET, redis_url=place.redis))
 
 
+def _coatcheck(sessions: Sessions) -> Any:
+    config = _configured()
+    config.include("coatcheck.web.pyramid")
+    config.set_coatcheck_sessions(sessions)
+    return config.make_wsgi_app()
+
+
 APPS: dict[str, Build] = {
     "bare": lambda place: _app(),
     "signed cookie": lambda place: _app(SignedCookieSessionFactory(SECRET)),
     "pyramid-session-redis": _redis,
+    **ours(_coatcheck),
 }
