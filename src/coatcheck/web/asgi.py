@@ -78,7 +78,7 @@ class SessionMiddleware:
         scope["session"] = exchange.session
         if len(self._sessions) > 1:
             scope["sessions"] = exchange.named
-        response = _Response(scope, send, self._sessions[None], exchange)
+        response = Outgoing(scope, send, self._sessions[None], exchange)
         bound = context.bind(exchange.opened)
         try:
             await self.app(scope, receive, response.send)
@@ -92,7 +92,7 @@ class SessionMiddleware:
         exchange.end()
 
 
-class _Response:
+class Outgoing:
     """One request's answer on its way out; `send` is what the app gets."""
 
     __slots__ = ("_exchange", "_replaced", "_scope", "_send", "_sessions", "started")

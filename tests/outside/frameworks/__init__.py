@@ -1,6 +1,6 @@
 """The adapters, by the name of what stands between the server and the view."""
 
-from tests.outside.frameworks import asgi, bottle, pyramid, wsgi
+from tests.outside.frameworks import asgi, bottle, falcon, pyramid, wsgi
 
 __all__ = ["FRAMEWORKS"]
 
@@ -8,5 +8,6 @@ FRAMEWORKS = {
     **asgi.FRAMEWORKS,
     **bottle.FRAMEWORKS,
     **pyramid.FRAMEWORKS,
+    **falcon.FRAMEWORKS,
     **wsgi.FRAMEWORKS,
 }
