@@ -1,10 +1,12 @@
 """The adapters, by the name of what stands between the server and the view."""
 
-from tests.outside.frameworks import asgi, wsgi
+from tests.outside.frameworks import aiohttp, asgi, tornado, wsgi
 
 __all__ = ["FRAMEWORKS"]
 
 FRAMEWORKS = {
+    **aiohttp.FRAMEWORKS,
     **asgi.FRAMEWORKS,
+    **tornado.FRAMEWORKS,
     **wsgi.FRAMEWORKS,
 }
