@@ -1,13 +1,15 @@
 """The adapters, by the name of what stands between the server and the view."""
 
-from tests.outside.frameworks import asgi, bottle, falcon, pyramid, wsgi
+from tests.outside.frameworks import aiohttp, asgi, bottle, falcon, pyramid, tornado, wsgi
 
 __all__ = ["FRAMEWORKS"]
 
 FRAMEWORKS = {
+    **aiohttp.FRAMEWORKS,
     **asgi.FRAMEWORKS,
     **bottle.FRAMEWORKS,
     **pyramid.FRAMEWORKS,
     **falcon.FRAMEWORKS,
+    **tornado.FRAMEWORKS,
     **wsgi.FRAMEWORKS,
 }
