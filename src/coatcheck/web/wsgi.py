@@ -54,29 +54,42 @@ class SessionMiddleware:
         self._sessions = checked_sessions(Sessions, sessions, named)
         self._skip = Patterns("SessionMiddleware(skip=…)", skip)
         self._client = client or peer
-        every = self._sessions.values()
-        self._sweepers = [] if sweep is None else [Sweeper(each, sweep) for each in every]
-        self._warned = all(each.is_shared for each in every)
+        self._upkeep = Upkeep(self._sessions, sweep)
 
     def __call__(
         self, environ: "WSGIEnvironment", start_response: "StartResponse"
     ) -> Iterable[bytes]:
         if self._skip.match(_path(environ)):
             return self.app(environ, start_response)
-        self._begin(environ)
+        self._upkeep.begin(environ)
         header, client = environ.get("HTTP_COOKIE"), partial(self._client, environ)
         exchange = Exchange.open(self._sessions, header, client)
         environ["coatcheck.session"] = exchange.session
         environ["coatcheck.sessions"] = exchange.named
         return _Response(self.app, environ, start_response, exchange).begin()
 
-    def _begin(self, environ: "WSGIEnvironment") -> None:
-        for sweeper in self._sweepers:
+
+class Upkeep:
+    """What comes with the first request of a process: sweeping, and a look at the server."""
+
+    def __init__(
+        self,
+        every: Mapping[str | None, Sessions],
+        sweep: float | None,
+        where: str = "SessionMiddleware",
+    ) -> None:
+        self._where = where
+        self.sweepers = [] if sweep is None else [Sweeper(each, sweep) for each in every.values()]
+        self._warned = all(each.is_shared for each in every.values())
+
+    def begin(self, environ: "WSGIEnvironment") -> None:
+        """A request came."""
+        for sweeper in self.sweepers:
             sweeper.start()
         if not self._warned and environ.get("wsgi.multiprocess"):
             self._warned = True
             warnings.warn(
-                "SessionMiddleware: expected one process, got several (wsgi.multiprocess), and "
+                f"{self._where}: expected one process, got several (wsgi.multiprocess), and "
                 "each keeps sessions of its own in memory, so users will seem to log out at "
                 "random; use SQLiteStore or another shared store",
                 RuntimeWarning,
