@@ -7,7 +7,9 @@ import falcon
 
 from benchmarks.acts import OK, Act
 from benchmarks.frameworks.beaker import beakers, saving
-from benchmarks.frameworks.place import ACTS, Build
+from benchmarks.frameworks.place import ACTS, Build, ours
+from coatcheck import Sessions
+from coatcheck.web.falcon import SessionMiddleware
 
 __all__ = ["APPS"]
 
@@ -41,7 +43,16 @@ def _on_beaker() -> Any:
     return _app({name: _Page(session, saving(act)) for name, act in ACTS.items()})
 
 
+def _coatcheck(sessions: Sessions) -> Any:
+    def session(request: falcon.Request) -> Any:
+        return request.context.session
+
+    pages = {name: _Page(session, act) for name, act in ACTS.items()}
+    return _app(pages, middleware=[SessionMiddleware(sessions)])
+
+
 APPS: dict[str, Build] = {
     "bare": lambda place: _app({}),
     **beakers(_on_beaker),
+    **ours(_coatcheck),
 }

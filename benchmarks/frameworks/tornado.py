@@ -6,7 +6,9 @@ from typing import Any
 from tornado.web import Application, RequestHandler
 
 from benchmarks.acts import OK, Act, fill, write
-from benchmarks.frameworks.place import ACTS, SECRET, Build
+from benchmarks.frameworks.place import ACTS, SECRET, Build, ours_async
+from coatcheck import AsyncSessions
+from coatcheck.web.tornado import SessionMixin, setup
 
 __all__ = ["APPS"]
 
@@ -28,12 +30,31 @@ class _Signed(RequestHandler):
         self.write(text)
 
 
-def _app(page: type[RequestHandler], untouched: type[RequestHandler], **settings: Any) -> Any:
+class _OurUntouched(SessionMixin, _Untouched):
+    pass
+
+
+class _OurPage(SessionMixin, RequestHandler):
+    def initialize(self, act: Act) -> None:
+        self.act = act
+
+    async def get(self) -> None:
+        self.write(self.act(self.session))
+
+
+def _app(page: type[RequestHandler] = _Signed, untouched: type[RequestHandler] = _Untouched) -> Any:
     pages = [(f"/{name}", page, {"act": act}) for name, act in ACTS.items()]
-    return Application([*pages, ("/untouched", untouched)], cookie_secret=SECRET, **settings)
+    return Application([*pages, ("/untouched", untouched)], cookie_secret=SECRET)
+
+
+def _coatcheck(sessions: AsyncSessions) -> Any:
+    app = _app(_OurPage, _OurUntouched)
+    setup(app, sessions)
+    return app
 
 
 APPS: dict[str, Build] = {
-    "bare": lambda place: _app(_Signed, _Untouched),
-    "signed cookie": lambda place: _app(_Signed, _Untouched),
+    "bare": lambda place: _app(),
+    "signed cookie": lambda place: _app(),
+    **ours_async(_coatcheck),
 }
