@@ -110,6 +110,8 @@ FLOORS: dict[str, float] = {
     "web.headers": 7.5,
     "web.asgi": 8,
     "web.wsgi": 8,
+    "web.pallets": 7.7,
+    "web.flask": 8.1,
     "web": 8.5,
     "testing.clock": 9,
     "testing.clients": 9,
