@@ -1,6 +1,6 @@
 """The adapters, by the name of what stands between the server and the view."""
 
-from tests.outside.frameworks import aiohttp, asgi, bottle, falcon, pyramid, tornado, wsgi
+from tests.outside.frameworks import aiohttp, asgi, bottle, falcon, flask, pyramid, tornado, wsgi
 
 __all__ = ["FRAMEWORKS"]
 
@@ -11,5 +11,6 @@ FRAMEWORKS = {
     **pyramid.FRAMEWORKS,
     **falcon.FRAMEWORKS,
     **tornado.FRAMEWORKS,
+    **flask.FRAMEWORKS,
     **wsgi.FRAMEWORKS,
 }
