@@ -45,7 +45,7 @@ class Got(NamedTuple):
 
 
 class Browser:
-    """aiohttp's test client on a loop of its own; it takes http://127.0.0.1 for safe."""
+    """aiohttp's test client and server in debug mode; for it http://127.0.0.1 is safe."""
 
     def __init__(self, app: web.Application) -> None:
         self.runner = asyncio.Runner()
@@ -53,12 +53,12 @@ class Browser:
 
     async def _start(self, app: web.Application) -> Any:
         server = TestServer(app)
-        await server.start_server()
+        await server.start_server(debug=True)
         jar = CookieJar(unsafe=True, treat_as_secure_origin=server.make_url("/").origin())
         return TestClient(server, cookie_jar=jar)
 
     def run(self, talk: Callable[[Any], Awaitable[Any]]) -> Any:
-        return self.runner.run(asyncio.wait_for(talk(self.client), PATIENCE))  # type: ignore[arg-type]
+        return self.runner.run(asyncio.wait_for(talk(self.client), PATIENCE))
 
     def ask(self, method: str, path: str, **options: Any) -> Got:
         async def talk(client: Any) -> Got:
@@ -227,19 +227,21 @@ class TestWholeResponses:
 def streaming(
     before: Callable[[web.Request], object] = lambda request: None,
     after: Callable[[web.Request], object] = lambda request: None,
-    **options: Any,
+    *,
+    compressed: bool = False,
+    stubborn: bool = False,
 ) -> Handler:
     """A stream; what is done to the session before and after its head."""
 
     async def handler(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Vary": "Accept"})
-        if options.get("compressed"):
+        if compressed:
             response.enable_compression(web.ContentCoding.gzip)
         before(request)
         try:
             await response.prepare(request)
         except Exception:
-            if not options.get("stubborn"):
+            if not stubborn:
                 raise
             return response
         after(request)
@@ -324,16 +326,22 @@ class TestStreams:
         assert "500 Internal Server Error" in answer.text
         assert ["SessionTooLarge"] == [kind.__name__ for kind in logged(caplog)]
 
-    @pytest.mark.parametrize("options", [{}, {"compressed": True}, {"stubborn": True}])
+    @pytest.mark.parametrize("compressed", [False, True])
+    @pytest.mark.parametrize("stubborn", [False, True])
     def test_an_outage_is_a_503(
-        self, browse: Browse, sessions: AsyncSessions, store: Flaky, options: dict[str, bool]
+        self,
+        browse: Browse,
+        sessions: AsyncSessions,
+        store: Flaky,
+        compressed: bool,
+        stubborn: bool,
     ) -> None:
         """Even where the handler does not let go."""
 
         def put(request: web.Request) -> None:
             get_session(request)["a"] = 1
 
-        browser = browse(site(sessions, streaming(put, **options)))
+        browser = browse(site(sessions, streaming(put, compressed=compressed, stubborn=stubborn)))
         store.down = {"create"}
         answer = browser.get("/stream")
 
@@ -505,7 +513,7 @@ class TestApps:
     def test_an_outage_is_503_in_debug_mode_too(
         self, browse: Browse, sessions: AsyncSessions, store: Flaky
     ) -> None:
-        """Where aiohttp shows tracebacks, as its test server does."""
+        """Where aiohttp shows tracebacks."""
 
         async def fail(request: web.Request) -> web.Response:
             if request.path == "/session":
