@@ -45,15 +45,15 @@ class Got(NamedTuple):
 
 
 class Browser:
-    """aiohttp's test client and server in debug mode; for it http://127.0.0.1 is safe."""
+    """aiohttp's test client on a loop in debug mode; it takes http://127.0.0.1 for safe."""
 
     def __init__(self, app: web.Application) -> None:
-        self.runner = asyncio.Runner()
+        self.runner = asyncio.Runner(debug=True)
         self.client: Any = self.runner.run(self._start(app))
 
     async def _start(self, app: web.Application) -> Any:
         server = TestServer(app)
-        await server.start_server(debug=True)
+        await server.start_server()
         jar = CookieJar(unsafe=True, treat_as_secure_origin=server.make_url("/").origin())
         return TestClient(server, cookie_jar=jar)
 
