@@ -1,7 +1,7 @@
 """Log a test client in, whatever framework it belongs to."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -24,7 +24,8 @@ def login(
 
     Works with the clients of Starlette, FastAPI, httpx and requests (`client.cookies.set`), Flask,
     Quart and WebTest (`client.set_cookie`), Django (`client.cookies[name]`) and aiohttp
-    (`client.session.cookie_jar`). `values` are put into the session.
+    (`client.session.cookie_jar`). For a client that keeps nothing, such as Tornado's, `client` is
+    the mapping of headers that each request is given. `values` are put into the session.
     """
     if isinstance(sessions, AsyncSessions):
         session, header = _in_a_loop(lambda: _alogged_in(sessions, subject, remember, values))
@@ -63,7 +64,12 @@ def _give(client: Any, name: str, value: str) -> None:
     elif hasattr(client, "cookies"):
         client.cookies[name] = value
     elif hasattr(getattr(client, "session", None), "cookie_jar"):
-        client.session.cookie_jar.update_cookies({name: value})
+        # With the site's address, so that the site may replace it.
+        client.session.cookie_jar.update_cookies({name: value}, client.make_url("/"))
+    elif isinstance(client, MutableMapping):
+        kept = [pair for pair in client.get("Cookie", "").split("; ") if pair]
+        others = [pair for pair in kept if not pair.startswith(f"{name}=")]
+        client["Cookie"] = "; ".join([*others, f"{name}={value}"])
     else:
         raise ConfigurationError(
             f"login(): expected a test client that keeps cookies, got {type(client).__name__}; "
