@@ -109,6 +109,8 @@ FLOORS: dict[str, float] = {
     "web.exchange": 7.6,
     "web.headers": 7.5,
     "web.asgi": 8,
+    "web.fastapi": 8.1,
+    "web.litestar": 8.1,
     "web.wsgi": 8,
     "web.pyramid": 8.1,
     "web.falcon": 8.1,

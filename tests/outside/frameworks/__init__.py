@@ -1,6 +1,6 @@
 """The adapters, by the name of what stands between the server and the view."""
 
-from tests.outside.frameworks import aiohttp, asgi, bottle, falcon, flask, pyramid, tornado, wsgi
+from tests.outside.frameworks import aiohttp, asgi, bottle, falcon, fastapi, flask, litestar, pyramid, tornado, wsgi
 
 __all__ = ["FRAMEWORKS"]
 
@@ -12,5 +12,7 @@ FRAMEWORKS = {
     **falcon.FRAMEWORKS,
     **tornado.FRAMEWORKS,
     **flask.FRAMEWORKS,
+    **fastapi.FRAMEWORKS,
+    **litestar.FRAMEWORKS,
     **wsgi.FRAMEWORKS,
 }
