@@ -80,7 +80,7 @@ def set_coatcheck_sessions(
     every = checked_sessions(Sessions, sessions, named, "set_coatcheck_sessions")
     _check_tweens(config, _TWEEN)
     hook = _Hook(every, client or (lambda request: peer(request.environ)), sweep)
-    config.registry[_TWEEN] = hook
+    _register(config, _TWEEN, hook)
     config.set_session_factory(hook.session)
     config.add_tween(_TWEEN, under=INGRESS)
     if named:
@@ -93,8 +93,13 @@ def set_login_gate(config: Any, gate: LoginGate) -> None:
     Where the gate has `user=`, what it loads is `request.user`.
     """
     _check_tweens(config, _GATE_TWEEN)
-    config.registry[_GATE_TWEEN] = gate
+    _register(config, _GATE_TWEEN, gate)
     config.add_tween(_GATE_TWEEN, under=_TWEEN, over=EXCVIEW)
+
+
+def _register(config: Any, tween: str, value: object) -> None:
+    """Keep for a tween what it needs; of two, Pyramid takes the app's or complains."""
+    config.action(("coatcheck", tween), lambda: config.registry.__setitem__(tween, value))
 
 
 def _check_tweens(config: Any, tween: str) -> None:
