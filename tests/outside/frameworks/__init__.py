@@ -1,6 +1,6 @@
 """The adapters, by the name of what stands between the server and the view."""
 
-from tests.outside.frameworks import aiohttp, asgi, bottle, falcon, fastapi, flask, litestar, pyramid, tornado, wsgi
+from tests.outside.frameworks import aiohttp, asgi, bottle, django, falcon, fastapi, flask, litestar, pyramid, tornado, wsgi
 
 __all__ = ["FRAMEWORKS"]
 
@@ -14,5 +14,6 @@ FRAMEWORKS = {
     **flask.FRAMEWORKS,
     **fastapi.FRAMEWORKS,
     **litestar.FRAMEWORKS,
+    **django.FRAMEWORKS,
     **wsgi.FRAMEWORKS,
 }
