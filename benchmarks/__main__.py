@@ -14,7 +14,8 @@ from benchmarks import codec, http, in_process, machine, scale, stores, targets
 from benchmarks.frameworks import http as http_frameworks
 from benchmarks.frameworks import in_process as in_frameworks
 from benchmarks.frameworks import pairs
-from benchmarks.frameworks.rows import FRAMEWORKS, row
+from benchmarks.frameworks.rows import FRAMEWORKS
+from benchmarks.frameworks.rows import row as row_of
 from benchmarks.libraries import LIBRARIES
 from benchmarks.rounds import Effort
 from benchmarks.table import Section, markdown
@@ -35,7 +36,7 @@ class _Part:
     """Whether it takes so long that it is measured only where `--only` names it."""
 
 
-_FRAMEWORKS = [row(name, each) for name, found in FRAMEWORKS.items() for each in found.rows()]
+_FRAMEWORKS = [row_of(name, each) for name, found in FRAMEWORKS.items() for each in found.rows()]
 
 _PARTS = (
     _Part(

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from beaker.middleware import SessionMiddleware
+from beaker.middleware import SessionMiddleware  # type: ignore[import-untyped]
 
 from benchmarks.acts import Act, fill, write
 from benchmarks.frameworks.place import DAY, SECRET, Build, Place

@@ -1,21 +1,26 @@
 """Django: its own engines. Its settings are global, so that a process has one row."""
 
+import os
 from collections.abc import Callable
 from typing import Any
 
-import django
-from django.conf import settings
-from django.core.management import call_command
-from django.core.wsgi import get_wsgi_application
-from django.http import HttpRequest, HttpResponse
-from django.urls import path
+import django  # type: ignore[import-untyped]
+from django.conf import settings  # type: ignore[import-untyped]
+from django.core.management import call_command  # type: ignore[import-untyped]
+from django.core.wsgi import get_wsgi_application  # type: ignore[import-untyped]
+from django.http import HttpRequest, HttpResponse  # type: ignore[import-untyped]
+from django.urls import path  # type: ignore[import-untyped]
 
 from benchmarks.acts import OK, Act
-from benchmarks.frameworks.place import ACTS, SECRET, Build, Place
+from benchmarks.frameworks.place import ACTS, SECRET, STORES, Build, Place, Store
 
 __all__ = ["APPS"]
 
 _SESSIONS = "django.contrib.sessions"
+_COMMON = "django.middleware.common.CommonMiddleware"
+_MEMORY = "django.core.cache.backends.locmem.LocMemCache"
+_REDIS = "django.core.cache.backends.redis.RedisCache"
+_DJANGO_REDIS = "django_redis.cache.RedisCache"
 
 
 def _view(act: Act) -> Callable[[Any], HttpResponse]:
@@ -32,22 +37,20 @@ urlpatterns = [
 ]
 
 
-def _app(place: Place, middleware: str | None, apps: list[str], **chosen: Any) -> Any:
-    """The middleware that counts a response's bytes is in every row, as in Django's template."""
+def _app(place: Place, sessions: str | None, middleware: str | None, **chosen: Any) -> Any:
+    """What counts a response's bytes is in every row, as it is in every new project."""
     settings.configure(
         SECRET_KEY=SECRET,
         ALLOWED_HOSTS=["*"],
         ROOT_URLCONF=__name__,
-        MIDDLEWARE=[*([middleware] if middleware else []), "django.middleware.common.CommonMiddleware"],
-        INSTALLED_APPS=apps,
+        MIDDLEWARE=[each for each in (middleware, _COMMON) if each],
+        INSTALLED_APPS=[each for each in (sessions,) if each],
         DATABASES={"default": _sqlite(place)},
-        CACHES={"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}},
         LOGGING_CONFIG=None,
+        **chosen,
     )
-    for name, value in chosen.items():
-        setattr(settings, name, value)
     django.setup()
-    if apps:
+    if sessions == _SESSIONS:
         call_command("migrate", verbosity=0)
     return get_wsgi_application()
 
@@ -62,26 +65,45 @@ def _sqlite(place: Place) -> dict[str, Any]:
     }
 
 
-def _engine(engine: str, cache: str | None = None, **chosen: Any) -> Build:
+def _engine(engine: str, cache: str = _MEMORY) -> Build:
     def build(place: Place) -> Any:
-        options = {name: value(place) for name, value in chosen.items()}
-        if cache is not None:
-            options["CACHES"] = {"default": {"BACKEND": cache, "LOCATION": place.redis}}
-        options["SESSION_ENGINE"] = f"{_SESSIONS}.backends.{engine}"
-        return _app(place, f"{_SESSIONS}.middleware.SessionMiddleware", [_SESSIONS], **options)
+        return _app(
+            place,
+            _SESSIONS,
+            f"{_SESSIONS}.middleware.SessionMiddleware",
+            SESSION_ENGINE=f"{_SESSIONS}.backends.{engine}",
+            SESSION_FILE_PATH=str(place.folder),
+            CACHES={"default": {"BACKEND": cache, "LOCATION": place.redis}},
+        )
 
     return build
 
 
-_REDIS, _DJANGO_REDIS = "django.core.cache.backends.redis.RedisCache", "django_redis.cache.RedisCache"
+def _coatcheck(store: Store) -> Build:
+    def build(place: Place) -> Any:
+        os.environ["COATCHECK_KEYS"] = SECRET
+        cookie = "cookie:?keys=COATCHECK_KEYS&revocations=none"
+        return _app(
+            place,
+            "coatcheck.web.django",
+            "coatcheck.web.django.SessionMiddleware",
+            SESSION_ENGINE="coatcheck.web.django",
+            SESSION_COOKIE_NAME="__Host-sessionid",
+            SESSION_COOKIE_SECURE=True,
+            COATCHECK_STORE=cookie if store == "cookie" else place.url(store),
+        )
+
+    return build
+
 
 APPS: dict[str, Build] = {
-    "bare": lambda place: _app(place, None, []),
+    "bare": lambda place: _app(place, None, None),
     "signed cookie": _engine("signed_cookies"),
     "cache, memory": _engine("cache"),
     "database, SQLite": _engine("db"),
-    "files": _engine("file", SESSION_FILE_PATH=lambda place: str(place.folder)),
+    "files": _engine("file"),
     "cache, Redis": _engine("cache", _REDIS),
     "cache, django-redis": _engine("cache", _DJANGO_REDIS),
     "cached database, Redis": _engine("cached_db", _REDIS),
+    **{f"coatcheck, {store}": _coatcheck(store) for store in STORES},
 }

@@ -11,6 +11,7 @@ from benchmarks.acts import OK, Act
 from benchmarks.frameworks.place import ACTS, DAY, SECRET, Build, Place, ours_async
 from coatcheck import AsyncSessions
 from coatcheck.web import asgi
+from coatcheck.web.fastapi import SessionDep
 
 __all__ = ["APPS"]
 
@@ -24,14 +25,21 @@ def _view(act: Act) -> View:
     return view
 
 
+def _our_view(act: Act) -> View:
+    async def view(session: SessionDep) -> str:
+        return act(session)
+
+    return view
+
+
 async def _untouched() -> str:
     return OK
 
 
-def _app() -> FastAPI:
+def _app(view: Callable[[Act], View] = _view) -> FastAPI:
     app = FastAPI(openapi_url=None)
     for name, act in ACTS.items():
-        app.get(f"/{name}", response_class=PlainTextResponse)(_view(act))
+        app.get(f"/{name}", response_class=PlainTextResponse)(view(act))
     app.get("/untouched", response_class=PlainTextResponse)(_untouched)
     return app
 
@@ -43,7 +51,7 @@ def _signed(place: Place) -> Any:
 
 
 def _coatcheck(sessions: AsyncSessions) -> Any:
-    app = _app()
+    app = _app(_our_view)
     app.add_middleware(asgi.SessionMiddleware, sessions=sessions)
     return app
 

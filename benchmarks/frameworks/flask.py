@@ -6,11 +6,12 @@ from typing import Any
 from cachelib.file import FileSystemCache
 from flask import Flask, session
 from flask.sessions import SecureCookieSession, SessionInterface
-from flask_session import Session
+from flask_session import Session  # type: ignore[import-untyped]
 from redis import Redis
 
 from benchmarks.acts import OK, Act
-from benchmarks.frameworks.place import ACTS, SECRET, Build, Place
+from benchmarks.frameworks.place import ACTS, SECRET, Build, Place, ours
+from coatcheck.web.flask import CoatcheckSessionInterface
 
 __all__ = ["APPS"]
 
@@ -62,4 +63,5 @@ APPS: dict[str, Build] = {
     "signed cookie": lambda place: _app(),
     "Flask-Session, files": _files,
     "Flask-Session, Redis": _redis,
+    **ours(lambda sessions: _with_interface(CoatcheckSessionInterface(sessions))),
 }

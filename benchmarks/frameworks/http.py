@@ -69,7 +69,9 @@ def _measured(
     redis: str,
 ) -> dict[Key, Figure]:
     with ExitStack() as stack:
-        started = [(each, stack.enter_context(_running(framework, each, folder, redis))) for each in rows]
+        started = [
+            (each, stack.enter_context(_running(framework, each, folder, redis))) for each in rows
+        ]
         servers = [_reached(row(framework, each), process) for each, process in started]
         cpu: dict[Key, list[float]] = {}
         cases: dict[Key, Measure] = {}

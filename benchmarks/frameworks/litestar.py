@@ -1,6 +1,5 @@
 """Litestar: its own sessions, in an encrypted cookie and in its stores."""
 
-from pathlib import Path
 from typing import Any
 
 from litestar import Litestar, MediaType, Request, get
@@ -12,7 +11,8 @@ from litestar.stores.memory import MemoryStore
 from litestar.stores.redis import RedisStore
 
 from benchmarks.acts import OK, Act
-from benchmarks.frameworks.place import ACTS, SECRET, Build, Place
+from benchmarks.frameworks.place import ACTS, SECRET, Build, Place, ours_async
+from coatcheck.web.litestar import CoatcheckPlugin
 
 __all__ = ["APPS"]
 
@@ -47,6 +47,7 @@ APPS: dict[str, Build] = {
     "bare": lambda place: _app(),
     "encrypted cookie": _cookie,
     "memory": lambda place: _stored(MemoryStore()),
-    "files": lambda place: _stored(FileStore(Path(place.folder, "litestar"), create_directories=True)),
+    "files": lambda place: _stored(FileStore(place.folder / "litestar", create_directories=True)),
     "Redis": lambda place: _stored(RedisStore.with_client(place.redis)),
+    **ours_async(lambda sessions: _app(plugins=[CoatcheckPlugin(sessions)])),
 }

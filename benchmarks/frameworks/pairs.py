@@ -61,13 +61,15 @@ def report(found: Sequence[Outcome]) -> str:
     columns = list(dict.fromkeys(each.column for each in found))
     ratios = {(each.framework, each.peer, each.ours, each.column): each for each in found}
     body = [
-        [f"{framework}: {peer}", ours, *(_cell(ratios.get((framework, peer, ours, c))) for c in columns)]
+        [
+            f"{framework}: {peer}",
+            ours,
+            *(_cell(ratios.get((framework, peer, ours, c))) for c in columns),
+        ]
         for framework, peer, ours in dict.fromkeys(key[:3] for key in ratios)
     ]
-    return (
-        f"### Pairs\n\nHow many times as fast coatcheck is as what it takes the place of. {_sum(found)}"
-        f"\n\n{grid(['', '', *columns], body)}"
-    )
+    note = f"How many times as fast coatcheck is as what it takes the place of. {_sum(found)}"
+    return f"### Pairs\n\n{note}\n\n{grid(['', '', *columns], body)}"
 
 
 def as_json(found: Iterable[Outcome]) -> list[dict[str, object]]:

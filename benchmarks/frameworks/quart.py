@@ -12,7 +12,7 @@ from benchmarks.frameworks.place import ACTS, SECRET, Build
 __all__ = ["APPS"]
 
 
-def _app(interface: SessionInterface | None = None) -> Quart:
+def _app(interface: Any = None) -> Quart:
     app = Quart("benchmarks", static_folder=None)
     app.secret_key = SECRET
     if interface is not None:

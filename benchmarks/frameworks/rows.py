@@ -28,7 +28,12 @@ BARE = "bare"
 ALONE = "alone"
 """The column of what a bare app takes."""
 
-SCENARIOS = {"read": "/read", "write": "/write", "untouched": "/untouched", "anonymous": "/untouched"}
+SCENARIOS = {
+    "read": "/read",
+    "write": "/write",
+    "untouched": "/untouched",
+    "anonymous": "/untouched",
+}
 """What is asked for; all but the anonymous bring their cookie."""
 
 _COOKIE, _MEMORY, _SQLITE, _REDIS = (
@@ -65,9 +70,7 @@ FRAMEWORKS: dict[str, Framework] = {
             ("Flask-Session, Redis", _REDIS),
         ),
     ),
-    "Quart": Framework(
-        "quart", "asgi", (("signed cookie", _COOKIE), ("signed cookie", _MEMORY))
-    ),
+    "Quart": Framework("quart", "asgi", (("signed cookie", _COOKIE), ("signed cookie", _MEMORY))),
     "Django": Framework(
         "django",
         "wsgi",

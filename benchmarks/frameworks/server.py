@@ -25,7 +25,7 @@ _BACKLOG = 128
 
 
 def _wsgi(app: Any, port: socket.socket) -> None:
-    import waitress
+    import waitress  # type: ignore[import-untyped]
 
     waitress.serve(app, sockets=[port])
 

@@ -30,8 +30,9 @@ class _Signed(RequestHandler):
         self.write(text)
 
 
-class _OurUntouched(SessionMixin, _Untouched):
-    pass
+class _OurUntouched(SessionMixin, RequestHandler):
+    async def get(self) -> None:
+        self.write(OK)
 
 
 class _OurPage(SessionMixin, RequestHandler):

@@ -10,11 +10,12 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from benchmarks.frameworks.apps import built, sign_in
-from benchmarks.frameworks.driving import Driver, driver
+from benchmarks.frameworks.apps import built, driver, sign_in
+from benchmarks.frameworks.driving import Driver
 from benchmarks.frameworks.place import Place
-from benchmarks.frameworks.rows import ALONE, BARE, FRAMEWORKS, SCENARIOS
+from benchmarks.frameworks.rows import ALONE, BARE, SCENARIOS
 from benchmarks.rounds import Measure, quiet
+from benchmarks.sample import BODY
 
 __all__ = ["main"]
 
@@ -23,8 +24,8 @@ _FEWEST = 5
 
 
 def main(framework: str, folder: str, redis: str, seconds: str, *rows: str) -> None:
-    place, protocol = Place(Path(folder), redis), FRAMEWORKS[framework].protocol
-    drivers = {row: driver(protocol, built(framework, row, place)) for row in rows}
+    place = Place(Path(folder), redis)
+    drivers = {row: driver(framework, built(framework, row, place)) for row in rows}
     cases = [
         (row, scenario, _lasting(float(seconds), timed))
         for row, each in drivers.items()
@@ -52,7 +53,7 @@ def _scenarios(row: str, asked: Driver) -> dict[str, Callable[[int], float]]:
 
 def _checked(asked: Driver, path: str, cookie: str | None) -> Callable[[int], float]:
     answer = asked.ask(path, cookie)
-    assert (200, b"ok") == (answer.status, answer.body), answer
+    assert (answer.status, answer.body) == (200, BODY), answer
     return partial(asked.timed, path, cookie)
 
 
