@@ -111,6 +111,7 @@ FLOORS: dict[str, float] = {
     "web.asgi": 8,
     "web.wsgi": 8,
     "web.falcon": 8.1,
+    "web.sanic": 8,
     "web": 8.5,
     "testing.clock": 9,
     "testing.clients": 9,
