@@ -126,6 +126,7 @@ FLOORS: dict[str, float] = {
     "web.falcon": 8.1,
     "web.pallets": 7.7,
     "web.flask": 8.1,
+    "web.sanic": 8,
     "web": 8.5,
     "testing.clock": 9,
     "testing.clients": 9,

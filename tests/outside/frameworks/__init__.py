@@ -1,18 +1,6 @@
 """The adapters, by the name of what stands between the server and the view."""
 
-from tests.outside.frameworks import (
-    aiohttp,
-    asgi,
-    bottle,
-    django,
-    falcon,
-    fastapi,
-    flask,
-    litestar,
-    pyramid,
-    tornado,
-    wsgi,
-)
+from tests.outside.frameworks import aiohttp, asgi, bottle, django, falcon, fastapi, flask, litestar, pyramid, sanic, tornado, wsgi
 
 __all__ = ["FRAMEWORKS"]
 
@@ -27,5 +15,6 @@ FRAMEWORKS = {
     **fastapi.FRAMEWORKS,
     **litestar.FRAMEWORKS,
     **django.FRAMEWORKS,
+    **sanic.FRAMEWORKS,
     **wsgi.FRAMEWORKS,
 }
