@@ -113,7 +113,7 @@ def sessions(store: Flaky) -> AsyncSessions:
 class Who(SessionMixin, RequestHandler):
     """It says who is there."""
 
-    def get(self) -> None:  # type: ignore[override]
+    def get(self) -> None:
         self.finish(f"{self.session.subject} {dict(self.session)}")
 
 
@@ -268,7 +268,7 @@ class TestFinish:
                 put(self)
                 self.redirect("/elsewhere")
 
-            def get(self, path: str) -> None:  # type: ignore[override]
+            def get(self, path: str) -> None:
                 raise AssertionError
 
         browser = browse(site(sessions, Moved))
@@ -322,7 +322,7 @@ class TestErrors:
         """By `write_error`, which may still read the session."""
 
         class Page(SessionMixin, RequestHandler):
-            def get(self, path: str) -> None:  # type: ignore[override]
+            def get(self, path: str) -> None:
                 fill(self)
                 self.set_header("X-Tea", "green")
                 self.finish("all is well")
@@ -374,7 +374,7 @@ class TestErrors:
             async def prepare(self) -> None:
                 """It does not ask its bases."""
 
-            def get(self, path: str) -> None:  # type: ignore[override]
+            def get(self, path: str) -> None:
                 put(self)
 
         assert 500 == browse(site(sessions, Page)).get("/").code
@@ -554,7 +554,7 @@ class TestWebSockets:
         ended = asyncio.Event()
 
         class Cart(SessionMixin, WebSocketHandler):
-            async def get(self, *args: str) -> None:  # type: ignore[override]
+            async def get(self, *args: str) -> None:
                 self.session["cart"] = []
                 try:
                     await super().get(*args)
@@ -568,8 +568,9 @@ class TestWebSockets:
         browser = browse(site(sessions, Cart))
 
         async def talk() -> None:
-            assert None is await (await self.connect(browser)).read_message()
+            socket = await self.connect(browser)
             await ended.wait()
+            socket.close()
 
         browser.run(talk)
         assert [SessionClosed] == logged(caplog)
@@ -729,7 +730,7 @@ class TestUsers:
                 await super().prepare()
                 prepared.append(self.request.path)
 
-            def get(self, path: str) -> None:  # type: ignore[override]
+            def get(self, path: str) -> None:
                 self.finish(f"hello {self.current_user}")
 
         browser = browse(site(sessions, Page))
@@ -748,7 +749,7 @@ class TestUsers:
         class Page(LoginMixin, RequestHandler):
             gate = LoginGate(public=["/open/*", "/caf\u00e9/*"])
 
-            def get(self, path: str) -> None:  # type: ignore[override]
+            def get(self, path: str) -> None:
                 """It may be seen."""
 
         browser = browse(site(sessions, Page))
@@ -762,7 +763,7 @@ class TestUsers:
         class Page(LoginMixin, RequestHandler):
             gate = LoginGate(public=["/open"], user=load)
 
-            def get(self, path: str) -> None:  # type: ignore[override]
+            def get(self, path: str) -> None:
                 self.finish(f"hello {self.current_user and self.current_user.name}")
 
         browser = browse(site(sessions, Page))

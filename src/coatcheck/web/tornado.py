@@ -156,7 +156,7 @@ class SessionMixin(RequestHandler):
             context.bind(self._exchange.opened)
         await _done(super().prepare())
 
-    async def get(self, *args: Any, **options: Any) -> None:
+    async def _get(self, *args: Any, **options: Any) -> None:
         """Whatever GET is to the next base; to a WebSocket's, the handshake."""
         if not isinstance(self, WebSocketHandler):
             await _done(super().get(*args, **options))
@@ -164,6 +164,8 @@ class SessionMixin(RequestHandler):
             await _done(super().get(*args, **options))
             if self._exchange is not None:
                 self._exchange.end()
+
+    get: Callable[..., Awaitable[None] | None] = _get  # so that yours may be plain or not
 
     def flush(self, include_footers: bool = False) -> "asyncio.Future[None]":
         """Send what was written so far; the first time after the commit."""
