@@ -17,7 +17,7 @@ import re
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from functools import partial, wraps
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from tornado.httputil import HTTPHeaders, HTTPServerRequest
@@ -165,7 +165,8 @@ class SessionMixin(RequestHandler):
             if self._exchange is not None:
                 self._exchange.end()
 
-    get: Callable[..., Awaitable[None] | None] = _get  # so that yours may be plain or not
+    if not TYPE_CHECKING:  # which sees the get() of the next base, plain or not
+        get = _get
 
     def flush(self, include_footers: bool = False) -> "asyncio.Future[None]":
         """Send what was written so far; the first time after the commit."""
