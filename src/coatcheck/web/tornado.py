@@ -17,7 +17,7 @@ import re
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from functools import partial, wraps
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from tornado.httputil import HTTPHeaders, HTTPServerRequest
@@ -156,7 +156,7 @@ class SessionMixin(RequestHandler):
             context.bind(self._exchange.opened)
         await _done(super().prepare())
 
-    async def get(self, *args: Any, **options: Any) -> None:
+    async def _get(self, *args: Any, **options: Any) -> None:
         """Whatever GET is to the next base; to a WebSocket's, the handshake."""
         if not isinstance(self, WebSocketHandler):
             await _done(super().get(*args, **options))
@@ -164,6 +164,9 @@ class SessionMixin(RequestHandler):
             await _done(super().get(*args, **options))
             if self._exchange is not None:
                 self._exchange.end()
+
+    if not TYPE_CHECKING:  # which sees the get() of the next base, plain or not
+        get = _get
 
     def flush(self, include_footers: bool = False) -> "asyncio.Future[None]":
         """Send what was written so far; the first time after the commit."""
