@@ -36,7 +36,6 @@ from coatcheck.web.litestar import (
     provide_session,
     provide_subject,
 )
-from tests.outside import asgi_scope
 from tests.test_asgi import (
     DENIAL,
     Swept,
@@ -44,11 +43,11 @@ from tests.test_asgi import (
     cookie_of,
     lifespan,
     logged_in,
-    played,
     sessions_over,
     stored,
     sweepers,
 )
+from tests.test_asgi import websocket as connect
 from tests.test_laws import Flaky
 
 try:
@@ -296,15 +295,6 @@ class TestErrors:
         answer = ask(site([], sessions_over()), path="/nowhere")
 
         assert (404, None) == (answer.status, answer["vary"])
-
-
-def connect(app: Any, cookie: str | None = None, **parts: Any) -> list[dict[str, Any]]:
-    """What the app sends to a WebSocket that connects, says one thing, and goes."""
-    headers = [] if cookie is None else [(b"cookie", cookie.encode())]
-    scope = asgi_scope(type="websocket", scheme="wss", headers=headers, subprotocols=[], **parts)
-    del scope["method"]
-    incoming = [{"type": "websocket.connect"}, {"type": "websocket.receive", "text": "hello"}]
-    return asyncio.run(played(app, scope, incoming))
 
 
 class TestWebSocket:
