@@ -1218,6 +1218,19 @@ class TestAmongOtherMiddleware:
 
         assert 503 == ask(Starlette(routes=[Route("/", view)], middleware=order), cookie).status
 
+    def test_a_cache_inside_keeps_no_cookie(self) -> None:
+        """The message that the app sent stays as it was."""
+        kept: list[Message] = []
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            scope["session"].login("user:42")
+            kept.append({"type": "http.response.start", "status": 200, "headers": []})
+            await send(kept[0])
+            await send({"type": "http.response.body", "body": b"ok"})
+
+        assert 1 == len(ask(behind(app, sessions_over())).cookies)
+        assert [] == kept[0]["headers"]
+
 
 class TestMounted:
     def test_a_mounted_app_has_the_session_of_the_site(self) -> None:
