@@ -70,25 +70,30 @@ class SessionMiddleware:
 
 
 class Upkeep:
-    """What a process does beside its requests: it sweeps, and warns of memory not shared."""
+    """What comes with the first request of a process: sweeping, and a look at the server."""
 
-    def __init__(self, sessions: Mapping[str | None, Sessions], sweep: float | None) -> None:
-        every = sessions.values()
-        self._sweepers = [] if sweep is None else [Sweeper(each, sweep) for each in every]
-        self._warned = all(each.is_shared for each in every)
+    def __init__(
+        self,
+        every: Mapping[str | None, Sessions],
+        sweep: float | None,
+        where: str = "SessionMiddleware",
+    ) -> None:
+        self._where = where
+        self.sweepers = [] if sweep is None else [Sweeper(each, sweep) for each in every.values()]
+        self._warned = all(each.is_shared for each in every.values())
 
     def begin(self, environ: "WSGIEnvironment") -> None:
-        """A request is there: what this process has not begun yet begins."""
-        for sweeper in self._sweepers:
+        """A request came."""
+        for sweeper in self.sweepers:
             sweeper.start()
         if not self._warned and environ.get("wsgi.multiprocess"):
             self._warned = True
             warnings.warn(
-                "SessionMiddleware: expected one process, got several (wsgi.multiprocess), and "
+                f"{self._where}: expected one process, got several (wsgi.multiprocess), and "
                 "each keeps sessions of its own in memory, so users will seem to log out at "
                 "random; use SQLiteStore or another shared store",
                 RuntimeWarning,
-                stacklevel=4,
+                stacklevel=3,
             )
 
 
@@ -118,7 +123,7 @@ class _Response:
             if self._replaced is not None:
                 self._close_body()
                 return []
-            if not is_whole(self._body, self._environ):
+            if not self._is_whole():
                 return self
             self._run(self._send_head)
             return self._body
@@ -216,12 +221,10 @@ class _Response:
         self._replaced = _Replaced(body)
         return self._replaced
 
-
-def is_whole(body: object, environ: "WSGIEnvironment") -> bool:
-    """Whether a body is there already, or is the server's to send: nothing more is computed."""
-    wrapper = environ.get("wsgi.file_wrapper")
-    is_file = inspect.isclass(wrapper) and isinstance(body, wrapper)
-    return is_file or type(body) in (list, tuple)
+    def _is_whole(self) -> bool:
+        wrapper = self._environ.get("wsgi.file_wrapper")
+        is_file = inspect.isclass(wrapper) and isinstance(self._body, wrapper)
+        return is_file or type(self._body) in (list, tuple)
 
 
 class _Replaced(Exception):
