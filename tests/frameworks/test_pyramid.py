@@ -980,13 +980,13 @@ class TestOptions:
         ask(app)
 
         assert store.event.wait(PATIENCE)
-        for sweeper in app.registry[_TWEEN].upkeep._sweepers:
+        for sweeper in app.registry[_TWEEN].upkeep.sweepers:
             sweeper.stop()
 
     def test_a_store_of_one_process_warns(self) -> None:
         """Where there are several."""
         app = app_of(lambda request: {}, sessions_over())
-        with pytest.warns(RuntimeWarning, match="several"):
+        with pytest.warns(RuntimeWarning, match="set_coatcheck_sessions: .*several"):
             wsgi_call(app, wsgi_environ(**{"wsgi.multiprocess": True}))
 
     def test_a_list_of_tweens_must_have_ours(self) -> None:

@@ -210,7 +210,7 @@ class _Hook:
     ) -> None:
         self.every = every
         self.client = client
-        self.upkeep = Upkeep(every, sweep)
+        self.upkeep = Upkeep(every, sweep, "set_coatcheck_sessions")
 
     def session(self, request: Any) -> Session:
         return self.visit(request)[None]
