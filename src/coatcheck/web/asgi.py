@@ -12,6 +12,7 @@ carry the cookie. A handshake that is refused by a close can set no cookie, so i
 
 import asyncio
 import inspect
+import sys
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from functools import partial, wraps
 from typing import Any
@@ -133,7 +134,8 @@ class _Response:
     async def _first(self, message: Message) -> None:
         kind = message["type"]
         if kind in _STARTS:
-            head = await self._exchange.respond(message.get("status", 101))
+            # A framework that answers an error by itself does so while it handles the error.
+            head = await self._exchange.respond(message.get("status", 101), sys.exception())
             if head.refused is not None:
                 await self._refuse(head.refused, head.cookies)
                 return
@@ -141,11 +143,12 @@ class _Response:
                 _add_headers(message, head.cookies)
             self.started = True
         elif kind == "websocket.close":
-            await self._exchange.fail()
+            if await self.refused(sys.exception()):
+                return
             self.started = True
         await self._send(message)
 
-    async def refused(self, error: Exception) -> bool:
+    async def refused(self, error: BaseException | None) -> bool:
         """The app raised before its response began: whether a 503 answers for it."""
         head = await self._exchange.fail(error)
         if head.refused is not None:
