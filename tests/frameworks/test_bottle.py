@@ -193,6 +193,14 @@ class TestErrors:
         assert (503, b"503\n", "5") == (got.status, got.body, got["retry-after"])
         assert [] == got.cookies
 
+    def test_an_outage_met_elsewhere_is_503(self) -> None:
+        """By a list of sessions, where the request's own was never used."""
+        flaky = Flaky()
+        sessions = sessions_over(flaky)
+        flaky.down = {"load"}
+
+        assert 503 == ask(sessions.ping, sessions).status
+
     def test_a_page_for_errors_may_read_the_session(self) -> None:
         """It sees what the view did, which is not kept."""
         sessions = sessions_over()
