@@ -744,14 +744,19 @@ class TestErrors:
         answer = ask(app_of(lambda r: dict(r.session), sessions, configure), cookie)
         assert (503, b"soon") == (answer.status, answer.body)
 
-    def test_an_outage_met_elsewhere_is_503(self) -> None:
+    @pytest.mark.parametrize("has_page", [False, True])
+    def test_an_outage_met_elsewhere_is_503(self, has_page: bool) -> None:
         """By a list of sessions, where the request's own was never asked for."""
         flaky = Flaky()
         sessions = sessions_over(flaky)
         flaky.down = {"load"}
 
-        answer = ask(app_of(lambda request: sessions.ping(), sessions))
-        assert (503, []) == (answer.status, answer.cookies)
+        def configure(config: Any) -> None:
+            if has_page:
+                config.add_exception_view(lambda request: Response("oh", 500), context=Exception)
+
+        answer = ask(app_of(lambda request: sessions.ping(), sessions, configure))
+        assert (503, b"503\n", []) == (answer.status, answer.body, answer.cookies)
 
     def test_a_body_that_a_503_replaces_is_closed(self) -> None:
         """Nobody else will."""
@@ -980,13 +985,13 @@ class TestOptions:
         ask(app)
 
         assert store.event.wait(PATIENCE)
-        for sweeper in app.registry[_TWEEN].upkeep._sweepers:
+        for sweeper in app.registry[_TWEEN].upkeep.sweepers:
             sweeper.stop()
 
     def test_a_store_of_one_process_warns(self) -> None:
         """Where there are several."""
         app = app_of(lambda request: {}, sessions_over())
-        with pytest.warns(RuntimeWarning, match="several"):
+        with pytest.warns(RuntimeWarning, match="set_coatcheck_sessions: .*several"):
             wsgi_call(app, wsgi_environ(**{"wsgi.multiprocess": True}))
 
     def test_a_list_of_tweens_must_have_ours(self) -> None:

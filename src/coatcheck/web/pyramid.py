@@ -210,7 +210,7 @@ class _Hook:
     ) -> None:
         self.every = every
         self.client = client
-        self.upkeep = Upkeep(every, sweep)
+        self.upkeep = Upkeep(every, sweep, "set_coatcheck_sessions")
 
     def session(self, request: Any) -> Session:
         return self.visit(request)[None]
@@ -260,10 +260,10 @@ class _Visit(Mapping[str | None, Session]):
                 self.exchange.fail()  # it can be read, and a change raises
         return self.exchange
 
-    def fail(self, error: Exception) -> Refused | None:
-        """Through all of Pyramid this was raised: the answer in its place, if there is one."""
-        exchange = self.exchange or Exchange({}, {})  # some other use of the store met the outage
-        return exchange.fail(error).refused
+    @property
+    def met(self) -> Exchange:
+        """What was opened, or nothing: some other use of a store may still have met an outage."""
+        return self.exchange or Exchange({}, {})
 
     def finish(self) -> None:
         """Pyramid is done with the request. Where it has no response, it failed."""
@@ -287,10 +287,10 @@ def session_tween_factory(handler: Handler, registry: Any) -> Handler:
         try:
             return handler(request)
         except Exception as error:
-            refused = visit.fail(error)
-            if refused is None:
+            head = visit.met.fail(error)
+            if head.refused is None:
                 raise
-            return _give(Response(), refused)
+            return _give(Response(), head.refused)
 
     return tween
 
@@ -303,14 +303,12 @@ def _respond(request: Any, response: Any) -> None:
         request.add_response_callback(_respond)
         return
     visit.is_answered = True
-    if visit.exchange is None:
-        return
-    head = visit.exchange.respond(response.status_int)
+    head = visit.met.respond(response.status_int, request.exception)
     if head.refused is not None:
         _give(response, head.refused)
     if head.vary or head.refused is not None:
         response.headerlist = merge_str(response.headerlist, head.cookies, vary=True)
-    if not is_whole(response.app_iter, request.environ):
+    if visit.exchange is not None and not is_whole(response.app_iter, request.environ):
         visit.is_streamed = True
         length = response.content_length  # which a new body takes away
         response.app_iter = _Streamed(visit.exchange, response.app_iter)

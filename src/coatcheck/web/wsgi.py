@@ -93,7 +93,7 @@ class Upkeep:
                 "each keeps sessions of its own in memory, so users will seem to log out at "
                 "random; use SQLiteStore or another shared store",
                 RuntimeWarning,
-                stacklevel=4,
+                stacklevel=3,
             )
 
 
@@ -208,7 +208,8 @@ class _Response:
         if self._write is not None or self._head is None:
             return
         status, headers, exc_info = self._head
-        answer = self._exchange.respond(int(status[:3]))
+        cause = exc_info[1] if exc_info else None  # of which the framework made this response
+        answer = self._exchange.respond(int(status[:3]), cause)
         if answer.refused is not None:
             raise self._refuse(answer.refused, answer.cookies)
         if answer.vary:
