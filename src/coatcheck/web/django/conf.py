@@ -192,9 +192,11 @@ def cookie() -> Cookie:
             "pages what they need in another way"
         )
     kind = Cookie if settings.SESSION_COOKIE_SECURE else Cookie.insecure
+    # Django's documentation writes ".example.com", where the dot has no meaning any more.
+    domain = (settings.SESSION_COOKIE_DOMAIN or "").removeprefix(".") or None
     made = kind(
         settings.SESSION_COOKIE_NAME,
-        domain=settings.SESSION_COOKIE_DOMAIN or None,
+        domain=domain,
         path=settings.SESSION_COOKIE_PATH,
         samesite=settings.SESSION_COOKIE_SAMESITE,
         persistent=not settings.SESSION_EXPIRE_AT_BROWSER_CLOSE,
