@@ -1,6 +1,19 @@
 """The adapters, by the name of what stands between the server and the view."""
 
-from tests.outside.frameworks import aiohttp, asgi, bottle, django, falcon, fastapi, flask, litestar, pyramid, sanic, tornado, wsgi
+from tests.outside.frameworks import (
+    aiohttp,
+    asgi,
+    bottle,
+    django,
+    falcon,
+    fastapi,
+    flask,
+    litestar,
+    pyramid,
+    sanic,
+    tornado,
+    wsgi,
+)
 
 __all__ = ["FRAMEWORKS"]
 
