@@ -112,6 +112,7 @@ FLOORS: dict[str, float] = {
     "web.wsgi": 8,
     "web.pallets": 7.7,
     "web.flask": 8.1,
+    "web.flask_login": 8.2,
     "web.quart": 8.1,
     "web": 8.5,
     "testing.clock": 9,

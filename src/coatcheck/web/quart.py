@@ -90,6 +90,7 @@ class CoatcheckSessionInterface(CookieFacts, SessionInterface):
         self._client = client or _peer
         self._sweep = sweep if sweep is None else checked_interval(sweep)
         self._apps = WeakSet[Quart]()
+        self._sweeper: asyncio.Task[None] | None = None
 
     async def open_session(self, app: Quart, request: Any) -> SessionMixin | None:
         scope = request.scope
@@ -98,6 +99,8 @@ class CoatcheckSessionInterface(CookieFacts, SessionInterface):
         is_first = app not in self._apps
         if is_first:
             self._join(app)
+        if self._sweep is not None and (self._sweeper is None or self._sweeper.done()):
+            self._start_sweeping(app)
         header, client = joined_cookie(scope["headers"]), partial(self._client, request)
         opened = (await AsyncExchange.open(self._every, header, client)).opened
         session = PalletsSession(opened[None])
@@ -118,14 +121,16 @@ class CoatcheckSessionInterface(CookieFacts, SessionInterface):
         self._advice.on_permanence(visit.exchange.session)
 
     def _join(self, app: Quart) -> None:
-        """Follow this app's errors, and sweep while it is served."""
+        """Follow this app's errors."""
         self._apps.add(app)
         for name in ("handle_exception", "handle_websocket_exception"):
             setattr(app, name, _followed(app, getattr(app, name)))
-        # Where there is no lifespan, nothing would end the sweeper.
-        if self._sweep is not None and hasattr(app, "shutdown_event"):
-            task = asyncio.create_task(self._keep_sweeping(), context=Context())
-            app.after_serving_funcs.insert(0, partial(_cancel, task))
+
+    def _start_sweeping(self, app: Quart) -> None:
+        """Until the app's lifespan ends; without one there would be no end."""
+        if hasattr(app, "shutdown_event") and not app.shutdown_event.is_set():
+            self._sweeper = asyncio.create_task(self._keep_sweeping(), context=Context())
+            app.after_serving_funcs.insert(0, partial(_cancel, self._sweeper))
 
     async def _keep_sweeping(self) -> None:
         async with sweeping(self._every, self._sweep):
@@ -135,14 +140,14 @@ class CoatcheckSessionInterface(CookieFacts, SessionInterface):
 class _Visit:
     """One request or WebSocket on its way to a response."""
 
-    __slots__ = ("_answered", "_handshake", "error", "exchange", "is_first")
+    __slots__ = ("_answered", "_headless", "error", "exchange", "is_first")
 
     def __init__(self, exchange: AsyncExchange, is_first: bool) -> None:
         self.exchange = exchange
         self.is_first = is_first
         self.error: Exception | None = None  # what the app raised and did not handle
         self._answered: Answer | None = None
-        self._handshake = False  # a refusal of it can have no headers
+        self._headless = False  # a WebSocket whose refusal can have no headers
 
     async def answer(self, response: Answer | None) -> None:
         """Commit, and put what is owed into the response; an error has several, one after another.
@@ -161,14 +166,15 @@ class _Visit:
                 response.response = _Body(response.response, self.exchange.end)
 
     async def _decide(self, status: int) -> Head:
-        if self._handshake or (self.error is not None and status != 503):
+        if self._headless or (self.error is not None and status != 503):
             return await self.exchange.fail(self.error)
         return await self.exchange.respond(status)
 
     def attend_handshake(self, websocket: Websocket) -> None:
         """Commit when the app accepts, which it may do again and again."""
         accept = websocket._accept
-        self._handshake = "websocket.http.response" not in (websocket.scope.get("extensions") or {})
+        extensions = websocket.scope.get("extensions") or {}
+        self._headless = "websocket.http.response" not in extensions
 
         async def accept_with_cookie(headers: Headers, subprotocol: str | None) -> None:
             head = await self.exchange.respond(101)

@@ -27,6 +27,14 @@ def propagating(sessions: AsyncSessions, view: View) -> Quart:
             raise HTTPException(response=made)
         return Response(reply.body, reply.status, dict(reply.headers))
 
+    serve = app.asgi_app
+
+    async def asgi_app(scope: Any, receive: Any, send: Any) -> None:
+        # Quart itself answers 500 to a line break in a header; no server lets one through.
+        scope["headers"] = [(k, v.translate(None, b"\r\n")) for k, v in scope["headers"]]
+        await serve(scope, receive, send)
+
+    app.asgi_app = asgi_app  # type: ignore[method-assign]
     return app
 
 
