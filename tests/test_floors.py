@@ -127,6 +127,8 @@ FLOORS: dict[str, float] = {
     "web.pallets": 7.7,
     "web.flask": 8.1,
     "web.sanic": 8,
+    "web.flask_login": 8.2,
+    "web.quart": 8.1,
     "web": 8.5,
     "testing.clock": 9,
     "testing.clients": 9,

@@ -22,7 +22,15 @@ from coatcheck.session import Flash, Login, Session
 from coatcheck.web.exchange import Head
 from coatcheck.web.headers import merge_str
 
-__all__ = ["Advice", "CookieFacts", "PalletsSession", "SkippedSession", "refuse", "write_head"]
+__all__ = [
+    "Advice",
+    "CookieFacts",
+    "PalletsSession",
+    "SkippedSession",
+    "refuse",
+    "span",
+    "write_head",
+]
 
 _FLASHES = "_flashes"
 _PACKED = "\0"  # before a message's category: it is not plain text
@@ -271,14 +279,15 @@ def _contradictions(
             yield setting, got, fits[0], f"take it out, or give Sessions cookie={option}"
     if not app.config["SESSION_COOKIE_HTTPONLY"]:
         yield "SESSION_COOKIE_HTTPONLY", False, True, "take it out; no script may read the cookie"
-    span = app.permanent_session_lifetime
+    got = app.permanent_session_lifetime
     limits = (lifetime.idle, lifetime.absolute, lifetime.remember)
-    is_default = span == app.default_config["PERMANENT_SESSION_LIFETIME"]
-    if not is_default and span not in [_span(limit) for limit in limits]:
+    is_default = got == app.default_config["PERMANENT_SESSION_LIFETIME"]
+    if not is_default and got not in [span(limit) for limit in limits]:
         remedy = "take it out, or give Sessions lifetime=Lifetime(idle=…, absolute=…, remember=…)"
-        yield "PERMANENT_SESSION_LIFETIME", str(span), lifetime, remedy
+        yield "PERMANENT_SESSION_LIFETIME", str(got), lifetime, remedy
 
 
-def _span(limit: Span) -> timedelta | None:
+def span(limit: Span) -> timedelta | None:
+    """One of a `Lifetime`'s limits."""
     found = milliseconds("limit", limit)
     return None if found is None else timedelta(milliseconds=found)

@@ -14,6 +14,7 @@ from tests.outside.frameworks import (
     tornado,
     wsgi,
 )
+from tests.outside.frameworks import asgi, flask, quart, wsgi
 
 __all__ = ["FRAMEWORKS"]
 
@@ -29,5 +30,6 @@ FRAMEWORKS = {
     **litestar.FRAMEWORKS,
     **django.FRAMEWORKS,
     **sanic.FRAMEWORKS,
+    **quart.FRAMEWORKS,
     **wsgi.FRAMEWORKS,
 }
