@@ -16,7 +16,7 @@ demo: venv-demo ## run the demo site: register, log in, look at your session
 	$(BIN)/coatcheck demo $(ARGS)
 
 test: system ## run every test
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 oldest: venv-oldest ## run the tests of the frameworks with the oldest versions supported
 	.venv-oldest/bin/python -m pytest -W default -k "not redis and not sqlite and not file and not postgres" tests/test_outside_laws.py tests/frameworks $(ARGS)

@@ -15,6 +15,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from tests.servers.running import PATIENCE, ROOT, Server, running
+from tests.services.process import free_port
 
 EXAMPLES = ROOT / "examples"
 BROWSER = {"Accept": "text/html"}
@@ -211,12 +212,6 @@ def test_it_is_short_and_says_how_to_run_it(name: str) -> None:
 
     assert len(lines) <= 60
     assert f"python examples/{name}" in "".join(lines[:4])
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        port: int = found.getsockname()[1]
-        return port
 
 
 def wait_until_it_listens(server: Server, port: int) -> None:

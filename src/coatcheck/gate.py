@@ -99,12 +99,8 @@ class LoginGate:
         self.preflights = preflights
         self._public = Patterns("LoginGate(public=…)", public)
 
-    def check(self, request: Request, session: Session) -> Verdict:
-        """Whether the request may go on. A public path does not touch the session."""
-        return Admitted(None) if self.is_public(request) else self.judge(request, session)
-
     def judge(self, request: Request, session: Session) -> Verdict:
-        """`check` for a request that is not public, whatever its path."""
+        """Whether the request may go on, whatever its path: for one that is not public."""
         subject = session.subject
         if subject is None or not self._is_fresh(session):
             return self.refuse(request)
@@ -145,6 +141,7 @@ def admit(
 ) -> Verdict:
     """Apply the rule, and load the user; where the loader finds none, the session ends.
 
+    A public path does not touch the session.
     `everywhere` is for a single view: there `public=` does not count. `session` is what the request
     holds in the session's place; where that is none of ours, `ConfigurationError`, and for an
     asynchronous loader too.
