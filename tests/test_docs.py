@@ -30,6 +30,8 @@ from coatcheck import AsyncSessions, Sessions, cli, errors, events, gate, store,
 from coatcheck import record as records
 from coatcheck.stores import cookie, file, memcached, memory, postgres, redis, sqlite
 from coatcheck.web import asgi, pyramid, wsgi
+from coatcheck.web import asgi, wsgi
+from coatcheck.web import django as web_django
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -453,6 +455,7 @@ def signature(name: str, function: Callable[..., Any]) -> str:
 
 STORES = [memory, sqlite, file, redis, postgres, memcached, cookie]
 MODULES = [coatcheck, *STORES, asgi, pyramid, wsgi, gate, sweeper, store, testing]
+MODULES = [coatcheck, *STORES, asgi, wsgi, web_django, gate, sweeper, store, testing]
 MODULES += [importlib.import_module("coatcheck.stores")]
 ALSO = {"register", "Record", "dump", "load", "NewerFormat", "Unreadable"}
 """What is public in modules whose other names are ours alone."""
@@ -502,6 +505,7 @@ CLASSES: list[type] = [
     pyramid.PyramidSession,
     pyramid.SessionSecurityPolicy,
     pyramid.CSRFStoragePolicy,
+    web_django.SessionStore,
     gate.LoginGate,
     gate.Request,
     gate.Admitted,
@@ -571,6 +575,7 @@ def test_every_class_is_looked_into() -> None:
         asgi.LoginMiddleware,
         wsgi.SessionMiddleware,
         wsgi.LoginMiddleware,
+        web_django.SessionMiddleware,
         sweeper.AsyncSweeper,
         cookie.CookieStore,
         cookie.AsyncCookieStore,
@@ -609,6 +614,8 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "from_env": importlib.import_module("coatcheck.stores").from_env,
     "async_from_env": importlib.import_module("coatcheck.stores").async_from_env,
     "schema": postgres.schema,
+    "sessions": web_django.sessions,
+    "async_sessions": web_django.async_sessions,
     "safe_next": gate.safe_next,
     "login_required": asgi.login_required,
     "set_coatcheck_sessions": pyramid.set_coatcheck_sessions,

@@ -101,7 +101,7 @@ class SessionMiddleware(DjangoSessionMiddleware):  # type: ignore[misc]
     def _store(self, session: Session, config: Configured) -> SessionStore:
         engine = self.SessionStore
         kind = engine if issubclass(engine, SessionStore) else SessionStore
-        return kind.of_request(session, config.main)
+        return kind._of_request(session, config.main)
 
 
 def _came(request: Any, config: Configured) -> tuple[str | bytes | None, Any]:

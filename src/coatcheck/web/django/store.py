@@ -12,7 +12,7 @@ Two keys mean more than their values. Assigning `_auth_user_id` is the login (th
 
 from collections.abc import Callable, Iterator, MutableMapping
 from datetime import datetime, timedelta
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from django.contrib.sessions.backends.base import (  # type: ignore[import-untyped]
     CreateError,
@@ -28,6 +28,7 @@ from coatcheck.web.django.conf import Pair, configured
 __all__ = ["SessionStore"]
 
 _USER, _EXPIRY = "_auth_user_id", "_session_expiry"
+_MISSING: Final = object()
 
 
 class SessionStore(SessionBase):  # type: ignore[misc]
@@ -38,7 +39,7 @@ class SessionStore(SessionBase):  # type: ignore[misc]
     _pair: Pair | None = None
 
     @classmethod
-    def of_request(cls, session: Session, pair: Pair) -> Self:
+    def _of_request(cls, session: Session, pair: Pair) -> Self:
         """The store of a request, whose session the middleware opens and commits."""
         store = cls()
         store._begin(session)
@@ -57,10 +58,11 @@ class SessionStore(SessionBase):  # type: ignore[misc]
         """Who is logged in: `str(user.pk)`, or None."""
         return self._opened().subject
 
-    def edit(self, key: str, function: Callable[[Any], Any], **default: Any) -> Any:
+    def edit(self, key: str, function: Callable[[Any], Any], *, default: Any = _MISSING) -> Any:
         """Set `key` to `function(value)`, and do so again where another request got there first."""
         self.modified = True
-        return self._opened().edit(key, function, **default)
+        options = {} if default is _MISSING else {"default": default}
+        return self._opened().edit(key, function, **options)
 
     # The key.
 
