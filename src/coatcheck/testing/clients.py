@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 from coatcheck.errors import ConfigurationError
@@ -24,7 +25,8 @@ def login(
 
     Works with the clients of Starlette, FastAPI, httpx and requests (`client.cookies.set`), Flask,
     Quart and WebTest (`client.set_cookie`), Django (`client.cookies[name]`) and aiohttp
-    (`client.session.cookie_jar`). `values` are put into the session.
+    (`client.session.cookie_jar`). Those of Falcon and Sanic keep no cookies: they show this one
+    with every request. `values` are put into the session.
     """
     if isinstance(sessions, AsyncSessions):
         session, header = _in_a_loop(lambda: _alogged_in(sessions, subject, remember, values))
@@ -64,6 +66,12 @@ def _give(client: Any, name: str, value: str) -> None:
         client.cookies[name] = value
     elif hasattr(getattr(client, "session", None), "cookie_jar"):
         client.session.cookie_jar.update_cookies({name: value})
+    elif hasattr(client, "get_new_session"):  # Sanic's, which makes a client for each request
+        client.get_new_session = partial(client.get_new_session, cookies={name: value})
+    elif hasattr(client, "_default_headers"):  # Falcon's, which has no public place for it
+        client._default_headers = {**(client._default_headers or {}), "Cookie": f"{name}={value}"}
+    elif hasattr(getattr(client, "_session", None), "cookies"):  # Sanic's ReusableClient
+        client._session.cookies.set(name, value)
     else:
         raise ConfigurationError(
             f"login(): expected a test client that keeps cookies, got {type(client).__name__}; "
