@@ -3,7 +3,11 @@
 import asyncio
 from collections.abc import Callable, Mapping, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
+<<<<<<< HEAD
 from http.cookiejar import Cookie, CookieJar
+=======
+from functools import partial
+>>>>>>> fw-falcon
 from typing import Any
 
 from coatcheck.errors import ConfigurationError
@@ -23,13 +27,12 @@ def login(
 ) -> str:
     """Log a test client in without its site's login page; returns the session's id.
 
-    Works with the clients of Starlette, FastAPI, httpx and requests (`client.cookies.set`), Flask,
-    Quart and WebTest (`client.set_cookie`), Django (`client.cookies[name]`) and aiohttp
-    (`client.session.cookie_jar`). For a client that keeps nothing, such as Tornado's, `client` is
-    the mapping of headers that each request is given. `values` are put into the session.
-    Works with the clients of Starlette, FastAPI, httpx and requests (`client.cookies.set`), Flask
-    and Quart (`client.set_cookie`), WebTest (`client.cookiejar`), Django (`client.cookies[name]`)
-    and aiohttp (`client.session.cookie_jar`). `values` are put into the session.
+    Works with the clients of Starlette, FastAPI, Litestar, httpx and requests
+    (`client.cookies.set`), Flask and Quart (`client.set_cookie`), WebTest (`client.cookiejar`),
+    Django (`client.cookies[name]`) and aiohttp (`client.session.cookie_jar`). Those of Falcon and
+    Sanic keep no cookies: they show this one with every request. For a client that keeps nothing,
+    such as Tornado's, `client` is the mapping of headers that each request is given. `values` are
+    put into the session.
     """
     if isinstance(sessions, AsyncSessions):
         session, header = _in_a_loop(lambda: _alogged_in(sessions, subject, remember, values))
@@ -72,6 +75,12 @@ def _give(client: Any, name: str, value: str) -> None:
     elif hasattr(getattr(client, "session", None), "cookie_jar"):
         # With the site's address, so that the site may replace it.
         client.session.cookie_jar.update_cookies({name: value}, client.make_url("/"))
+    elif hasattr(client, "get_new_session"):  # Sanic's, which makes a client for each request
+        client.get_new_session = partial(client.get_new_session, cookies={name: value})
+    elif hasattr(client, "_default_headers"):  # Falcon's, which has no public place for it
+        client._default_headers = {**(client._default_headers or {}), "Cookie": f"{name}={value}"}
+    elif hasattr(getattr(client, "_session", None), "cookies"):  # Sanic's ReusableClient
+        client._session.cookies.set(name, value)
     elif isinstance(client, MutableMapping):
         kept = [pair for pair in client.get("Cookie", "").split("; ") if pair]
         others = [pair for pair in kept if not pair.startswith(f"{name}=")]

@@ -15,6 +15,7 @@ adapter's own `Outgoing`: the commit goes with `ws.accept()`, whose headers carr
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack
+from contextvars import ContextVar, Token
 from functools import partial
 from typing import Any
 
@@ -27,8 +28,8 @@ from coatcheck.gate import Request as Facts
 from coatcheck.paths import Patterns
 from coatcheck.session import Client
 from coatcheck.sessions import AsyncSessions, Sessions
-from coatcheck.sweeper import checked_interval, sweeping
-from coatcheck.web import asgi, wsgi
+from coatcheck.sweeper import Sweeper, checked_interval, sweeping
+from coatcheck.web import asgi
 from coatcheck.web.configured import checked_sessions
 from coatcheck.web.exchange import UNAVAILABLE, AsyncExchange, Exchange, Head
 from coatcheck.web.headers import joined_cookie, merge_str
@@ -45,6 +46,10 @@ __all__ = [
 ]
 
 _KEY = "coatcheck.exchange"
+
+_bound: ContextVar[Token[context.Bound | None] | None] = ContextVar(
+    "coatcheck Falcon", default=None
+)
 
 
 class SessionMiddleware:
@@ -68,28 +73,31 @@ class SessionMiddleware:
     ) -> None:
         self._sessions = checked_sessions(Sessions, sessions, named)
         self._skip = Patterns("SessionMiddleware(skip=…)", skip)
-        self._client = client or (lambda req: wsgi.peer(req.env))
-        self._upkeep = wsgi.Upkeep(self._sessions, sweep)
+        self._client = client or _peer
+        every = self._sessions.values()
+        self._sweepers = [] if sweep is None else [Sweeper(each, sweep) for each in every]
 
     def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
+        _unbind()  # what this thread's last request left, if its error went past Falcon
         if self._skip.match(req.path):
             return
-        self._upkeep.begin(req.env)
+        for sweeper in self._sweepers:
+            sweeper.start()
         header, client = req.env.get("HTTP_COOKIE"), partial(self._client, req)
         exchange = Exchange.open(self._sessions, header, client)
         _show(req, exchange)
-        req.env[_KEY] = exchange, context.bind(exchange.opened)
+        req.env[_KEY] = exchange
+        _bound.set(context.bind(exchange.opened))
 
     def process_response(
         self, req: falcon.Request, resp: falcon.Response, resource: object, req_succeeded: bool
     ) -> None:
         if _KEY not in req.env:  # its path is skipped, or an earlier middleware has answered
             return
-        exchange, bound = req.env.pop(_KEY)
         try:
-            self._respond(exchange, resp)
+            self._respond(req.env.pop(_KEY), resp)
         finally:
-            context.unbind(bound)
+            _unbind()
 
     def _respond(self, exchange: Exchange, resp: falcon.Response) -> None:
         try:
@@ -128,7 +136,7 @@ class AsyncSessionMiddleware:
         where = "AsyncSessionMiddleware"
         self._sessions = checked_sessions(AsyncSessions, sessions, named, where)
         self._skip = Patterns(f"{where}(skip=…)", skip)
-        self._client = client or (lambda req: asgi.peer(req.scope))
+        self._client = client or _peer
         self._sweep = sweep if sweep is None else checked_interval(sweep)
         self._lifespan = AsyncExitStack()
 
@@ -167,7 +175,10 @@ class AsyncSessionMiddleware:
     async def _open(self, req: falcon.asgi.Request) -> AsyncExchange | None:
         if self._skip.match(req.path):
             return None
-        header, client = joined_cookie(req.scope["headers"]), partial(self._client, req)
+        # Falcon folds several Cookie headers into one that no browser would send; but where the
+        # scope's headers can be read once only, Falcon has done so.
+        header = joined_cookie(req.scope["headers"]) or req.get_header("Cookie")
+        client = partial(self._client, req)
         exchange = await AsyncExchange.open(self._sessions, header, client)
         _show(req, exchange)
         return exchange
@@ -192,6 +203,14 @@ class AsyncSessionMiddleware:
             resp.stream = _AsyncStream(resp.stream, exchange)
         else:
             exchange.end()
+
+
+def _unbind() -> None:
+    """There is no `current()` any more."""
+    bound = _bound.get()
+    if bound is not None:
+        _bound.set(None)
+        context.unbind(bound)
 
 
 def _show(req: falcon.Request, exchange: Exchange | AsyncExchange) -> None:
@@ -257,18 +276,22 @@ class _AsyncStream:
         return self
 
     async def __anext__(self) -> Any:
-        bound = context.bind(self._exchange.opened)
         try:
-            return await anext(self._chunks)
+            return await self._run(anext(self._chunks))
         except StopAsyncIteration:
             self._exchange.end()
             raise
-        finally:
-            context.unbind(bound)
 
     async def close(self) -> None:
         if hasattr(self._stream, "close"):
-            await self._stream.close()
+            await self._run(self._stream.close())
+
+    async def _run(self, step: Awaitable[Any]) -> Any:
+        bound = context.bind(self._exchange.opened)
+        try:
+            return await step
+        finally:
+            context.unbind(bound)
 
 
 class _Ending:
@@ -374,6 +397,11 @@ def _obey(req: falcon.Request, verdict: Verdict) -> None:
 
 def _session_of(req: falcon.Request) -> object:
     return getattr(req.context, "session", None)
+
+
+def _peer(req: falcon.Request) -> Client:
+    """The default `client`: who connected, and their User-Agent."""
+    return Client(req.remote_addr, req.user_agent)
 
 
 def _facts(req: falcon.Request) -> Facts:

@@ -10,26 +10,26 @@ from tests.outside.frameworks import (
     flask,
     litestar,
     pyramid,
+    quart,
     sanic,
     tornado,
     wsgi,
 )
-from tests.outside.frameworks import asgi, flask, quart, wsgi
 
 __all__ = ["FRAMEWORKS"]
 
 FRAMEWORKS = {
-    **aiohttp.FRAMEWORKS,
     **asgi.FRAMEWORKS,
-    **bottle.FRAMEWORKS,
-    **pyramid.FRAMEWORKS,
-    **falcon.FRAMEWORKS,
-    **tornado.FRAMEWORKS,
-    **flask.FRAMEWORKS,
-    **fastapi.FRAMEWORKS,
-    **litestar.FRAMEWORKS,
-    **django.FRAMEWORKS,
-    **sanic.FRAMEWORKS,
-    **quart.FRAMEWORKS,
     **wsgi.FRAMEWORKS,
+    **aiohttp.FRAMEWORKS,
+    **bottle.FRAMEWORKS,
+    **django.FRAMEWORKS,
+    **falcon.FRAMEWORKS,
+    **fastapi.FRAMEWORKS,
+    **flask.FRAMEWORKS,
+    **litestar.FRAMEWORKS,
+    **pyramid.FRAMEWORKS,
+    **quart.FRAMEWORKS,
+    **sanic.FRAMEWORKS,
+    **tornado.FRAMEWORKS,
 }
