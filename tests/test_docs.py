@@ -30,7 +30,6 @@ from coatcheck import AsyncSessions, Sessions, cli, errors, events, gate, store,
 from coatcheck import record as records
 from coatcheck.stores import cookie, file, memcached, memory, postgres, redis, sqlite
 from coatcheck.web import asgi, pyramid, wsgi
-from coatcheck.web import asgi, wsgi
 from coatcheck.web import django as web_django
 
 ROOT = Path(__file__).parents[1]

@@ -3,11 +3,8 @@
 import asyncio
 from collections.abc import Callable, Mapping, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
-<<<<<<< HEAD
-from http.cookiejar import Cookie, CookieJar
-=======
 from functools import partial
->>>>>>> fw-falcon
+from http.cookiejar import Cookie, CookieJar
 from typing import Any
 
 from coatcheck.errors import ConfigurationError
