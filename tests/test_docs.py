@@ -15,6 +15,7 @@ import re
 import subprocess
 import sys
 import time
+import unittest
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +30,7 @@ import coatcheck
 from coatcheck import AsyncSessions, Sessions, cli, errors, events, gate, store, sweeper, testing
 from coatcheck import record as records
 from coatcheck.stores import cookie, file, memcached, memory, postgres, redis, sqlite
-from coatcheck.web import asgi, wsgi
+from coatcheck.web import aiohttp, asgi, tornado, wsgi
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -279,6 +280,29 @@ def test_the_tests_on_the_pages_pass(tmp_path: Path) -> None:
     assert re.search(r"\b[5-9]\d passed", done.stdout) is not None, done.stdout
 
 
+@pytest.mark.parametrize("name", ["aiohttp", "tornado"])
+def test_the_tests_of_a_frameworks_page_pass(
+    name: str, open_page: Callable[[Path], Page], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the framework's own test client."""
+    opened = open_page(DOCS / f"how-to/{name}.md")
+    list(opened.run())
+    monkeypatch.setitem(sys.modules, "page", opened.module)
+    ran = 0
+    for key, value in opened.names.items():
+        if key.startswith("test_"):
+            value()
+            ran += 1
+        elif inspect.isclass(value) and issubclass(value, unittest.TestCase) and key[:4] == "Test":
+            result = unittest.defaultTestLoader.loadTestsFromTestCase(value).run(
+                unittest.TestResult()
+            )
+            assert (1, []) == (result.testsRun, result.failures + result.errors)
+            ran += 1
+
+    assert ran > 0
+
+
 # Links, commands and style.
 
 
@@ -439,6 +463,9 @@ def signature(name: str, function: Callable[..., Any]) -> str:
         if parameter.kind is parameter.VAR_KEYWORD:
             parts.append(f"**{parameter.name}")
             continue
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            parts.append(f"*{parameter.name}")
+            continue
         if parameter.kind is parameter.KEYWORD_ONLY and not starred:
             parts.append("*")
             starred = True
@@ -448,7 +475,7 @@ def signature(name: str, function: Callable[..., Any]) -> str:
 
 
 STORES = [memory, sqlite, file, redis, postgres, memcached, cookie]
-MODULES = [coatcheck, *STORES, asgi, wsgi, gate, sweeper, store, testing]
+MODULES = [coatcheck, *STORES, asgi, wsgi, gate, sweeper, store, testing, aiohttp, tornado]
 MODULES += [importlib.import_module("coatcheck.stores")]
 ALSO = {"register", "Record", "dump", "load", "NewerFormat", "Unreadable"}
 """What is public in modules whose other names are ours alone."""
@@ -510,6 +537,7 @@ CLASSES: list[type] = [
     store.Carrier,
     testing.Clock,
     testing.StoreContract,
+    tornado.SessionMixin,
 ]
 VERBS = {"load", "create", "save", "touch", "delete", "close", "by_subject", "page", "sweep"}
 VERBS |= {"advise"}
@@ -567,6 +595,7 @@ def test_every_class_is_looked_into() -> None:
         store.AsyncCarrierStore,
         store.Risk,
         testing.AsyncStoreContract,
+        tornado.LoginMixin,
     }
 
     named = {kind for kind in classes if not issubclass(kind, BaseException)}
@@ -600,6 +629,11 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "schema": postgres.schema,
     "safe_next": gate.safe_next,
     "login_required": asgi.login_required,
+    "setup": aiohttp.setup,
+    "session_middleware": aiohttp.session_middleware,
+    "get_session": aiohttp.get_session,
+    "get_user": aiohttp.get_user,
+    "login_middleware": aiohttp.login_middleware,
     "register": importlib.import_module("coatcheck.values").register,
     "login": testing.login,
     "dump": records.dump,
@@ -627,6 +661,7 @@ OPTIONS: dict[str, list[Callable[..., Any]]] = {
     "Cookie": [coatcheck.Cookie, coatcheck.Cookie.insecure],
     "Lifetime": [coatcheck.Lifetime],
     "SessionMiddleware": [asgi.SessionMiddleware, wsgi.SessionMiddleware],
+    "setup": [aiohttp.setup, tornado.setup],
     "LoginMiddleware": [asgi.LoginMiddleware, wsgi.LoginMiddleware],
     "LoginGate": [gate.LoginGate],
     "MemoryStore": [memory.MemoryStore],
