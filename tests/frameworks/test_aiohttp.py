@@ -31,6 +31,7 @@ from coatcheck.web.aiohttp import (
     session_middleware,
     setup,
 )
+from tests.frameworks.distant import DistantStore
 from tests.outside import PATIENCE
 from tests.test_laws import Flaky
 
@@ -100,7 +101,7 @@ def store() -> Flaky:
 
 @pytest.fixture
 def sessions(store: Flaky) -> AsyncSessions:
-    return AsyncSessions(AsyncMemoryStore(store), clock=Clock())
+    return AsyncSessions(DistantStore(store), clock=Clock())
 
 
 def site(sessions: AsyncSessions, handler: Handler, **options: Any) -> web.Application:

@@ -30,6 +30,7 @@ from coatcheck.gate import LoginGate
 from coatcheck.stores.memory import AsyncMemoryStore, MemoryStore
 from coatcheck.testing import Clock, login
 from coatcheck.web.tornado import LoginMixin, SessionMixin, login_required, setup
+from tests.frameworks.distant import DistantStore
 from tests.outside import PATIENCE
 from tests.test_laws import Flaky
 
@@ -107,7 +108,7 @@ def store() -> Flaky:
 
 @pytest.fixture
 def sessions(store: Flaky) -> AsyncSessions:
-    return AsyncSessions(AsyncMemoryStore(store), clock=Clock())
+    return AsyncSessions(DistantStore(store), clock=Clock())
 
 
 class Who(SessionMixin, RequestHandler):
