@@ -15,6 +15,7 @@ import re
 import subprocess
 import sys
 import time
+import unittest
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,7 @@ from coatcheck import record as records
 from coatcheck.stores import cookie, file, memcached, memory, postgres, redis, sqlite
 from coatcheck.web import asgi, pyramid, wsgi
 from coatcheck.web import django as web_django
+from coatcheck.web import aiohttp, asgi, tornado, wsgi
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -284,6 +286,29 @@ def test_the_tests_on_the_pages_pass(tmp_path: Path) -> None:
     assert re.search(r"\b[5-9]\d passed", done.stdout) is not None, done.stdout
 
 
+@pytest.mark.parametrize("name", ["aiohttp", "tornado"])
+def test_the_tests_of_a_frameworks_page_pass(
+    name: str, open_page: Callable[[Path], Page], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the framework's own test client."""
+    opened = open_page(DOCS / f"how-to/{name}.md")
+    list(opened.run())
+    monkeypatch.setitem(sys.modules, "page", opened.module)
+    ran = 0
+    for key, value in opened.names.items():
+        if key.startswith("test_"):
+            value()
+            ran += 1
+        elif inspect.isclass(value) and issubclass(value, unittest.TestCase) and key[:4] == "Test":
+            result = unittest.defaultTestLoader.loadTestsFromTestCase(value).run(
+                unittest.TestResult()
+            )
+            assert (1, []) == (result.testsRun, result.failures + result.errors)
+            ran += 1
+
+    assert ran > 0
+
+
 # Links, commands and style.
 
 
@@ -444,6 +469,9 @@ def signature(name: str, function: Callable[..., Any]) -> str:
         if parameter.kind is parameter.VAR_KEYWORD:
             parts.append(f"**{parameter.name}")
             continue
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            parts.append(f"*{parameter.name}")
+            continue
         if parameter.kind is parameter.KEYWORD_ONLY and not starred:
             parts.append("*")
             starred = True
@@ -455,6 +483,7 @@ def signature(name: str, function: Callable[..., Any]) -> str:
 STORES = [memory, sqlite, file, redis, postgres, memcached, cookie]
 MODULES = [coatcheck, *STORES, asgi, pyramid, wsgi, gate, sweeper, store, testing]
 MODULES = [coatcheck, *STORES, asgi, wsgi, web_django, gate, sweeper, store, testing]
+MODULES = [coatcheck, *STORES, asgi, wsgi, gate, sweeper, store, testing, aiohttp, tornado]
 MODULES += [importlib.import_module("coatcheck.stores")]
 ALSO = {"register", "Record", "dump", "load", "NewerFormat", "Unreadable"}
 """What is public in modules whose other names are ours alone."""
@@ -520,6 +549,7 @@ CLASSES: list[type] = [
     store.Carrier,
     testing.Clock,
     testing.StoreContract,
+    tornado.SessionMixin,
 ]
 VERBS = {"load", "create", "save", "touch", "delete", "close", "by_subject", "page", "sweep"}
 VERBS |= {"advise"}
@@ -582,6 +612,7 @@ def test_every_class_is_looked_into() -> None:
         store.AsyncCarrierStore,
         store.Risk,
         testing.AsyncStoreContract,
+        tornado.LoginMixin,
     }
 
     named = {kind for kind in classes if not issubclass(kind, BaseException)}
@@ -620,6 +651,11 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "set_coatcheck_sessions": pyramid.set_coatcheck_sessions,
     "set_login_gate": pyramid.set_login_gate,
     "includeme": pyramid.includeme,
+    "setup": aiohttp.setup,
+    "session_middleware": aiohttp.session_middleware,
+    "get_session": aiohttp.get_session,
+    "get_user": aiohttp.get_user,
+    "login_middleware": aiohttp.login_middleware,
     "register": importlib.import_module("coatcheck.values").register,
     "login": testing.login,
     "dump": records.dump,
@@ -647,6 +683,7 @@ OPTIONS: dict[str, list[Callable[..., Any]]] = {
     "Cookie": [coatcheck.Cookie, coatcheck.Cookie.insecure],
     "Lifetime": [coatcheck.Lifetime],
     "SessionMiddleware": [asgi.SessionMiddleware, wsgi.SessionMiddleware],
+    "setup": [aiohttp.setup, tornado.setup],
     "LoginMiddleware": [asgi.LoginMiddleware, wsgi.LoginMiddleware],
     "LoginGate": [gate.LoginGate],
     "set_coatcheck_sessions": [pyramid.set_coatcheck_sessions],

@@ -194,7 +194,7 @@ def get_user(request: web.Request) -> Any:
     return request.get(_USER)
 
 
-def login_middleware(rule: LoginGate) -> Middleware:
+def login_middleware(gate: LoginGate) -> Middleware:
     """A middleware that lets only those through whom the gate admits.
 
     It comes after `session_middleware`. What the gate's `user=` loads is `get_user(request)`.
@@ -202,7 +202,7 @@ def login_middleware(rule: LoginGate) -> Middleware:
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-        verdict = await _judge(rule, request)
+        verdict = await _judge(gate, request)
         return _response(verdict) if isinstance(verdict, Refused) else await handler(request)
 
     return middleware

@@ -109,7 +109,6 @@ class SessionMixin(RequestHandler):
     _exchange: AsyncExchange | None = None
     _error: BaseException | None = None  # what the handler raised, unless it is a response
     _sending: "asyncio.Task[None] | None" = None  # the commit, and what goes out after it
-    _has_head = False  # whether the headers have what they owe to the sessions
     _replaced = False  # whether another response than the handler's has gone out
 
     def __init_subclass__(cls) -> None:
@@ -241,11 +240,9 @@ class SessionMixin(RequestHandler):
             self.send_error(500, exc_info=sys.exc_info())
 
     def _complete_head(self) -> None:
-        head = None if self._exchange is None or self._has_head else self._exchange.head
-        if head is None:
-            return
-        self._has_head = True
-        if head.vary:
+        """Put what the response owes to its sessions into its headers, before they go out."""
+        head = None if self._exchange is None else self._exchange.head
+        if head is not None and head.vary and not self._headers_written:
             merged = merge_str(list(self._headers.get_all()), head.cookies, vary=True)
             self._headers = HTTPHeaders()
             for name, value in merged:
