@@ -276,6 +276,24 @@ class TestFinish:
         assert 302 == browser.get("/").code
         assert "None {'a': 1}" == browser.seen()
 
+    @pytest.mark.parametrize("asynchronous", [False, True])
+    def test_the_prepare_of_the_next_base_runs_too(
+        self, browse: Browse, sessions: AsyncSessions, asynchronous: bool
+    ) -> None:
+        """When the session is open."""
+
+        class Counting(RequestHandler):
+            def prepare(self) -> Any:
+                return self.count() if asynchronous else put(self)
+
+            async def count(self) -> None:
+                put(self)
+
+        browser = browse(site(sessions, doing(lambda handler: None, Counting)))
+        browser.get("/")
+
+        assert "None {'a': 1}" == browser.seen()
+
     def test_a_page_that_is_not_modified_varies_too(
         self, browse: Browse, sessions: AsyncSessions
     ) -> None:
