@@ -29,7 +29,7 @@ import coatcheck
 from coatcheck import AsyncSessions, Sessions, cli, errors, events, gate, store, sweeper, testing
 from coatcheck import record as records
 from coatcheck.stores import cookie, file, memcached, memory, postgres, redis, sqlite
-from coatcheck.web import asgi, wsgi
+from coatcheck.web import asgi, flask, flask_login, quart, wsgi
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -449,6 +449,7 @@ def signature(name: str, function: Callable[..., Any]) -> str:
 
 STORES = [memory, sqlite, file, redis, postgres, memcached, cookie]
 MODULES = [coatcheck, *STORES, asgi, wsgi, gate, sweeper, store, testing]
+MODULES += [flask, flask_login, quart]
 MODULES += [importlib.import_module("coatcheck.stores")]
 ALSO = {"register", "Record", "dump", "load", "NewerFormat", "Unreadable"}
 """What is public in modules whose other names are ours alone."""
@@ -560,6 +561,8 @@ def test_every_class_is_looked_into() -> None:
         asgi.LoginMiddleware,
         wsgi.SessionMiddleware,
         wsgi.LoginMiddleware,
+        flask.CoatcheckSessionInterface,
+        quart.CoatcheckSessionInterface,
         sweeper.AsyncSweeper,
         cookie.CookieStore,
         cookie.AsyncCookieStore,
@@ -600,6 +603,8 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "schema": postgres.schema,
     "safe_next": gate.safe_next,
     "login_required": asgi.login_required,
+    "require_login": flask.require_login,
+    "connect_flask_login": flask_login.connect_flask_login,
     "register": importlib.import_module("coatcheck.values").register,
     "login": testing.login,
     "dump": records.dump,
@@ -627,6 +632,10 @@ OPTIONS: dict[str, list[Callable[..., Any]]] = {
     "Cookie": [coatcheck.Cookie, coatcheck.Cookie.insecure],
     "Lifetime": [coatcheck.Lifetime],
     "SessionMiddleware": [asgi.SessionMiddleware, wsgi.SessionMiddleware],
+    "CoatcheckSessionInterface": [
+        flask.CoatcheckSessionInterface,
+        quart.CoatcheckSessionInterface,
+    ],
     "LoginMiddleware": [asgi.LoginMiddleware, wsgi.LoginMiddleware],
     "LoginGate": [gate.LoginGate],
     "MemoryStore": [memory.MemoryStore],
