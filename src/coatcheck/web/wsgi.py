@@ -123,7 +123,7 @@ class _Response:
             if self._replaced is not None:
                 self._close_body()
                 return []
-            if not self._is_whole():
+            if not is_whole(self._body, self._environ):
                 return self
             self._run(self._send_head)
             return self._body
@@ -208,7 +208,8 @@ class _Response:
         if self._write is not None or self._head is None:
             return
         status, headers, exc_info = self._head
-        answer = self._exchange.respond(int(status[:3]))
+        cause = exc_info[1] if exc_info else None  # of which the framework made this response
+        answer = self._exchange.respond(int(status[:3]), cause)
         if answer.refused is not None:
             raise self._refuse(answer.refused, answer.cookies)
         if answer.vary:
@@ -221,10 +222,12 @@ class _Response:
         self._replaced = _Replaced(body)
         return self._replaced
 
-    def _is_whole(self) -> bool:
-        wrapper = self._environ.get("wsgi.file_wrapper")
-        is_file = inspect.isclass(wrapper) and isinstance(self._body, wrapper)
-        return is_file or type(self._body) in (list, tuple)
+
+def is_whole(body: object, environ: "WSGIEnvironment") -> bool:
+    """Whether a body is there already, or is the server's to send: nothing more is computed."""
+    wrapper = environ.get("wsgi.file_wrapper")
+    is_file = inspect.isclass(wrapper) and isinstance(body, wrapper)
+    return is_file or type(body) in (list, tuple)
 
 
 class _Replaced(Exception):
