@@ -30,10 +30,8 @@ import coatcheck
 from coatcheck import AsyncSessions, Sessions, cli, errors, events, gate, store, sweeper, testing
 from coatcheck import record as records
 from coatcheck.stores import cookie, file, memcached, memory, postgres, redis, sqlite
-from coatcheck.web import asgi, flask, flask_login, quart, wsgi
-from coatcheck.web import asgi, pyramid, wsgi
+from coatcheck.web import aiohttp, asgi, flask, flask_login, pyramid, quart, tornado, wsgi
 from coatcheck.web import django as web_django
-from coatcheck.web import aiohttp, asgi, tornado, wsgi
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -483,10 +481,7 @@ def signature(name: str, function: Callable[..., Any]) -> str:
 
 STORES = [memory, sqlite, file, redis, postgres, memcached, cookie]
 MODULES = [coatcheck, *STORES, asgi, wsgi, gate, sweeper, store, testing]
-MODULES += [flask, flask_login, quart]
-MODULES = [coatcheck, *STORES, asgi, pyramid, wsgi, gate, sweeper, store, testing]
-MODULES = [coatcheck, *STORES, asgi, wsgi, web_django, gate, sweeper, store, testing]
-MODULES = [coatcheck, *STORES, asgi, wsgi, gate, sweeper, store, testing, aiohttp, tornado]
+MODULES += [aiohttp, flask, flask_login, pyramid, quart, tornado, web_django]
 MODULES += [importlib.import_module("coatcheck.stores")]
 ALSO = {"register", "Record", "dump", "load", "NewerFormat", "Unreadable"}
 """What is public in modules whose other names are ours alone."""
