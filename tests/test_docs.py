@@ -30,9 +30,8 @@ import coatcheck
 from coatcheck import AsyncSessions, Sessions, cli, errors, events, gate, store, sweeper, testing
 from coatcheck import record as records
 from coatcheck.stores import cookie, file, memcached, memory, postgres, redis, sqlite
-from coatcheck.web import asgi, pyramid, wsgi
+from coatcheck.web import aiohttp, asgi, flask, flask_login, pyramid, quart, tornado, wsgi
 from coatcheck.web import django as web_django
-from coatcheck.web import aiohttp, asgi, tornado, wsgi
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -481,9 +480,8 @@ def signature(name: str, function: Callable[..., Any]) -> str:
 
 
 STORES = [memory, sqlite, file, redis, postgres, memcached, cookie]
-MODULES = [coatcheck, *STORES, asgi, pyramid, wsgi, gate, sweeper, store, testing]
-MODULES = [coatcheck, *STORES, asgi, wsgi, web_django, gate, sweeper, store, testing]
-MODULES = [coatcheck, *STORES, asgi, wsgi, gate, sweeper, store, testing, aiohttp, tornado]
+MODULES = [coatcheck, *STORES, asgi, wsgi, gate, sweeper, store, testing]
+MODULES += [aiohttp, flask, flask_login, pyramid, quart, tornado, web_django]
 MODULES += [importlib.import_module("coatcheck.stores")]
 ALSO = {"register", "Record", "dump", "load", "NewerFormat", "Unreadable"}
 """What is public in modules whose other names are ours alone."""
@@ -604,6 +602,8 @@ def test_every_class_is_looked_into() -> None:
         asgi.LoginMiddleware,
         wsgi.SessionMiddleware,
         wsgi.LoginMiddleware,
+        flask.CoatcheckSessionInterface,
+        quart.CoatcheckSessionInterface,
         web_django.SessionMiddleware,
         sweeper.AsyncSweeper,
         cookie.CookieStore,
@@ -648,6 +648,8 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "async_sessions": web_django.async_sessions,
     "safe_next": gate.safe_next,
     "login_required": asgi.login_required,
+    "require_login": flask.require_login,
+    "connect_flask_login": flask_login.connect_flask_login,
     "set_coatcheck_sessions": pyramid.set_coatcheck_sessions,
     "set_login_gate": pyramid.set_login_gate,
     "includeme": pyramid.includeme,
@@ -683,6 +685,10 @@ OPTIONS: dict[str, list[Callable[..., Any]]] = {
     "Cookie": [coatcheck.Cookie, coatcheck.Cookie.insecure],
     "Lifetime": [coatcheck.Lifetime],
     "SessionMiddleware": [asgi.SessionMiddleware, wsgi.SessionMiddleware],
+    "CoatcheckSessionInterface": [
+        flask.CoatcheckSessionInterface,
+        quart.CoatcheckSessionInterface,
+    ],
     "setup": [aiohttp.setup, tornado.setup],
     "LoginMiddleware": [asgi.LoginMiddleware, wsgi.LoginMiddleware],
     "LoginGate": [gate.LoginGate],

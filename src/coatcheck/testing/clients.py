@@ -1,6 +1,7 @@
 """Log a test client in, whatever framework it belongs to."""
 
 import asyncio
+import inspect
 from collections.abc import Callable, Mapping, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -64,7 +65,9 @@ def _give(client: Any, name: str, value: str) -> None:
     if isinstance(getattr(client, "cookiejar", None), CookieJar):
         client.cookiejar.set_cookie(_of_host(client, name, value))
     elif hasattr(client, "set_cookie"):
-        client.set_cookie(name, value)
+        # Quart's wants a server's name first, and sends the cookie to all of them.
+        of_quart = "server_name" in inspect.signature(client.set_cookie).parameters
+        client.set_cookie(*["localhost"] * of_quart, name, value)
     elif hasattr(getattr(client, "cookies", None), "set"):
         client.cookies.set(name, value)
     elif hasattr(client, "cookies"):

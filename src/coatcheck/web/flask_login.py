@@ -42,10 +42,11 @@ def connect_flask_login(app: Flask, *, prefix: str = "") -> None:
     if not isinstance(interface, CoatcheckSessionInterface):
         remedy = "set app.session_interface = CoatcheckSessionInterface(sessions)"
         raise _wrong("a CoatcheckSessionInterface", interface, remedy)
-    if app.extensions.setdefault(_EXTENSION, prefix) is not prefix:
+    if _EXTENSION in app.extensions:
         raise _wrong("one call", "a second", "take one out")
     _forget_remember_cookie(app, manager, interface)
-    steps = _Steps(manager, interface, prefix)
+    # The app keeps what its signals call, which keep no hold of it themselves.
+    steps = app.extensions[_EXTENSION] = _Steps(manager, interface, prefix)
     for signal, step in [
         (signals.user_accessed, steps.align),
         (signals.user_logged_in, steps.log_in),
@@ -53,7 +54,7 @@ def connect_flask_login(app: Flask, *, prefix: str = "") -> None:
         (signals.user_logged_out, steps.log_out),
         (signals.session_protected, steps.protect),
     ]:
-        signal.connect(step, app, weak=False)
+        signal.connect(step, app)
 
 
 class _Steps:
