@@ -29,7 +29,7 @@ import coatcheck
 from coatcheck import AsyncSessions, Sessions, cli, errors, events, gate, store, sweeper, testing
 from coatcheck import record as records
 from coatcheck.stores import cookie, file, memcached, memory, postgres, redis, sqlite
-from coatcheck.web import asgi, wsgi
+from coatcheck.web import asgi, fastapi, litestar, wsgi
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -172,6 +172,7 @@ VISITS = [
     (DOCS / "how-to/outages.md", "GET", "/", 200, "Hello, None"),
     (DOCS / "how-to/fastapi.md", "GET", "/me", 401, "log in first"),
     (DOCS / "how-to/fastapi.md", "POST", "/login?name=ann", 200, "null"),
+    (DOCS / "how-to/litestar.md", "GET", "/", 200, "Hello, stranger: visit 1"),
     (DOCS / "how-to/login-gate.md", "GET", "/", 200, "Log in as Ann"),
     (DOCS / "how-to/login-gate.md", "POST", "/login?next=/", 200, "Hello, Ann"),
     (DOCS / "how-to/login-gate.md", "GET", "/password", 200, "Log in as Ann"),
@@ -448,7 +449,7 @@ def signature(name: str, function: Callable[..., Any]) -> str:
 
 
 STORES = [memory, sqlite, file, redis, postgres, memcached, cookie]
-MODULES = [coatcheck, *STORES, asgi, wsgi, gate, sweeper, store, testing]
+MODULES = [coatcheck, *STORES, asgi, fastapi, litestar, wsgi, gate, sweeper, store, testing]
 MODULES += [importlib.import_module("coatcheck.stores")]
 ALSO = {"register", "Record", "dump", "load", "NewerFormat", "Unreadable"}
 """What is public in modules whose other names are ours alone."""
@@ -495,6 +496,7 @@ CLASSES: list[type] = [
     postgres.AsyncPostgresStore,
     memcached.MemcachedStore,
     memcached.AsyncMemcachedStore,
+    litestar.CoatcheckPlugin,
     gate.LoginGate,
     gate.Request,
     gate.Admitted,
@@ -558,6 +560,7 @@ def test_every_class_is_looked_into() -> None:
     without = {
         asgi.SessionMiddleware,
         asgi.LoginMiddleware,
+        fastapi.LoggedIn,
         wsgi.SessionMiddleware,
         wsgi.LoginMiddleware,
         sweeper.AsyncSweeper,
@@ -600,6 +603,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "schema": postgres.schema,
     "safe_next": gate.safe_next,
     "login_required": asgi.login_required,
+    "provide_session": litestar.provide_session,
     "register": importlib.import_module("coatcheck.values").register,
     "login": testing.login,
     "dump": records.dump,
@@ -628,6 +632,8 @@ OPTIONS: dict[str, list[Callable[..., Any]]] = {
     "Lifetime": [coatcheck.Lifetime],
     "SessionMiddleware": [asgi.SessionMiddleware, wsgi.SessionMiddleware],
     "LoginMiddleware": [asgi.LoginMiddleware, wsgi.LoginMiddleware],
+    "LoggedIn": [fastapi.LoggedIn],
+    "CoatcheckPlugin": [litestar.CoatcheckPlugin],
     "LoginGate": [gate.LoginGate],
     "MemoryStore": [memory.MemoryStore],
     "AsyncMemoryStore": [memory.AsyncMemoryStore],

@@ -3,9 +3,9 @@
 import sys
 from collections.abc import Sequence
 
-from tests.suites import Suite
+from tests.suites import Suite, starlette
 
-SUITES: dict[str, Suite] = {}
+SUITES: dict[str, Suite] = {"starlette": starlette.SUITE}
 
 
 def main(names: Sequence[str]) -> int:
