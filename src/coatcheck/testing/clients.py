@@ -22,9 +22,10 @@ def login(
 ) -> str:
     """Log a test client in without its site's login page; returns the session's id.
 
-    Works with the clients of Starlette, FastAPI, httpx and requests (`client.cookies.set`), Flask,
-    Quart and WebTest (`client.set_cookie`), Django (`client.cookies[name]`) and aiohttp
-    (`client.session.cookie_jar`). `values` are put into the session.
+    Works with the clients of Starlette, FastAPI, Litestar, httpx and requests
+    (`client.cookies.set`), Flask, Quart and WebTest (`client.set_cookie`), Django
+    (`client.cookies[name]`) and aiohttp (`client.session.cookie_jar`). `values` are put into the
+    session.
     """
     if isinstance(sessions, AsyncSessions):
         session, header = _in_a_loop(lambda: _alogged_in(sessions, subject, remember, values))
@@ -55,11 +56,19 @@ def _in_a_loop(run: Callable[[], Any]) -> Any:
         return pool.submit(lambda: asyncio.run(run())).result()
 
 
+def _domain_of(client: Any) -> str:
+    """The site's, as the client's cookie jar has it: then the site's answers replace the cookie."""
+    host = str(getattr(getattr(client, "base_url", None), "host", ""))
+    if ":" in host:
+        return ""
+    return host if not host or "." in host else host + ".local"
+
+
 def _give(client: Any, name: str, value: str) -> None:
     if hasattr(client, "set_cookie"):
         client.set_cookie(name, value)
     elif hasattr(getattr(client, "cookies", None), "set"):
-        client.cookies.set(name, value)
+        client.cookies.set(name, value, domain=_domain_of(client))
     elif hasattr(client, "cookies"):
         client.cookies[name] = value
     elif hasattr(getattr(client, "session", None), "cookie_jar"):
