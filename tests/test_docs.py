@@ -32,6 +32,7 @@ from coatcheck import record as records
 from coatcheck.stores import cookie, file, memcached, memory, postgres, redis, sqlite
 from coatcheck.web import aiohttp, asgi, flask, flask_login, pyramid, quart, tornado, wsgi
 from coatcheck.web import django as web_django
+from coatcheck.web import asgi, fastapi, litestar, wsgi
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -178,6 +179,7 @@ VISITS = [
     (DOCS / "how-to/outages.md", "GET", "/", 200, "Hello, None"),
     (DOCS / "how-to/fastapi.md", "GET", "/me", 401, "log in first"),
     (DOCS / "how-to/fastapi.md", "POST", "/login?name=ann", 200, "null"),
+    (DOCS / "how-to/litestar.md", "GET", "/", 200, "Hello, stranger: visit 1"),
     (DOCS / "how-to/login-gate.md", "GET", "/", 200, "Log in as Ann"),
     (DOCS / "how-to/login-gate.md", "POST", "/login?next=/", 200, "Hello, Ann"),
     (DOCS / "how-to/login-gate.md", "GET", "/password", 200, "Log in as Ann"),
@@ -482,6 +484,7 @@ def signature(name: str, function: Callable[..., Any]) -> str:
 STORES = [memory, sqlite, file, redis, postgres, memcached, cookie]
 MODULES = [coatcheck, *STORES, asgi, wsgi, gate, sweeper, store, testing]
 MODULES += [aiohttp, flask, flask_login, pyramid, quart, tornado, web_django]
+MODULES = [coatcheck, *STORES, asgi, fastapi, litestar, wsgi, gate, sweeper, store, testing]
 MODULES += [importlib.import_module("coatcheck.stores")]
 ALSO = {"register", "Record", "dump", "load", "NewerFormat", "Unreadable"}
 """What is public in modules whose other names are ours alone."""
@@ -532,6 +535,7 @@ CLASSES: list[type] = [
     pyramid.SessionSecurityPolicy,
     pyramid.CSRFStoragePolicy,
     web_django.SessionStore,
+    litestar.CoatcheckPlugin,
     gate.LoginGate,
     gate.Request,
     gate.Admitted,
@@ -600,6 +604,7 @@ def test_every_class_is_looked_into() -> None:
     without = {
         asgi.SessionMiddleware,
         asgi.LoginMiddleware,
+        fastapi.LoggedIn,
         wsgi.SessionMiddleware,
         wsgi.LoginMiddleware,
         flask.CoatcheckSessionInterface,
@@ -658,6 +663,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "get_session": aiohttp.get_session,
     "get_user": aiohttp.get_user,
     "login_middleware": aiohttp.login_middleware,
+    "provide_session": litestar.provide_session,
     "register": importlib.import_module("coatcheck.values").register,
     "login": testing.login,
     "dump": records.dump,
@@ -691,6 +697,8 @@ OPTIONS: dict[str, list[Callable[..., Any]]] = {
     ],
     "setup": [aiohttp.setup, tornado.setup],
     "LoginMiddleware": [asgi.LoginMiddleware, wsgi.LoginMiddleware],
+    "LoggedIn": [fastapi.LoggedIn],
+    "CoatcheckPlugin": [litestar.CoatcheckPlugin],
     "LoginGate": [gate.LoginGate],
     "set_coatcheck_sessions": [pyramid.set_coatcheck_sessions],
     "SessionSecurityPolicy": [pyramid.SessionSecurityPolicy],

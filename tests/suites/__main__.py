@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from tests.suites import Suite, django
 
 SUITES: dict[str, Suite] = {"django": django.SUITE}
+from tests.suites import Suite, starlette
+
+SUITES: dict[str, Suite] = {"starlette": starlette.SUITE}
 
 
 def main(names: Sequence[str]) -> int:
