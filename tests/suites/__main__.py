@@ -3,9 +3,11 @@
 import sys
 from collections.abc import Sequence
 
-from tests.suites import Suite
+from tests.suites import Suite, pyramid
 
-SUITES: dict[str, Suite] = {}
+SUITES: dict[str, Suite] = {
+    "pyramid": pyramid.SUITE,
+}
 
 
 def main(names: Sequence[str]) -> int:

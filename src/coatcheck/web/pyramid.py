@@ -298,12 +298,14 @@ def session_tween_factory(handler: Handler, registry: Any) -> Handler:
 def _respond(request: Any, response: Any) -> None:
     """Commit, as the last of the response callbacks: the others may still change the session."""
     visit: _Visit = vars(request)["_coatcheck"]
-    if request.response_callbacks and not visit.is_last:
+    others = any(each is not _respond for each in request.response_callbacks)
+    if others and not visit.is_last:
         visit.is_last = True
         request.add_response_callback(_respond)
         return
     visit.is_answered = True
-    head = visit.met.respond(response.status_int, request.exception)
+    cause = getattr(request, "exception", None)  # of which a view made this response
+    head = visit.met.respond(response.status_int, cause)
     if head.refused is not None:
         _give(response, head.refused)
     if head.vary or head.refused is not None:
