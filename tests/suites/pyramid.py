@@ -21,7 +21,7 @@ class TestCoatcheckSession(SharedCookieSessionTests, unittest.TestCase):
     def _makeOne(self, request, timeout=1200, cookie_name="session", **options):
         import time
 
-        from coatcheck import Cookie, Lifetime, Sessions
+        from coatcheck import Client, Cookie, Lifetime, Sessions
         from coatcheck.stores.memory import MemoryStore
         from coatcheck.web.pyramid import _Hook
 
@@ -39,7 +39,7 @@ class TestCoatcheckSession(SharedCookieSessionTests, unittest.TestCase):
             header = sessions.commit(session)[0].partition(";")[0]
             now[0] = opened
         request.environ["HTTP_COOKIE"] = header
-        return _Hook({None: sessions}, lambda request: None, None).session(request)
+        return _Hook({None: sessions}, lambda request: Client(), None).session(request)
 '''
 
 ASKED = {
