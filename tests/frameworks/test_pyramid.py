@@ -855,15 +855,16 @@ class TestStreaming:
         assert (b"one", SessionClosed) == (answer.body, type(answer.error))
         assert (False, 1) == ("late" in values, body.closed)
 
-    def test_a_late_change_in_place_raises_at_the_end(self) -> None:
+    @pytest.mark.parametrize("opened", [True, False])
+    def test_a_late_change_in_place_raises_at_the_end(self, opened: bool) -> None:
         """The whole body is out by then."""
 
         def parts(request: Any) -> Iterator[bytes]:
             yield b"one"
-            request.session["cart"].append("tea")
+            current()["cart"].append("tea")
             yield b"two"
 
-        answer, values, body = self.answer(parts)
+        answer, values, body = self.answer(parts, opened=opened)
         assert (b"onetwo", SessionClosed) == (answer.body, type(answer.error))
         assert ([], 1) == (values["cart"], body.closed)
 

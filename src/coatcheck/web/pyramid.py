@@ -149,7 +149,8 @@ class PyramidSession(Session):
         found = self._queued(queue)
         if found:
             self._change()
-            self._flashes_read = self._flashes_read.union(flash[0] for flash in found)
+            stored = [flash[0] for flash in found if flash not in self._flashed]
+            self._flashes_read = self._flashes_read.union(stored)
             self._flashed = tuple(flash for flash in self._flashed if flash not in found)
         return [_unpacked(text, category)[0] for _, category, text in found]
 
@@ -272,8 +273,8 @@ class _Visit(Mapping[str | None, Session]):
             context.unbind(self.bound)
         if self.exchange is not None:
             self.exchange.fail()
-            if not self.is_streamed:
-                self.exchange.end()
+        if not self.is_streamed:
+            self.met.end()
 
 
 def session_tween_factory(handler: Handler, registry: Any) -> Handler:
@@ -310,10 +311,10 @@ def _respond(request: Any, response: Any) -> None:
         _give(response, head.refused)
     if head.vary or head.refused is not None:
         response.headerlist = merge_str(response.headerlist, head.cookies, vary=True)
-    if visit.exchange is not None and not is_whole(response.app_iter, request.environ):
+    if not is_whole(response.app_iter, request.environ):
         visit.is_streamed = True
         length = response.content_length  # which a new body takes away
-        response.app_iter = _Streamed(visit.exchange, response.app_iter)
+        response.app_iter = _Streamed(visit, response.app_iter)
         response.content_length = length
 
 
@@ -333,8 +334,8 @@ def _give(response: Any, refused: Refused) -> Any:
 class _Streamed:
     """A body that is still being made: `current()` is at hand, and late changes raise."""
 
-    def __init__(self, exchange: Exchange, body: Any) -> None:
-        self._exchange = exchange
+    def __init__(self, visit: _Visit, body: Any) -> None:
+        self._visit = visit
         self._body = body
 
     def __iter__(self) -> Iterator[bytes]:
@@ -345,10 +346,10 @@ class _Streamed:
     def close(self) -> None:
         """The response is over."""
         self._run(getattr(self._body, "close", lambda: None))
-        self._exchange.end()
+        self._visit.met.end()
 
     def _run(self, step: Callable[[], Any]) -> Any:
-        bound = context.bind(self._exchange.opened)
+        bound = context.bind(self._visit)
         try:
             return step()
         finally:
