@@ -605,6 +605,18 @@ class TestCallbacks:
         for view in (lambda request: {}, lambda request: dict(request.session)):
             assert SessionClosed is type(ask(app_of(view, sessions, configure)).error)
 
+    @pytest.mark.parametrize("fails", [False, True])
+    def test_a_finished_callback_is_too_late(self, fails: bool) -> None:
+        """A change there raises, whatever became of the request."""
+
+        def view(request: Any) -> Any:
+            request.add_finished_callback(lambda request: request.session.update(a=1))
+            if fails:
+                raise RuntimeError("a view that fails")
+            return {}
+
+        assert SessionClosed is type(ask(app_of(view, sessions_over())).error)
+
     @pytest.mark.parametrize("where", ["callback", "subscriber", "finished"])
     def test_an_error_behind_the_view_is_an_error(self, where: str) -> None:
         """Before the commit it drops the edits, but keeps a logout; behind it they are stored."""

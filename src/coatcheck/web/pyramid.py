@@ -339,7 +339,7 @@ class _Streamed:
         self._body = body
 
     def __iter__(self) -> Iterator[bytes]:
-        body = iter(self._body)
+        body = self._run(partial(iter, self._body))
         while (chunk := self._run(partial(next, body, None))) is not None:
             yield chunk
 
