@@ -9,6 +9,11 @@ SUITES: dict[str, Suite] = {"django": django.SUITE}
 from tests.suites import Suite, starlette
 
 SUITES: dict[str, Suite] = {"starlette": starlette.SUITE}
+from tests.suites import Suite, pyramid
+
+SUITES: dict[str, Suite] = {
+    "pyramid": pyramid.SUITE,
+}
 
 
 def main(names: Sequence[str]) -> int:
