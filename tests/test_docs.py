@@ -30,9 +30,19 @@ import coatcheck
 from coatcheck import AsyncSessions, Sessions, cli, errors, events, gate, store, sweeper, testing
 from coatcheck import record as records
 from coatcheck.stores import cookie, file, memcached, memory, postgres, redis, sqlite
-from coatcheck.web import aiohttp, asgi, flask, flask_login, pyramid, quart, tornado, wsgi
+from coatcheck.web import (
+    aiohttp,
+    asgi,
+    fastapi,
+    flask,
+    flask_login,
+    litestar,
+    pyramid,
+    quart,
+    tornado,
+    wsgi,
+)
 from coatcheck.web import django as web_django
-from coatcheck.web import asgi, fastapi, litestar, wsgi
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -482,9 +492,8 @@ def signature(name: str, function: Callable[..., Any]) -> str:
 
 
 STORES = [memory, sqlite, file, redis, postgres, memcached, cookie]
-MODULES = [coatcheck, *STORES, asgi, wsgi, gate, sweeper, store, testing]
-MODULES += [aiohttp, flask, flask_login, pyramid, quart, tornado, web_django]
-MODULES = [coatcheck, *STORES, asgi, fastapi, litestar, wsgi, gate, sweeper, store, testing]
+FRAMEWORKS = [aiohttp, asgi, fastapi, flask, flask_login, litestar, pyramid, quart, tornado, wsgi]
+MODULES = [coatcheck, *STORES, *FRAMEWORKS, web_django, gate, sweeper, store, testing]
 MODULES += [importlib.import_module("coatcheck.stores")]
 ALSO = {"register", "Record", "dump", "load", "NewerFormat", "Unreadable"}
 """What is public in modules whose other names are ours alone."""

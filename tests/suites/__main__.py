@@ -3,16 +3,12 @@
 import sys
 from collections.abc import Sequence
 
-from tests.suites import Suite, django
-
-SUITES: dict[str, Suite] = {"django": django.SUITE}
-from tests.suites import Suite, starlette
-
-SUITES: dict[str, Suite] = {"starlette": starlette.SUITE}
-from tests.suites import Suite, pyramid
+from tests.suites import Suite, django, pyramid, starlette
 
 SUITES: dict[str, Suite] = {
+    "django": django.SUITE,
     "pyramid": pyramid.SUITE,
+    "starlette": starlette.SUITE,
 }
 
 
