@@ -50,8 +50,7 @@ class SessionMiddleware(DjangoSessionMiddleware):  # type: ignore[misc]
         bound = context.bind(exchange.opened)
         try:
             response = self.get_response(request)
-            met = _outage_of(request)
-            head = exchange.fail(met) if met else exchange.respond(response.status_code)
+            head = exchange.respond(response.status_code)
         except Exception as error:
             head = exchange.fail(error)
             if head.refused is None:
@@ -72,8 +71,7 @@ class SessionMiddleware(DjangoSessionMiddleware):  # type: ignore[misc]
         bound = context.bind(exchange.opened)
         try:
             response = await self.get_response(request)
-            met = _outage_of(request)
-            head = await (exchange.fail(met) if met else exchange.respond(response.status_code))
+            head = await exchange.respond(response.status_code)
         except Exception as error:
             head = await exchange.fail(error)
             if head.refused is None:
@@ -84,10 +82,7 @@ class SessionMiddleware(DjangoSessionMiddleware):  # type: ignore[misc]
 
     def process_exception(self, request: Any, error: Exception) -> Any:
         """An outage that no view and no other middleware answered for."""
-        if not isinstance(error, StoreUnavailable | Contention):
-            return None
-        request._coatcheck_outage = error
-        return refusal(UNAVAILABLE)
+        return refusal(UNAVAILABLE) if isinstance(error, StoreUnavailable | Contention) else None
 
     def _give(
         self,
@@ -122,11 +117,6 @@ def _cookie_header(request: Any) -> str | bytes | None:
         return found
     # Django joins the Cookie headers of HTTP/2 by commas, which would hide the later cookies.
     return joined_cookie(scope["headers"])
-
-
-def _outage_of(request: Any) -> Exception | None:
-    met: Exception | None = getattr(request, "_coatcheck_outage", None)
-    return met
 
 
 def _answer(request: Any, response: Any, head: Head, exchange: Exchange | AsyncExchange) -> Any:
