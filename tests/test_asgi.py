@@ -549,6 +549,18 @@ class TestWebSocket:
 
         assert (503, "5", []) == (answer.status, answer["retry-after"], answer.cookies)
 
+    def test_an_outage_that_a_framework_closes_for_is_told_as_a_denial(self) -> None:
+        """A close would look like a refusal for good."""
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            try:
+                raise StoreUnavailable("expected an answer, got none")
+            except StoreUnavailable:
+                await send({"type": "websocket.close", "code": 4500, "reason": "an error"})
+
+        answer = as_answer(websocket(behind(app, sessions_over()), extensions=DENIAL))
+        assert (503, "5") == (answer.status, answer["retry-after"])
+
     def test_an_outage_closes_where_there_is_no_denial(self) -> None:
         """The handshake fails, whichever moment met the outage."""
         flaky = Flaky()
@@ -783,6 +795,30 @@ class TestOutage:
 
         assert (status, b"a page of our own") == (answer.status, answer.body)
         assert "77" == answer["retry-after"]
+
+    def test_an_app_that_makes_a_500_of_it(self) -> None:
+        """Answered while it is handled, by a framework or by the app: it is an outage still."""
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            scope["session"]["a"] = 1
+            try:
+                raise StoreUnavailable("expected an answer, got none")
+            except StoreUnavailable:
+                await PlainTextResponse("an error", 500)(scope, receive, send)
+
+        answer = ask(behind(app, sessions_over()))
+        assert (503, b"503\n", []) == (answer.status, answer.body, answer.cookies)
+
+    def test_a_500_of_another_error_is_the_apps(self) -> None:
+        """However it is answered."""
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            try:
+                raise RuntimeError("an app that fails")
+            except RuntimeError:
+                await PlainTextResponse("an error", 500)(scope, receive, send)
+
+        assert b"an error" == ask(behind(app, sessions_over())).body
 
     def test_an_error_group_that_holds_it(self, down: tuple[AsyncSessions, str]) -> None:
         """What a task group raises is the outage all the same."""
@@ -1181,6 +1217,19 @@ class TestAmongOtherMiddleware:
         order = [other, mine] if place == "above" else [mine, other]
 
         assert 503 == ask(Starlette(routes=[Route("/", view)], middleware=order), cookie).status
+
+    def test_a_cache_inside_keeps_no_cookie(self) -> None:
+        """The message that the app sent stays as it was."""
+        kept: list[Message] = []
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            scope["session"].login("user:42")
+            kept.append({"type": "http.response.start", "status": 200, "headers": []})
+            await send(kept[0])
+            await send({"type": "http.response.body", "body": b"ok"})
+
+        assert 1 == len(ask(behind(app, sessions_over())).cookies)
+        assert [] == kept[0]["headers"]
 
 
 class TestMounted:

@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from coatcheck import Session, Sessions, current
-from coatcheck.context import bind, unbind
+from coatcheck import Session, Sessions, context, current
+from coatcheck.context import bind, follow, unbind
 from coatcheck.stores.memory import MemoryStore
 
 
@@ -101,3 +101,16 @@ def test_a_thread_of_its_own_sees_none(bound: dict[str | None, Session]) -> None
     """Nothing leaks between threads."""
     with ThreadPoolExecutor(1) as pool, pytest.raises(LookupError):
         pool.submit(current).result()
+
+
+def test_a_frameworks_own_context_comes_first(
+    bound: dict[str | None, Session], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its request is the inner one; outside of it, what was bound is there again."""
+    inner: list[dict[str | None, Session]] = [{None: a_session()}]
+    monkeypatch.setattr(context, "_followed", [])
+    follow(lambda: inner[0] if inner else None)
+    assert current() is inner[0][None]
+    inner.clear()
+
+    assert current() is bound[None]

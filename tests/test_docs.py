@@ -15,6 +15,7 @@ import re
 import subprocess
 import sys
 import time
+import unittest
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,8 +30,9 @@ import coatcheck
 from coatcheck import AsyncSessions, Sessions, cli, errors, events, gate, store, sweeper, testing
 from coatcheck import record as records
 from coatcheck.stores import cookie, file, memcached, memory, postgres, redis, sqlite
-from coatcheck.web import asgi, wsgi
+from coatcheck.web import asgi, pyramid, wsgi
 from coatcheck.web import django as web_django
+from coatcheck.web import aiohttp, asgi, tornado, wsgi
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -119,7 +121,7 @@ class Page:
     def client(self) -> Any:
         """A browser for the page's app, ASGI or WSGI."""
         app = self.names["app"]
-        if isinstance(app, wsgi.SessionMiddleware):
+        if not inspect.iscoroutinefunction(type(app).__call__):
             transport = httpx.WSGITransport(app=app)
             return httpx.Client(transport=transport, base_url="https://testserver")
         return TestClient(app, base_url="https://testserver", headers={"Accept": "text/html"})
@@ -169,6 +171,10 @@ VISITS = [
     (ROOT / "README.md", "GET", "/", 200, "Visit number 1"),
     (DOCS / "how-to/asgi.md", "GET", "/", 200, "Hello, stranger"),
     (DOCS / "how-to/wsgi.md", "GET", "/", 200, "Visit number 1"),
+    (DOCS / "how-to/pyramid.md", "GET", "/", 200, "Visit number 1"),
+    (DOCS / "how-to/bottle.md", "GET", "/", 200, "Visit number 1"),
+    (DOCS / "how-to/bottle.md", "GET", "/me", 401, "Log in first."),
+    (DOCS / "how-to/bottle.md", "POST", "/login?name=ann", 303, ""),
     (DOCS / "how-to/several-sessions.md", "GET", "/dark", 200, "dark it is"),
     (DOCS / "how-to/outages.md", "GET", "/", 200, "Hello, None"),
     (DOCS / "how-to/fastapi.md", "GET", "/me", 401, "log in first"),
@@ -278,6 +284,29 @@ def test_the_tests_on_the_pages_pass(tmp_path: Path) -> None:
 
     assert 0 == done.returncode, done.stdout
     assert re.search(r"\b[5-9]\d passed", done.stdout) is not None, done.stdout
+
+
+@pytest.mark.parametrize("name", ["aiohttp", "tornado"])
+def test_the_tests_of_a_frameworks_page_pass(
+    name: str, open_page: Callable[[Path], Page], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the framework's own test client."""
+    opened = open_page(DOCS / f"how-to/{name}.md")
+    list(opened.run())
+    monkeypatch.setitem(sys.modules, "page", opened.module)
+    ran = 0
+    for key, value in opened.names.items():
+        if key.startswith("test_"):
+            value()
+            ran += 1
+        elif inspect.isclass(value) and issubclass(value, unittest.TestCase) and key[:4] == "Test":
+            result = unittest.defaultTestLoader.loadTestsFromTestCase(value).run(
+                unittest.TestResult()
+            )
+            assert (1, []) == (result.testsRun, result.failures + result.errors)
+            ran += 1
+
+    assert ran > 0
 
 
 # Links, commands and style.
@@ -440,6 +469,9 @@ def signature(name: str, function: Callable[..., Any]) -> str:
         if parameter.kind is parameter.VAR_KEYWORD:
             parts.append(f"**{parameter.name}")
             continue
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            parts.append(f"*{parameter.name}")
+            continue
         if parameter.kind is parameter.KEYWORD_ONLY and not starred:
             parts.append("*")
             starred = True
@@ -449,7 +481,9 @@ def signature(name: str, function: Callable[..., Any]) -> str:
 
 
 STORES = [memory, sqlite, file, redis, postgres, memcached, cookie]
+MODULES = [coatcheck, *STORES, asgi, pyramid, wsgi, gate, sweeper, store, testing]
 MODULES = [coatcheck, *STORES, asgi, wsgi, web_django, gate, sweeper, store, testing]
+MODULES = [coatcheck, *STORES, asgi, wsgi, gate, sweeper, store, testing, aiohttp, tornado]
 MODULES += [importlib.import_module("coatcheck.stores")]
 ALSO = {"register", "Record", "dump", "load", "NewerFormat", "Unreadable"}
 """What is public in modules whose other names are ours alone."""
@@ -496,6 +530,9 @@ CLASSES: list[type] = [
     postgres.AsyncPostgresStore,
     memcached.MemcachedStore,
     memcached.AsyncMemcachedStore,
+    pyramid.PyramidSession,
+    pyramid.SessionSecurityPolicy,
+    pyramid.CSRFStoragePolicy,
     web_django.SessionStore,
     gate.LoginGate,
     gate.Request,
@@ -512,15 +549,20 @@ CLASSES: list[type] = [
     store.Carrier,
     testing.Clock,
     testing.StoreContract,
+    tornado.SessionMixin,
 ]
 VERBS = {"load", "create", "save", "touch", "delete", "close", "by_subject", "page", "sweep"}
 VERBS |= {"advise"}
-MAPPING = {"get", "pop", "popitem", "setdefault", "update", "keys", "items", "values"}
+MAPPING = {"get", "pop", "popitem()", "setdefault", "update", "keys", "items", "values"}
 
 
 def members(kind: type) -> set[str]:
-    """A class's public names, methods with their signatures, as the documentation writes them."""
-    own = {name for base in kind.__mro__ if _is_ours(base) for name in vars(base)}
+    """A class's public names, methods with their signatures, as the documentation writes them.
+
+    What it has of another class with a section of its own is in that one.
+    """
+    bases = [base for base in kind.__mro__ if base is kind or base not in CLASSES]
+    own = {name for base in bases if _is_ours(base) for name in vars(base)}
     names = {name for name in own if not name.startswith(("_", "test_"))}
     if kind.__module__.startswith("coatcheck.stores."):
         names -= VERBS
@@ -570,6 +612,7 @@ def test_every_class_is_looked_into() -> None:
         store.AsyncCarrierStore,
         store.Risk,
         testing.AsyncStoreContract,
+        tornado.LoginMixin,
     }
 
     named = {kind for kind in classes if not issubclass(kind, BaseException)}
@@ -605,6 +648,14 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "async_sessions": web_django.async_sessions,
     "safe_next": gate.safe_next,
     "login_required": asgi.login_required,
+    "set_coatcheck_sessions": pyramid.set_coatcheck_sessions,
+    "set_login_gate": pyramid.set_login_gate,
+    "includeme": pyramid.includeme,
+    "setup": aiohttp.setup,
+    "session_middleware": aiohttp.session_middleware,
+    "get_session": aiohttp.get_session,
+    "get_user": aiohttp.get_user,
+    "login_middleware": aiohttp.login_middleware,
     "register": importlib.import_module("coatcheck.values").register,
     "login": testing.login,
     "dump": records.dump,
@@ -632,8 +683,11 @@ OPTIONS: dict[str, list[Callable[..., Any]]] = {
     "Cookie": [coatcheck.Cookie, coatcheck.Cookie.insecure],
     "Lifetime": [coatcheck.Lifetime],
     "SessionMiddleware": [asgi.SessionMiddleware, wsgi.SessionMiddleware],
+    "setup": [aiohttp.setup, tornado.setup],
     "LoginMiddleware": [asgi.LoginMiddleware, wsgi.LoginMiddleware],
     "LoginGate": [gate.LoginGate],
+    "set_coatcheck_sessions": [pyramid.set_coatcheck_sessions],
+    "SessionSecurityPolicy": [pyramid.SessionSecurityPolicy],
     "MemoryStore": [memory.MemoryStore],
     "AsyncMemoryStore": [memory.AsyncMemoryStore],
     "SQLiteStore": [sqlite.SQLiteStore],

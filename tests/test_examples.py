@@ -33,7 +33,12 @@ class Trusting(httpx.HTTPTransport):
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         plain = request.url.copy_with(scheme="http")
         sent = httpx.Request(request.method, plain, headers=request.headers, stream=request.stream)
-        return super().handle_request(sent)
+        answer = super().handle_request(sent)
+        # Bottle and WebOb redirect to whole addresses, and know nothing of the trust.
+        location = answer.headers.get("Location", "")
+        if location.startswith("http://localhost"):
+            answer.headers["Location"] = location.replace("http:", "https:", 1)
+        return answer
 
 
 class Site:

@@ -20,7 +20,12 @@ def framework(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture(params=COMBINATIONS, ids="-".join)
+def param(framework: str, kind: str) -> Any:
+    marks = [] if kind == "memory" else [pytest.mark.every_store]
+    return pytest.param((framework, kind), marks=marks, id=f"{framework}-{kind}")
+
+
+@pytest.fixture(params=[param(*each) for each in COMBINATIONS])
 def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
     """A site behind each framework, over several stores."""
     framework, kind = request.param
@@ -512,7 +517,8 @@ class TestLaw9DurableBeforeVisible:
             fail(session)
 
         answer = owner.fail(enter)
-        assert (500, [], RuntimeError) == (answer.status, answer.cookies, type(answer.error))
+        assert (500, []) == (answer.status, answer.cookies)
+        assert isinstance(answer.error, RuntimeError | None)  # some frameworks keep it
         assert (None, {"a": 1}) == seen(owner)
 
     def test_an_unhandled_error_keeps_a_logout(self, site: Site) -> None:

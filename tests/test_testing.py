@@ -183,13 +183,18 @@ class TestLogin:
 
         assert ["__Host-session"] == list(client.cookies)
 
-    def test_clients_that_have_a_jar(self, sessions: AsyncSessions) -> None:
-        """aiohttp's."""
-        kept: dict[str, str] = {}
-        jar = SimpleNamespace(update_cookies=kept.update)
-        login(SimpleNamespace(session=SimpleNamespace(cookie_jar=jar)), sessions, "user:42")
+    def test_clients_that_keep_nothing(self, sessions: AsyncSessions) -> None:
+        """The headers that each request is given get the cookie; a second login replaces it."""
+        headers = {"Cookie": "theme=dark; __Host-session=old", "Accept": "text/html"}
+        login(headers, sessions, "user:7")
+        first = headers["Cookie"]
+        login(headers, sessions, "user:42")
+        session = asyncio.run(sessions.open(headers["Cookie"]))
 
-        assert ["__Host-session"] == list(kept)
+        assert (True, "user:42") == (first != headers["Cookie"], session.subject)
+        assert ["theme", "__Host-session"] == [
+            pair.partition("=")[0] for pair in headers["Cookie"].split("; ")
+        ]
 
     def test_anything_else_is_refused(self, sessions: AsyncSessions) -> None:
         """With what was got and what to do."""

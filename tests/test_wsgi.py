@@ -855,7 +855,7 @@ class TestSweeping:
 
         assert store.event.wait(PATIENCE)
         assert [True] == [thread.daemon for thread in sweepers() - before]
-        for sweeper in app._sweepers:
+        for sweeper in app._upkeep.sweepers:
             sweeper.stop()
 
     def test_it_stops_when_told(self) -> None:

@@ -1,15 +1,16 @@
 """`current()`: this request's session, from anywhere below the middleware."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar, Token
 
 from coatcheck.session import Session
 
-__all__ = ["bind", "current", "unbind"]
+__all__ = ["bind", "current", "follow", "unbind"]
 
 Bound = Mapping[str | None, Session]
 
 _bound: ContextVar[Bound | None] = ContextVar("coatcheck", default=None)
+_followed: list[Callable[[], Bound | None]] = []
 
 
 def current(name: str | None = None) -> Session:
@@ -18,7 +19,7 @@ def current(name: str | None = None) -> Session:
     Raises LookupError outside a request, in a request whose path is in `skip=`, and for a name
     that the middleware was not given.
     """
-    sessions = _bound.get()
+    sessions = _here()
     if sessions is None:
         raise LookupError(
             "current(): expected a request with a session, got none; call it below "
@@ -32,6 +33,23 @@ def current(name: str | None = None) -> Session:
             f"current({name!r}): expected one of {known}, got {name!r}; "
             "add it to the middleware's named="
         ) from None
+
+
+def _here() -> Bound | None:
+    for find in _followed:
+        found = find()
+        if found is not None:
+            return found
+    return _bound.get()
+
+
+def follow(find: Callable[[], Bound | None]) -> None:
+    """Look here first: for a framework that has a request context of its own, and comes back to it
+    where no hook of ours is told, such as in the body of a streamed response.
+
+    `find` gives the sessions of that framework's request, or None outside of one.
+    """
+    _followed.append(find)
 
 
 def bind(sessions: Bound) -> Token[Bound | None]:

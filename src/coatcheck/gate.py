@@ -119,9 +119,9 @@ class LoginGate:
         """The answer to a request that is not logged in: 303 for a page, 401 for a script."""
         target = self._login_page(request)
         if request.header("hx-request") == "true":
-            return _unauthorized(("HX-Redirect", target))
+            return unauthorized(("HX-Redirect", target))
         if not _is_navigation(request):
-            return _unauthorized()
+            return unauthorized()
         return Refused(303, (("Location", target), _NO_STORE))
 
     def _is_fresh(self, session: Session) -> bool:
@@ -244,6 +244,6 @@ def _is_navigation(request: Request) -> bool:
     return "text/html" in (request.header("accept") or "")
 
 
-def _unauthorized(*headers: tuple[str, str]) -> Refused:
+def unauthorized(*headers: tuple[str, str]) -> Refused:
     # RFC 9110, section 11.6.1: a 401 must name a scheme; browsers show no dialog for this one.
     return Refused(401, (("WWW-Authenticate", 'Session realm="login"'), _NO_STORE, *headers))

@@ -5,9 +5,9 @@ intents of the same kind. `lifecycle` turns all of them into one write, or does 
 newer record when another request of the session was faster.
 """
 
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from datetime import UTC, datetime
-from typing import Any, Final, Literal, NamedTuple, TypeVar
+from typing import Any, Final, Literal, NamedTuple, Self, TypeVar
 
 import msgspec
 
@@ -161,7 +161,18 @@ class Session(MutableMapping[str, Any]):
         return key in self._edits.data
 
     def __bool__(self) -> bool:
-        return len(self) > 0
+        """Whether there is anything in it: a value, or who is logged in."""
+        return len(self) > 0 or self.subject is not None
+
+    def __ior__(self, other: Mapping[str, Any] | Iterable[tuple[str, Any]]) -> Self:
+        self.update(other)
+        return self
+
+    def popitem(self) -> tuple[str, Any]:
+        """Remove the key that was added last, as a dict does. KeyError where there is none."""
+        for key in reversed(list(self)):
+            return key, self.pop(key)
+        raise KeyError("popitem(): the session is empty")
 
     def clear(self) -> None:
         """Empty the session. Of a logged-in session it is `logout()`."""

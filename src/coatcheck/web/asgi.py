@@ -12,6 +12,7 @@ carry the cookie. A handshake that is refused by a close can set no cookie, so i
 
 import asyncio
 import inspect
+import sys
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from functools import partial, wraps
 from typing import Any
@@ -77,7 +78,7 @@ class SessionMiddleware:
         scope["session"] = exchange.session
         if len(self._sessions) > 1:
             scope["sessions"] = exchange.named
-        response = _Response(scope, send, self._sessions[None], exchange)
+        response = Outgoing(scope, send, self._sessions[None], exchange)
         bound = context.bind(exchange.opened)
         try:
             await self.app(scope, receive, response.send)
@@ -91,7 +92,7 @@ class SessionMiddleware:
         exchange.end()
 
 
-class _Response:
+class Outgoing:
     """One request's answer on its way out; `send` is what the app gets."""
 
     __slots__ = ("_exchange", "_replaced", "_scope", "_send", "_sessions", "started")
@@ -117,7 +118,7 @@ class _Response:
         session.close()
         self.started = True
         if session.accessed:
-            _add_headers(message, [])
+            message = _with_headers(message, [])
         return self._send(message)
 
     def _is_idle(self, message: Message) -> bool:
@@ -133,19 +134,21 @@ class _Response:
     async def _first(self, message: Message) -> None:
         kind = message["type"]
         if kind in _STARTS:
-            head = await self._exchange.respond(message.get("status", 101))
+            # A framework that answers an error by itself does so while it handles the error.
+            head = await self._exchange.respond(message.get("status", 101), sys.exception())
             if head.refused is not None:
                 await self._refuse(head.refused, head.cookies)
                 return
             if head.vary:
-                _add_headers(message, head.cookies)
+                message = _with_headers(message, head.cookies)
             self.started = True
         elif kind == "websocket.close":
-            await self._exchange.fail()
+            if await self.refused(sys.exception()):
+                return
             self.started = True
         await self._send(message)
 
-    async def refused(self, error: Exception) -> bool:
+    async def refused(self, error: BaseException | None) -> bool:
         """The app raised before its response began: whether a 503 answers for it."""
         head = await self._exchange.fail(error)
         if head.refused is not None:
@@ -242,9 +245,9 @@ def peer(scope: Scope) -> Client:
     return Client(client[0] if client else None, _header(scope, "user-agent"))
 
 
-def _add_headers(message: Message, cookies: list[str]) -> None:
-    # The message is replaced in place, as the specification lets middleware do; the list is not.
-    message["headers"] = merge_bytes(message.get("headers", ()), cookies, vary=True)
+def _with_headers(message: Message, cookies: list[str]) -> Message:
+    # Another message: a cache inside, such as Litestar's, may keep the app's and give it to others.
+    return {**message, "headers": merge_bytes(message.get("headers", ()), cookies, vary=True)}
 
 
 async def _answer(

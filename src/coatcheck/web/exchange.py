@@ -42,6 +42,11 @@ class Head:
     """The answer to give in the app's place."""
 
 
+def _is_hiding(status: int) -> bool:
+    """A framework's 500 hides an outage; a 503 is the app's own answer to it."""
+    return status >= 500 and status != 503
+
+
 class _Opened:
     """The sessions by name, the main one under None."""
 
@@ -105,14 +110,17 @@ class Exchange(_Opened):
             opened[name] = sessions.open(cookie_header, client)
         return cls(every, opened)
 
-    def respond(self, status: int) -> Head:
+    def respond(self, status: int, cause: BaseException | None = None) -> Head:
         """The response is about to begin: commit. A 5xx keeps nothing but a `logout()`.
 
+        `cause` is the error that the framework made this response of, where the adapter knows it.
         What cannot be committed (`UnsupportedValue`, `SessionTooLarge`, …) is raised, and is the
         app's error like any other: nothing was written but a `logout()`.
         """
         if self.head is not None:
             return self.head
+        if _is_hiding(status) and cause is not None and self._is_outage(cause):
+            return self.fail(cause)
         try:
             cookies = self._commit(status)
         except Exception as error:
@@ -146,8 +154,7 @@ class Exchange(_Opened):
                 self._every[name].rehearse(session)  # what cannot be committed is met first
         for name, session in self.opened.items():
             if session._fault is not None:
-                # A framework's 500 hides the outage; a 503 is the app's own answer to it.
-                if failed and status != 503 and session.accessed:
+                if _is_hiding(status) and session.accessed:
                     raise session._fault
             elif session.accessed:
                 cookies += self._every[name].commit(session, failed=failed)
@@ -178,14 +185,17 @@ class AsyncExchange(_Opened):
             opened[name] = await sessions.open(cookie_header, client)
         return cls(every, opened)
 
-    async def respond(self, status: int) -> Head:
+    async def respond(self, status: int, cause: BaseException | None = None) -> Head:
         """The response is about to begin: commit. A 5xx keeps nothing but a `logout()`.
 
+        `cause` is the error that the framework made this response of, where the adapter knows it.
         What cannot be committed (`UnsupportedValue`, `SessionTooLarge`, …) is raised, and is the
         app's error like any other: nothing was written but a `logout()`.
         """
         if self.head is not None:
             return self.head
+        if _is_hiding(status) and cause is not None and self._is_outage(cause):
+            return await self.fail(cause)
         try:
             cookies = await self._commit(status)
         except Exception as error:
@@ -219,8 +229,7 @@ class AsyncExchange(_Opened):
                 self._every[name].rehearse(session)  # what cannot be committed is met first
         for name, session in self.opened.items():
             if session._fault is not None:
-                # A framework's 500 hides the outage; a 503 is the app's own answer to it.
-                if failed and status != 503 and session.accessed:
+                if _is_hiding(status) and session.accessed:
                     raise session._fault
             elif session.accessed:
                 cookies += await self._every[name].commit(session, failed=failed)

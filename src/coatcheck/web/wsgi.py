@@ -54,29 +54,42 @@ class SessionMiddleware:
         self._sessions = checked_sessions(Sessions, sessions, named)
         self._skip = Patterns("SessionMiddleware(skip=…)", skip)
         self._client = client or peer
-        every = self._sessions.values()
-        self._sweepers = [] if sweep is None else [Sweeper(each, sweep) for each in every]
-        self._warned = all(each.is_shared for each in every)
+        self._upkeep = Upkeep(self._sessions, sweep)
 
     def __call__(
         self, environ: "WSGIEnvironment", start_response: "StartResponse"
     ) -> Iterable[bytes]:
         if self._skip.match(_path(environ)):
             return self.app(environ, start_response)
-        self._begin(environ)
+        self._upkeep.begin(environ)
         header, client = environ.get("HTTP_COOKIE"), partial(self._client, environ)
         exchange = Exchange.open(self._sessions, header, client)
         environ["coatcheck.session"] = exchange.session
         environ["coatcheck.sessions"] = exchange.named
         return _Response(self.app, environ, start_response, exchange).begin()
 
-    def _begin(self, environ: "WSGIEnvironment") -> None:
-        for sweeper in self._sweepers:
+
+class Upkeep:
+    """What comes with the first request of a process: sweeping, and a look at the server."""
+
+    def __init__(
+        self,
+        every: Mapping[str | None, Sessions],
+        sweep: float | None,
+        where: str = "SessionMiddleware",
+    ) -> None:
+        self._where = where
+        self.sweepers = [] if sweep is None else [Sweeper(each, sweep) for each in every.values()]
+        self._warned = all(each.is_shared for each in every.values())
+
+    def begin(self, environ: "WSGIEnvironment") -> None:
+        """A request came."""
+        for sweeper in self.sweepers:
             sweeper.start()
         if not self._warned and environ.get("wsgi.multiprocess"):
             self._warned = True
             warnings.warn(
-                "SessionMiddleware: expected one process, got several (wsgi.multiprocess), and "
+                f"{self._where}: expected one process, got several (wsgi.multiprocess), and "
                 "each keeps sessions of its own in memory, so users will seem to log out at "
                 "random; use SQLiteStore or another shared store",
                 RuntimeWarning,
@@ -110,7 +123,7 @@ class _Response:
             if self._replaced is not None:
                 self._close_body()
                 return []
-            if not self._is_whole():
+            if not is_whole(self._body, self._environ):
                 return self
             self._run(self._send_head)
             return self._body
@@ -195,7 +208,8 @@ class _Response:
         if self._write is not None or self._head is None:
             return
         status, headers, exc_info = self._head
-        answer = self._exchange.respond(int(status[:3]))
+        cause = exc_info[1] if exc_info else None  # of which the framework made this response
+        answer = self._exchange.respond(int(status[:3]), cause)
         if answer.refused is not None:
             raise self._refuse(answer.refused, answer.cookies)
         if answer.vary:
@@ -208,10 +222,12 @@ class _Response:
         self._replaced = _Replaced(body)
         return self._replaced
 
-    def _is_whole(self) -> bool:
-        wrapper = self._environ.get("wsgi.file_wrapper")
-        is_file = inspect.isclass(wrapper) and isinstance(self._body, wrapper)
-        return is_file or type(self._body) in (list, tuple)
+
+def is_whole(body: object, environ: "WSGIEnvironment") -> bool:
+    """Whether a body is there already, or is the server's to send: nothing more is computed."""
+    wrapper = environ.get("wsgi.file_wrapper")
+    is_file = inspect.isclass(wrapper) and isinstance(body, wrapper)
+    return is_file or type(body) in (list, tuple)
 
 
 class _Replaced(Exception):

@@ -1,0 +1,409 @@
+"""Falcon, WSGI and ASGI: middleware in Falcon's sense, a hook for the login gate, an error handler.
+
+The session is opened in `process_request` and committed in `process_response`: after the
+responder, the error handlers and the `process_response` of every middleware listed later, and
+before Falcon sends the head of a body or of a stream. What Falcon renders after that, `resp.media`,
+is rendered before the commit, so that a body that cannot be rendered drops the request's edits.
+
+Falcon makes a response of every exception and keeps the exception to itself. Where the session met
+the outage, its 500 is replaced by a 503. Where something else did, such as `sessions.list_for`, it
+takes an error handler: `handle_outage`.
+
+A WebSocket has no hook after its responder, so what Falcon sends is sent through the ASGI
+adapter's own `Outgoing`: the commit goes with `ws.accept()`, whose headers carry the cookie.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import AsyncExitStack
+from contextvars import ContextVar, Token
+from functools import partial
+from typing import Any
+
+import falcon
+import falcon.asgi
+
+from coatcheck import context
+from coatcheck.gate import LoginGate, Refused, Verdict, admit, async_admit
+from coatcheck.gate import Request as Facts
+from coatcheck.paths import Patterns
+from coatcheck.session import Client
+from coatcheck.sessions import AsyncSessions, Sessions
+from coatcheck.sweeper import Sweeper, checked_interval, sweeping
+from coatcheck.web import asgi
+from coatcheck.web.configured import checked_sessions
+from coatcheck.web.exchange import UNAVAILABLE, AsyncExchange, Exchange, Head
+from coatcheck.web.headers import joined_cookie, merge_str
+
+__all__ = [
+    "AsyncLoginMiddleware",
+    "AsyncSessionMiddleware",
+    "LoginMiddleware",
+    "SessionMiddleware",
+    "async_handle_outage",
+    "async_login_required",
+    "handle_outage",
+    "login_required",
+]
+
+_KEY = "coatcheck.exchange"
+
+_bound: ContextVar[Token[context.Bound | None] | None] = ContextVar(
+    "coatcheck Falcon", default=None
+)
+
+
+class SessionMiddleware:
+    """Puts the request's session into `req.context.session`, and commits it in time.
+
+    For `falcon.App(middleware=[…])`; listed first, so that its `process_response` is the last.
+    `named` gives further sessions, in `req.context.sessions[name]` and `current(name)`. On paths
+    that `skip` lists nothing is opened. `client` makes a `Client` of the request, for device lists;
+    by default the peer's address and its User-Agent. `sweep` is how often, in seconds, a daemon
+    thread removes what expired; None leaves that to you.
+    """
+
+    def __init__(
+        self,
+        sessions: Sessions,
+        *,
+        named: Mapping[str, Sessions] | None = None,
+        skip: Iterable[str] = (),
+        client: Callable[[falcon.Request], Client] | None = None,
+        sweep: float | None = 600.0,
+    ) -> None:
+        self._sessions = checked_sessions(Sessions, sessions, named)
+        self._skip = Patterns("SessionMiddleware(skip=…)", skip)
+        self._client = client or _peer
+        every = self._sessions.values()
+        self._sweepers = [] if sweep is None else [Sweeper(each, sweep) for each in every]
+
+    def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
+        _unbind()  # what this thread's last request left, if its error went past Falcon
+        if self._skip.match(req.path):
+            return
+        for sweeper in self._sweepers:
+            sweeper.start()
+        header, client = req.env.get("HTTP_COOKIE"), partial(self._client, req)
+        exchange = Exchange.open(self._sessions, header, client)
+        _show(req, exchange)
+        req.env[_KEY] = exchange
+        _bound.set(context.bind(exchange.opened))
+
+    def process_response(
+        self, req: falcon.Request, resp: falcon.Response, resource: object, req_succeeded: bool
+    ) -> None:
+        if _KEY not in req.env:  # its path is skipped, or an earlier middleware has answered
+            return
+        try:
+            self._respond(req.env.pop(_KEY), resp)
+        finally:
+            _unbind()
+
+    def _respond(self, exchange: Exchange, resp: falcon.Response) -> None:
+        try:
+            resp.render_body()
+            head = exchange.respond(resp.status_code)
+        except Exception as error:
+            head = exchange.fail(error)
+            if head.refused is None:
+                resp.stream = None
+                _add_headers(resp, head)
+                raise  # Falcon makes a response of it, with these headers
+        if head.refused is not None:
+            _replace(resp, head.refused)
+        _add_headers(resp, head)
+        if resp.stream is None or hasattr(resp.stream, "read"):
+            exchange.end()
+        else:
+            resp.stream = _Stream(resp.stream, exchange)
+
+
+class AsyncSessionMiddleware:
+    """`SessionMiddleware` for `falcon.asgi.App(middleware=[…])`, with its WebSockets.
+
+    It sweeps while the app's lifespan lasts.
+    """
+
+    def __init__(
+        self,
+        sessions: AsyncSessions,
+        *,
+        named: Mapping[str, AsyncSessions] | None = None,
+        skip: Iterable[str] = (),
+        client: Callable[[falcon.asgi.Request], Client] | None = None,
+        sweep: float | None = 600.0,
+    ) -> None:
+        where = "AsyncSessionMiddleware"
+        self._sessions = checked_sessions(AsyncSessions, sessions, named, where)
+        self._skip = Patterns(f"{where}(skip=…)", skip)
+        self._client = client or _peer
+        self._sweep = sweep if sweep is None else checked_interval(sweep)
+        self._lifespan = AsyncExitStack()
+
+    async def process_startup(self, scope: Mapping[str, Any], event: Mapping[str, Any]) -> None:
+        await self._lifespan.enter_async_context(sweeping(self._sessions, self._sweep))
+
+    async def process_shutdown(self, scope: Mapping[str, Any], event: Mapping[str, Any]) -> None:
+        await self._lifespan.aclose()
+
+    async def process_request(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
+        if (exchange := await self._open(req)) is not None:
+            req.scope[_KEY] = exchange, context.bind(exchange.opened)
+
+    async def process_response(
+        self,
+        req: falcon.asgi.Request,
+        resp: falcon.asgi.Response,
+        resource: object,
+        req_succeeded: bool,
+    ) -> None:
+        if _KEY not in req.scope:
+            return
+        exchange, bound = req.scope.pop(_KEY)
+        try:
+            await self._respond(exchange, resp)
+        finally:
+            context.unbind(bound)
+
+    async def process_request_ws(self, req: falcon.asgi.Request, ws: falcon.asgi.WebSocket) -> None:
+        if (exchange := await self._open(req)) is not None:
+            context.bind(exchange.opened)  # for as long as the connection's own task lives
+            send: Any = ws._asgi_send  # Falcon has no public place for it
+            outgoing = asgi.Outgoing(req.scope, send, self._sessions[None], exchange)
+            ws._asgi_send = _Ending(outgoing, exchange)
+
+    async def _open(self, req: falcon.asgi.Request) -> AsyncExchange | None:
+        if self._skip.match(req.path):
+            return None
+        # Falcon folds several Cookie headers into one that no browser would send; but where the
+        # scope's headers can be read once only, Falcon has done so.
+        header = joined_cookie(req.scope["headers"]) or req.get_header("Cookie")
+        client = partial(self._client, req)
+        exchange = await AsyncExchange.open(self._sessions, header, client)
+        _show(req, exchange)
+        return exchange
+
+    async def _respond(self, exchange: AsyncExchange, resp: falcon.asgi.Response) -> None:
+        try:
+            await resp.render_body()
+            head = await exchange.respond(resp.status_code)
+        except Exception as error:
+            head = await exchange.fail(error)
+            if head.refused is None:
+                resp.stream = resp.sse = None
+                _add_headers(resp, head)
+                raise  # Falcon makes a response of it, with these headers
+        if head.refused is not None:
+            resp.sse = None
+            _replace(resp, head.refused)
+        _add_headers(resp, head)
+        if hasattr(resp.sse, "__aiter__"):
+            resp.sse = _AsyncStream(resp.sse, exchange)
+        elif hasattr(resp.stream, "__aiter__") and not hasattr(resp.stream, "read"):
+            resp.stream = _AsyncStream(resp.stream, exchange)
+        else:
+            exchange.end()
+
+
+def _unbind() -> None:
+    """There is no `current()` any more."""
+    bound = _bound.get()
+    if bound is not None:
+        _bound.set(None)
+        context.unbind(bound)
+
+
+def _show(req: falcon.Request, exchange: Exchange | AsyncExchange) -> None:
+    """Put the sessions where Falcon's users look for them."""
+    req.context.session = exchange.session
+    req.context.sessions = exchange.named
+
+
+def _add_headers(resp: falcon.Response, head: Head) -> None:
+    if head.vary:
+        merged = merge_str(list(resp.headers.items()), head.cookies, vary=True)
+        for name in resp.headers:
+            resp.delete_header(name)
+        for name, value in merged:
+            resp.append_header(name, value)  # one header for each cookie
+
+
+def _replace(resp: falcon.Response, refused: Refused) -> None:
+    """A whole response of our own."""
+    for name in resp.headers:
+        resp.delete_header(name)
+    resp._cookies = resp._extra_headers = None  # Falcon has no public way to take them back
+    resp.set_headers(refused.headers)
+    resp.status = refused.status
+    resp.data = resp.media = resp.stream = None
+    resp.content_type = falcon.MEDIA_TEXT
+    resp.text = f"{refused.status}\n"
+
+
+class _Stream:
+    """A body on its way out: `current()` is at hand, and what is changed too late is told."""
+
+    def __init__(self, stream: Iterable[bytes], exchange: Exchange) -> None:
+        self._stream = stream
+        self._exchange = exchange
+
+    def __iter__(self) -> Iterator[bytes]:
+        chunks = iter(self._stream)
+        while (chunk := self._run(partial(next, chunks, None))) is not None:
+            yield chunk
+
+    def close(self) -> None:
+        self._run(getattr(self._stream, "close", lambda: None))
+        self._exchange.end()
+
+    def _run(self, step: Callable[[], Any]) -> Any:
+        bound = context.bind(self._exchange.opened)
+        try:
+            return step()
+        finally:
+            context.unbind(bound)
+
+
+class _AsyncStream:
+    """`_Stream` for what is iterated asynchronously, events too."""
+
+    def __init__(self, stream: Any, exchange: AsyncExchange) -> None:
+        self._stream = stream
+        self._chunks = aiter(stream)
+        self._exchange = exchange
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return self
+
+    async def __anext__(self) -> Any:
+        try:
+            return await self._run(anext(self._chunks))
+        except StopAsyncIteration:
+            self._exchange.end()
+            raise
+
+    async def close(self) -> None:
+        if hasattr(self._stream, "close"):
+            await self._run(self._stream.close())
+
+    async def _run(self, step: Awaitable[Any]) -> Any:
+        bound = context.bind(self._exchange.opened)
+        try:
+            return await step
+        finally:
+            context.unbind(bound)
+
+
+class _Ending:
+    """What a WebSocket sends with; where it closes, what was changed too late is told, once."""
+
+    def __init__(self, outgoing: asgi.Outgoing, exchange: AsyncExchange) -> None:
+        self._outgoing = outgoing
+        self._exchange: AsyncExchange | None = exchange  # until it has ended
+
+    async def __call__(self, message: asgi.Message) -> None:
+        if message["type"] == "websocket.close" and self._exchange is not None:
+            exchange, self._exchange = self._exchange, None
+            if self._outgoing.started:
+                exchange.end()
+        await self._outgoing.send(message)
+
+
+def handle_outage(
+    req: falcon.Request, resp: falcon.Response, error: Exception, params: dict[str, Any]
+) -> None:
+    """An error handler for `StoreUnavailable` and `Contention`, whatever raised them: 503."""
+    raise falcon.HTTPError(UNAVAILABLE.status, headers=dict(UNAVAILABLE.headers))
+
+
+async def async_handle_outage(
+    req: falcon.asgi.Request,
+    resp: falcon.asgi.Response | None,
+    error: Exception,
+    params: dict[str, Any],
+    *,
+    ws: falcon.asgi.WebSocket | None = None,
+) -> None:
+    """`handle_outage` for `falcon.asgi.App`."""
+    raise falcon.HTTPError(UNAVAILABLE.status, headers=dict(UNAVAILABLE.headers))
+
+
+class LoginMiddleware:
+    """Lets only logged-in users through, by a `LoginGate`; listed after `SessionMiddleware`.
+
+    Where the gate has `user=`, what it loads is `req.context.user`.
+    """
+
+    def __init__(self, gate: LoginGate) -> None:
+        self.gate = gate
+
+    def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
+        _obey(req, admit(self.gate, _facts(req), _session_of(req)))
+
+
+class AsyncLoginMiddleware:
+    """`LoginMiddleware` for `falcon.asgi.App`; a WebSocket that it refuses is closed."""
+
+    def __init__(self, gate: LoginGate) -> None:
+        self.gate = gate
+
+    async def process_request(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
+        _obey(req, await async_admit(self.gate, _facts(req), _session_of(req)))
+
+    async def process_request_ws(self, req: falcon.asgi.Request, ws: falcon.asgi.WebSocket) -> None:
+        _obey(req, await async_admit(self.gate, _facts(req), _session_of(req)))
+
+
+def login_required(
+    gate: LoginGate,
+) -> Callable[[falcon.Request, falcon.Response, object, dict[str, Any]], None]:
+    """A hook for `@falcon.before(…)`: the responder, or each of the resource's, must pass the gate.
+
+    The gate's `public=` does not count here.
+    """
+
+    def hook(
+        req: falcon.Request, resp: falcon.Response, resource: object, params: dict[str, Any]
+    ) -> None:
+        _obey(req, admit(gate, _facts(req), _session_of(req), everywhere=True))
+
+    return hook
+
+
+def async_login_required(
+    gate: LoginGate,
+) -> Callable[[falcon.asgi.Request, falcon.asgi.Response, object, dict[str, Any]], Awaitable[None]]:
+    """`login_required` for responders of `falcon.asgi.App`, `on_websocket` included."""
+
+    async def hook(
+        req: falcon.asgi.Request,
+        resp: falcon.asgi.Response,
+        resource: object,
+        params: dict[str, Any],
+    ) -> None:
+        _obey(req, await async_admit(gate, _facts(req), _session_of(req), everywhere=True))
+
+    return hook
+
+
+def _obey(req: falcon.Request, verdict: Verdict) -> None:
+    """Falcon is short-circuited by an exception: an error, which the app renders as its others."""
+    if isinstance(verdict, Refused):
+        kind = falcon.HTTPError if verdict.status >= 400 else falcon.HTTPStatus
+        raise kind(verdict.status, headers=dict(verdict.headers))
+    if verdict.user is not None:
+        req.context.user = verdict.user
+
+
+def _session_of(req: falcon.Request) -> object:
+    return getattr(req.context, "session", None)
+
+
+def _peer(req: falcon.Request) -> Client:
+    """The default `client`: who connected, and their User-Agent."""
+    return Client(req.remote_addr, req.user_agent)
+
+
+def _facts(req: falcon.Request) -> Facts:
+    """What the gate looks at: the path that Falcon routes, which a middleware may have changed."""
+    return Facts(req.method, req.path, req.query_string, req.root_path, req.get_header)

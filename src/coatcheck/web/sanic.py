@@ -1,0 +1,315 @@
+"""Sanic, on its own server and under ASGI: one call attaches middleware, signals and listeners.
+
+The session is opened in a request middleware that runs before all others, and committed in a
+response middleware that runs after all others: in `request.respond()`, before anything is sent, of
+a streamed response too. Two of Sanic's ways are met here:
+
+- Sanic only logs what a response middleware raises, and sends the response all the same. So a
+  commit that is refused puts a response in the app's place that raises where it is sent, and a 503
+  one that drops what the app still sends.
+- A response middleware that answers, or raises, ends the chain before ours. So the signal
+  `http.lifecycle.response`, which every response meets, commits what is not committed yet.
+
+`current()` follows `Request.get_current()`. The handshake of a WebSocket is over before its
+handler runs, and can set no cookie: it keeps only a `logout()`, like an error.
+"""
+
+import inspect
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import AsyncExitStack
+from functools import partial, wraps
+from typing import Any
+from urllib.parse import quote, unquote
+
+from sanic import HTTPResponse, Request, Sanic
+from sanic.exceptions import ServerError
+from sanic.response import BaseHTTPResponse, ResponseStream
+
+from coatcheck import context
+from coatcheck.cookie import join
+from coatcheck.gate import LoginGate, Refused, async_admit
+from coatcheck.gate import Request as Facts
+from coatcheck.paths import Patterns
+from coatcheck.session import Client
+from coatcheck.sessions import AsyncSessions
+from coatcheck.sweeper import checked_interval, sweeping
+from coatcheck.web.configured import checked_sessions
+from coatcheck.web.exchange import AsyncExchange, Head
+from coatcheck.web.headers import merge_str
+
+__all__ = ["login_required", "setup", "setup_gate"]
+
+Response = BaseHTTPResponse | ResponseStream
+
+_OUTERMOST = 1_000
+"""A priority of Sanic's: the highest is first with the request and last with the response."""
+
+
+def setup(
+    app: Sanic[Any, Any],
+    sessions: AsyncSessions,
+    *,
+    named: Mapping[str, AsyncSessions] | None = None,
+    skip: Iterable[str] = (),
+    client: Callable[[Request[Any, Any]], Client] | None = None,
+    sweep: float | None = 600.0,
+) -> None:
+    """Put each request's session into `request.ctx.session`, and commit it in time.
+
+    `named` gives further sessions, in `request.ctx.sessions[name]` and `current(name)`. On paths
+    that `skip` lists nothing is opened. `client` makes a `Client` of the request, for device lists;
+    by default the peer's address and its User-Agent. `sweep` is how often, in seconds, what expired
+    is removed while the server runs; None leaves that to you.
+    """
+    every = checked_sessions(AsyncSessions, sessions, named, "setup")
+    openings = _Openings(every, Patterns("setup(skip=…)", skip), client or _peer)
+    app.middleware(openings.open, "request", priority=_OUTERMOST)
+    app.middleware(_respond, "response", priority=_OUTERMOST)
+    app.add_signal(_note, "http.lifecycle.exception")
+    app.add_signal(_finish, "http.lifecycle.response")
+    app.add_signal(_accepted, "websocket.handler.before")
+    app.add_signal(_closed, "websocket.handler.after")
+    upkeep = _Upkeep(every, sweep if sweep is None else checked_interval(sweep))
+    app.before_server_start(upkeep.begin)
+    app.before_server_stop(upkeep.end)
+
+
+class _Openings:
+    """The request middleware."""
+
+    def __init__(
+        self,
+        every: Mapping[str | None, AsyncSessions],
+        skip: Patterns,
+        client: Callable[[Request[Any, Any]], Client],
+    ) -> None:
+        self._every = every
+        self._skip = skip
+        self._client = client
+
+    async def open(self, request: Request[Any, Any]) -> None:
+        # An error that this middleware's own request met brings the request here once more.
+        if _visit_of(request) is not None or self._skip.match(_path(request)):
+            return
+        header, client = _cookies_of(request), partial(self._client, request)
+        exchange = await AsyncExchange.open(self._every, header, client)
+        request.ctx.session, request.ctx.sessions = exchange.session, exchange.named
+        request.ctx.coatcheck = _Visit(exchange)
+
+
+class _Visit:
+    """One request's sessions, and what became of them so far."""
+
+    __slots__ = ("cause", "ended", "exchange", "response")
+
+    def __init__(self, exchange: AsyncExchange) -> None:
+        self.exchange = exchange
+        self.cause: BaseException | None = None  # what the app raised
+        self.response: Response | None = None  # which has our headers
+        self.ended = False
+
+    async def respond(self, response: Response) -> Head:
+        """This response is about to begin: commit, and give it our headers."""
+        head = await self.exchange.respond(response.status, self.cause)
+        self.response = response
+        if head.refused is None and head.vary:
+            _add_headers(response, head.cookies)
+        return head
+
+    def end(self) -> None:
+        if not self.ended:  # an error of its own comes through here again
+            self.ended = True
+            self.exchange.end()
+
+
+async def _respond(request: Request[Any, Any], response: Response) -> HTTPResponse | None:
+    """The response middleware. What it returns takes the response's place."""
+    visit = _visit_of(request)
+    if visit is None:
+        return None
+    try:
+        head = await visit.respond(response)
+    except Exception as error:  # noqa: BLE001 - Sanic would only log it
+        visit.response = _Failing(error)
+        return visit.response
+    if head.refused is not None:
+        visit.response = _Answer(head.refused, head.cookies)
+        return visit.response
+    return None
+
+
+async def _finish(request: Request[Any, Any], response: BaseHTTPResponse) -> None:
+    """A whole response is about to be sent, or a streamed one is over."""
+    visit = _visit_of(request)
+    if visit is None:
+        return
+    if response is not visit.response:
+        head = await visit.respond(response)
+        if head.refused is not None:
+            _become(response, head.refused, head.cookies)
+    visit.end()
+
+
+async def _note(request: Request[Any, Any], exception: BaseException) -> None:
+    visit = _visit_of(request)
+    if visit is not None:
+        visit.cause = exception
+
+
+async def _accepted(request: Request[Any, Any], websocket: Any) -> None:
+    visit = _visit_of(request)
+    if visit is not None:
+        await visit.exchange.fail()
+
+
+async def _closed(request: Request[Any, Any], websocket: Any) -> None:
+    visit = _visit_of(request)
+    if visit is not None:
+        visit.end()
+
+
+def _visit_of(request: Request[Any, Any]) -> _Visit | None:
+    visit: _Visit | None = getattr(request.ctx, "coatcheck", None)
+    return visit
+
+
+def _bound() -> context.Bound | None:
+    try:
+        visit = _visit_of(Request.get_current())
+    except ServerError:
+        return None
+    return None if visit is None else visit.exchange.opened
+
+
+context.follow(_bound)
+
+
+def _add_headers(response: Response, cookies: list[str]) -> None:
+    merged = merge_str(list(response.headers.items()), cookies, vary=True)
+    response.headers.clear()
+    response.headers.extend(merged)
+
+
+def _become(response: BaseHTTPResponse, refused: Refused, cookies: list[str]) -> None:
+    """Make a whole response of our own of it."""
+    response.status = refused.status
+    response.body = f"{refused.status}\n".encode()
+    response.content_type = "text/plain; charset=utf-8"
+    response.headers.clear()
+    response.headers.extend(refused.headers)
+    _add_headers(response, cookies)
+
+
+class _Answer(HTTPResponse):
+    """An answer in the app's place: it is sent whole, once, and what the app still sends is not."""
+
+    __slots__ = ("_sent",)
+
+    def __init__(self, refused: Refused, cookies: list[str]) -> None:
+        super().__init__()
+        self._sent = False
+        _become(self, refused, cookies)
+
+    async def send(self, data: Any = None, end_stream: bool | None = None) -> None:
+        if not self._sent:
+            self._sent = True
+            await super().send(end_stream=True)
+
+
+class _Failing(HTTPResponse):
+    """What cannot be sent, so that Sanic makes a response of the error."""
+
+    __slots__ = ("_error",)
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(status=500)
+        self._error = error
+
+    async def send(self, data: Any = None, end_stream: bool | None = None) -> None:
+        raise self._error
+
+
+class _Upkeep:
+    """Sweeping, while the server runs."""
+
+    def __init__(self, every: Mapping[str | None, AsyncSessions], interval: float | None) -> None:
+        self._every = every
+        self._interval = interval
+        self._running = AsyncExitStack()
+
+    async def begin(self, app: Sanic[Any, Any]) -> None:
+        await self._running.enter_async_context(sweeping(self._every, self._interval))
+
+    async def end(self, app: Sanic[Any, Any]) -> None:
+        await self._running.aclose()
+
+
+def setup_gate(app: Sanic[Any, Any], gate: LoginGate) -> None:
+    """Let only logged-in users through, by a `LoginGate`. Call `setup` as well.
+
+    Where the gate has `user=`, what it loads is `request.ctx.user`.
+    """
+
+    async def check(request: Request[Any, Any]) -> HTTPResponse | None:
+        return await _refusal(gate, request)
+
+    app.middleware(check, "request", priority=_OUTERMOST - 1)
+
+
+def login_required(
+    gate: LoginGate,
+) -> Callable[[Callable[..., Any]], Callable[..., Awaitable[Any]]]:
+    """For a single handler, `(request, …) -> response`: it must pass the gate, whose `public=` does
+    not count here. For a class of views, in its `decorators`."""
+
+    def decorate(handler: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
+        @wraps(handler)
+        async def guarded(request: Request[Any, Any], *args: Any, **options: Any) -> Any:
+            refusal = await _refusal(gate, request, everywhere=True)
+            if refusal is not None:
+                return refusal
+            answer = handler(request, *args, **options)
+            return await answer if inspect.isawaitable(answer) else answer
+
+        return guarded
+
+    return decorate
+
+
+async def _refusal(
+    gate: LoginGate, request: Request[Any, Any], *, everywhere: bool = False
+) -> HTTPResponse | None:
+    session = getattr(request.ctx, "session", None)
+    verdict = await async_admit(gate, _facts(request), session, everywhere=everywhere)
+    if isinstance(verdict, Refused):
+        body = "" if verdict.status == 303 else f"{verdict.status}\n"
+        headers = dict(verdict.headers)
+        return HTTPResponse(body, verdict.status, headers, "text/plain; charset=utf-8")
+    if verdict.user is not None:
+        request.ctx.user = verdict.user
+    return None
+
+
+def _facts(request: Request[Any, Any]) -> Facts:
+    """What the gate looks at."""
+    return Facts(request.method, _path(request), request.query_string, "", request.headers.get)
+
+
+def _path(request: Request[Any, Any]) -> str:
+    """The path in plain text, where it is spelled as browsers spell it.
+
+    Sanic routes the path as it came: what is spelled in another way is not the same to it.
+    """
+    raw = request.path
+    plain = unquote(raw)
+    return plain if quote(plain, safe="/-._~!$&'()*+,;=:@").lower() == raw.lower() else raw
+
+
+def _cookies_of(request: Request[Any, Any]) -> bytes | None:
+    values = request.headers.getall("cookie", [])
+    return join(value.encode("utf-8", "surrogateescape") for value in values)
+
+
+def _peer(request: Request[Any, Any]) -> Client:
+    """The default `client`: who connected, and their User-Agent."""
+    return Client(request.ip or None, request.headers.get("user-agent"))
