@@ -115,7 +115,6 @@ FLOORS: dict[str, float] = {
     "web.django.conf": 8.05,
     "web.fastapi": 8.1,
     "web.litestar": 8.1,
-    "web.django.conf": 8,
     "web.django.responses": 8,
     "web.django.store": 8.1,
     "web.django.middleware": 8.2,
