@@ -29,7 +29,7 @@ import coatcheck
 from coatcheck import AsyncSessions, Sessions, cli, errors, events, gate, store, sweeper, testing
 from coatcheck import record as records
 from coatcheck.stores import cookie, file, memcached, memory, postgres, redis, sqlite
-from coatcheck.web import asgi, wsgi
+from coatcheck.web import asgi, falcon, sanic, wsgi
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -448,7 +448,7 @@ def signature(name: str, function: Callable[..., Any]) -> str:
 
 
 STORES = [memory, sqlite, file, redis, postgres, memcached, cookie]
-MODULES = [coatcheck, *STORES, asgi, wsgi, gate, sweeper, store, testing]
+MODULES = [coatcheck, *STORES, asgi, falcon, sanic, wsgi, gate, sweeper, store, testing]
 MODULES += [importlib.import_module("coatcheck.stores")]
 ALSO = {"register", "Record", "dump", "load", "NewerFormat", "Unreadable"}
 """What is public in modules whose other names are ours alone."""
@@ -560,6 +560,10 @@ def test_every_class_is_looked_into() -> None:
         asgi.LoginMiddleware,
         wsgi.SessionMiddleware,
         wsgi.LoginMiddleware,
+        falcon.SessionMiddleware,
+        falcon.AsyncSessionMiddleware,
+        falcon.LoginMiddleware,
+        falcon.AsyncLoginMiddleware,
         sweeper.AsyncSweeper,
         cookie.CookieStore,
         cookie.AsyncCookieStore,
@@ -600,6 +604,11 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "schema": postgres.schema,
     "safe_next": gate.safe_next,
     "login_required": asgi.login_required,
+    "async_login_required": falcon.async_login_required,
+    "handle_outage": falcon.handle_outage,
+    "async_handle_outage": falcon.async_handle_outage,
+    "setup": sanic.setup,
+    "setup_gate": sanic.setup_gate,
     "register": importlib.import_module("coatcheck.values").register,
     "login": testing.login,
     "dump": records.dump,
@@ -627,6 +636,8 @@ OPTIONS: dict[str, list[Callable[..., Any]]] = {
     "Cookie": [coatcheck.Cookie, coatcheck.Cookie.insecure],
     "Lifetime": [coatcheck.Lifetime],
     "SessionMiddleware": [asgi.SessionMiddleware, wsgi.SessionMiddleware],
+    "AsyncSessionMiddleware": [falcon.AsyncSessionMiddleware, falcon.SessionMiddleware],
+    "setup": [sanic.setup],
     "LoginMiddleware": [asgi.LoginMiddleware, wsgi.LoginMiddleware],
     "LoginGate": [gate.LoginGate],
     "MemoryStore": [memory.MemoryStore],
