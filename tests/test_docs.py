@@ -43,6 +43,7 @@ from coatcheck.web import (
     wsgi,
 )
 from coatcheck.web import django as web_django
+from coatcheck.web import asgi, falcon, sanic, wsgi
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -494,6 +495,7 @@ def signature(name: str, function: Callable[..., Any]) -> str:
 STORES = [memory, sqlite, file, redis, postgres, memcached, cookie]
 FRAMEWORKS = [aiohttp, asgi, fastapi, flask, flask_login, litestar, pyramid, quart, tornado, wsgi]
 MODULES = [coatcheck, *STORES, *FRAMEWORKS, web_django, gate, sweeper, store, testing]
+MODULES = [coatcheck, *STORES, asgi, falcon, sanic, wsgi, gate, sweeper, store, testing]
 MODULES += [importlib.import_module("coatcheck.stores")]
 ALSO = {"register", "Record", "dump", "load", "NewerFormat", "Unreadable"}
 """What is public in modules whose other names are ours alone."""
@@ -619,6 +621,10 @@ def test_every_class_is_looked_into() -> None:
         flask.CoatcheckSessionInterface,
         quart.CoatcheckSessionInterface,
         web_django.SessionMiddleware,
+        falcon.SessionMiddleware,
+        falcon.AsyncSessionMiddleware,
+        falcon.LoginMiddleware,
+        falcon.AsyncLoginMiddleware,
         sweeper.AsyncSweeper,
         cookie.CookieStore,
         cookie.AsyncCookieStore,
@@ -673,6 +679,11 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "get_user": aiohttp.get_user,
     "login_middleware": aiohttp.login_middleware,
     "provide_session": litestar.provide_session,
+    "async_login_required": falcon.async_login_required,
+    "handle_outage": falcon.handle_outage,
+    "async_handle_outage": falcon.async_handle_outage,
+    "setup": sanic.setup,
+    "setup_gate": sanic.setup_gate,
     "register": importlib.import_module("coatcheck.values").register,
     "login": testing.login,
     "dump": records.dump,
@@ -705,6 +716,8 @@ OPTIONS: dict[str, list[Callable[..., Any]]] = {
         quart.CoatcheckSessionInterface,
     ],
     "setup": [aiohttp.setup, tornado.setup],
+    "AsyncSessionMiddleware": [falcon.AsyncSessionMiddleware, falcon.SessionMiddleware],
+    "setup": [sanic.setup],
     "LoginMiddleware": [asgi.LoginMiddleware, wsgi.LoginMiddleware],
     "LoggedIn": [fastapi.LoggedIn],
     "CoatcheckPlugin": [litestar.CoatcheckPlugin],
