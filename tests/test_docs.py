@@ -33,17 +33,18 @@ from coatcheck.stores import cookie, file, memcached, memory, postgres, redis, s
 from coatcheck.web import (
     aiohttp,
     asgi,
+    falcon,
     fastapi,
     flask,
     flask_login,
     litestar,
     pyramid,
     quart,
+    sanic,
     tornado,
     wsgi,
 )
 from coatcheck.web import django as web_django
-from coatcheck.web import asgi, falcon, sanic, wsgi
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -493,9 +494,9 @@ def signature(name: str, function: Callable[..., Any]) -> str:
 
 
 STORES = [memory, sqlite, file, redis, postgres, memcached, cookie]
-FRAMEWORKS = [aiohttp, asgi, fastapi, flask, flask_login, litestar, pyramid, quart, tornado, wsgi]
-MODULES = [coatcheck, *STORES, *FRAMEWORKS, web_django, gate, sweeper, store, testing]
-MODULES = [coatcheck, *STORES, asgi, falcon, sanic, wsgi, gate, sweeper, store, testing]
+FRAMEWORKS = [aiohttp, asgi, falcon, fastapi, flask, flask_login, litestar, pyramid, quart, sanic]
+FRAMEWORKS += [tornado, web_django, wsgi]
+MODULES = [coatcheck, *STORES, *FRAMEWORKS, gate, sweeper, store, testing]
 MODULES += [importlib.import_module("coatcheck.stores")]
 ALSO = {"register", "Record", "dump", "load", "NewerFormat", "Unreadable"}
 """What is public in modules whose other names are ours alone."""
@@ -682,7 +683,6 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "async_login_required": falcon.async_login_required,
     "handle_outage": falcon.handle_outage,
     "async_handle_outage": falcon.async_handle_outage,
-    "setup": sanic.setup,
     "setup_gate": sanic.setup_gate,
     "register": importlib.import_module("coatcheck.values").register,
     "login": testing.login,
@@ -715,9 +715,8 @@ OPTIONS: dict[str, list[Callable[..., Any]]] = {
         flask.CoatcheckSessionInterface,
         quart.CoatcheckSessionInterface,
     ],
-    "setup": [aiohttp.setup, tornado.setup],
+    "setup": [aiohttp.setup, sanic.setup, tornado.setup],
     "AsyncSessionMiddleware": [falcon.AsyncSessionMiddleware, falcon.SessionMiddleware],
-    "setup": [sanic.setup],
     "LoginMiddleware": [asgi.LoginMiddleware, wsgi.LoginMiddleware],
     "LoggedIn": [fastapi.LoggedIn],
     "CoatcheckPlugin": [litestar.CoatcheckPlugin],
@@ -737,6 +736,25 @@ OPTIONS: dict[str, list[Callable[..., Any]]] = {
     "CookieStore": [cookie.CookieStore, cookie.AsyncCookieStore],
     "Sweeper": [sweeper.Sweeper, sweeper.AsyncSweeper],
 }
+
+
+def pins(file: str) -> dict[str, str]:
+    """The versions in a file of constraints, by the distribution's name."""
+    lines = (ROOT / file).read_text("utf-8").splitlines()
+    pairs = [line.split("==") for line in lines if "==" in line and not line.startswith("#")]
+    return {name.lower().replace("_", "-"): version for name, version in pairs}
+
+
+def test_frameworks_are_listed_with_the_versions_that_are_tested() -> None:
+    """Oldest and newest, as the two environments have them."""
+    newest = pins("constraints.txt")
+    oldest = newest | pins("tests/oldest.txt")
+    text = (DOCS / "reference/frameworks.md").read_text("utf-8")
+    table = re.findall(r"^\| \[(.*?)\]\(.*?\) \| (\S+) \| (\S+) \|", text, re.MULTILINE)
+    listed = {name.lower(): (first, last) for name, first, last in table}
+
+    assert listed == {name: (oldest[name], newest[name]) for name in listed}
+    assert {"flask", "django", "starlette", "tornado"} <= set(listed)
 
 
 def documented_options(name: str) -> dict[str, str]:
