@@ -52,14 +52,14 @@ class SessionMiddleware:
     ) -> None:
         self.app = app
         self._sessions = checked_sessions(Sessions, sessions, named)
-        self._skip = Patterns("SessionMiddleware(skip=…)", skip)
+        self._skip = Patterns("SessionMiddleware(skip=…)", skip) or None
         self._client = client or peer
         self._upkeep = Upkeep(self._sessions, sweep)
 
     def __call__(
         self, environ: "WSGIEnvironment", start_response: "StartResponse"
     ) -> Iterable[bytes]:
-        if self._skip.match(_path(environ)):
+        if self._skip is not None and self._skip.match(_path(environ)):
             return self.app(environ, start_response)
         self._upkeep.begin(environ)
         header, client = environ.get("HTTP_COOKIE"), partial(self._client, environ)
