@@ -203,6 +203,24 @@ class AsyncExchange(_Opened):
             return kept
         return self._decide(cookies)
 
+    def settled(self, status: int) -> Head | None:
+        """What `respond` would give, where nothing has to be awaited for it; else None.
+
+        Most responses have nothing to commit. Where an adapter would make a task of `respond`, it
+        asks here first.
+        """
+        if self.head is None and status < 500 and len(self.opened) == 1 and self._is_idle():
+            return self._decide([])
+        return self.head
+
+    def _is_idle(self) -> bool:
+        session = self.session
+        if not session.accessed:
+            return True
+        with suppress(Exception):  # what cannot be committed is told by `respond`
+            return session._fault is None and self._every[None].is_idle(session)
+        return False
+
     async def fail(self, error: BaseException | None = None) -> Head:
         """The app raised this, or sent no response: only a `logout()` is kept.
 
