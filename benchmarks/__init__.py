@@ -7,6 +7,7 @@ between rows of the same run. Compare ratios; microseconds are of the machine th
     in_process   what a session adds to one ASGI request, as CPU time, without sockets
     codec        sealing and opening a session cookie
     http         requests a second through uvicorn, over loopback
+    frameworks   each framework's own session and its usual add-on, in process and over HTTP
     stores       loads and saves a second, straight at the stores, beside the plain drivers
     scale        a store with a million sessions; only where it is asked for: `--only scale`
 """

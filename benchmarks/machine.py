@@ -27,6 +27,23 @@ _PACKAGES = (
     "asyncpg",
     "pymemcache",
     "aiomcache",
+    "flask",
+    "flask-session",
+    "quart",
+    "django",
+    "django-redis",
+    "fastapi",
+    "litestar",
+    "falcon",
+    "bottle",
+    "beaker",
+    "pyramid",
+    "pyramid-session-redis",
+    "aiohttp",
+    "aiohttp-session",
+    "tornado",
+    "sanic",
+    "waitress",
 )
 
 

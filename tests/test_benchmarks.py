@@ -4,6 +4,7 @@ import asyncio
 import json
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -56,9 +57,11 @@ async def _seen(library: Library, cookie: str | None) -> object:
     """What an app that looks at the session finds in it."""
     seen: list[object] = []
 
-    await library.wrap(library.using(lambda session: seen.append(session.get("visits"))))(
-        request(cookie), receive, _drop
-    )
+    def look(session: Any) -> str:
+        seen.append(session.get("visits"))
+        return ""
+
+    await library.wrap(library.using(look))(request(cookie), receive, _drop)
     return seen[0]
 
 

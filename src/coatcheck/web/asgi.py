@@ -13,7 +13,7 @@ carry the cookie. A handshake that is refused by a close can set no cookie, so i
 import asyncio
 import inspect
 import sys
-from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
 from functools import partial, wraps
 from typing import Any
 
@@ -78,7 +78,7 @@ class SessionMiddleware:
         scope["session"] = exchange.session
         if len(self._sessions) > 1:
             scope["sessions"] = exchange.named
-        response = Outgoing(scope, send, self._sessions[None], exchange)
+        response = Outgoing(scope, send, exchange)
         bound = context.bind(exchange.opened)
         try:
             await self.app(scope, receive, response.send)
@@ -98,14 +98,11 @@ class SessionMiddleware:
 class Outgoing:
     """One request's answer on its way out; `send` is what the app gets."""
 
-    __slots__ = ("_exchange", "_replaced", "_scope", "_send", "_sessions", "started")
+    __slots__ = ("_exchange", "_replaced", "_scope", "_send", "started")
 
-    def __init__(
-        self, scope: Scope, send: Send, sessions: AsyncSessions, exchange: AsyncExchange
-    ) -> None:
+    def __init__(self, scope: Scope, send: Send, exchange: AsyncExchange) -> None:
         self._scope = scope
         self._send = send
-        self._sessions = sessions
         self._exchange = exchange
         self._replaced = False  # by a 503: what the app still sends is dropped
         self.started = False
@@ -114,25 +111,13 @@ class Outgoing:
         # A plain function that returns the server's awaitable: a body part costs one call.
         if self.started:
             return _dropped() if self._replaced else self._send(message)
-        if not self._is_idle(message):
-            return self._first(message)
         # Most responses have nothing to commit: they need no coroutine of ours.
-        session = self._exchange.session
-        session.close()
+        is_start = message["type"] in _STARTS
+        head = self._exchange.settled(message.get("status", 101)) if is_start else None
+        if head is None or head.refused is not None:
+            return self._first(message)
         self.started = True
-        if session.accessed:
-            message = _with_headers(message, [])
-        return self._send(message)
-
-    def _is_idle(self, message: Message) -> bool:
-        exchange = self._exchange
-        if len(exchange.opened) > 1 or exchange.head is not None or message["type"] not in _STARTS:
-            return False
-        session = exchange.session
-        if not session.accessed:
-            return True
-        failed = message.get("status", 101) >= 500
-        return not failed and session._fault is None and self._sessions.is_idle(session)
+        return self._send(_with_headers(message, head.cookies) if head.vary else message)
 
     async def _first(self, message: Message) -> None:
         kind = message["type"]
@@ -158,7 +143,7 @@ class Outgoing:
             await self._refuse(head.refused, head.cookies)
         return head.refused is not None
 
-    async def _refuse(self, refused: Refused, cookies: list[str]) -> None:
+    async def _refuse(self, refused: Refused, cookies: Sequence[str]) -> None:
         self.started = self._replaced = True
         await _answer(refused, self._scope, self._send, cookies)
 
@@ -248,14 +233,12 @@ def peer(scope: Scope) -> Client:
     return Client(client[0] if client else None, _header(scope, "user-agent"))
 
 
-def _with_headers(message: Message, cookies: list[str]) -> Message:
+def _with_headers(message: Message, cookies: Sequence[str]) -> Message:
     # Another message: a cache inside, such as Litestar's, may keep the app's and give it to others.
     return {**message, "headers": merge_bytes(message.get("headers", ()), cookies, vary=True)}
 
 
-async def _answer(
-    refused: Refused, scope: Scope, send: Send, cookies: list[str] | None = None
-) -> None:
+async def _answer(refused: Refused, scope: Scope, send: Send, cookies: Sequence[str] = ()) -> None:
     """A whole response of our own; a WebSocket's handshake gets it too, where it can."""
     kind = "http.response"
     if scope["type"] == "websocket":
@@ -267,7 +250,7 @@ async def _answer(
     headers = [(k.lower().encode("latin-1"), v.encode("latin-1")) for k, v in refused.headers]
     headers.append((b"content-type", b"text/plain; charset=utf-8"))
     headers.append((b"content-length", str(len(body)).encode()))
-    headers = merge_bytes(headers, cookies or [], vary=True)
+    headers = merge_bytes(headers, cookies, vary=True)
     await send({"type": f"{kind}.start", "status": refused.status, "headers": headers})
     body = b"" if scope.get("method") == "HEAD" else body
     await send({"type": f"{kind}.body", "body": body})

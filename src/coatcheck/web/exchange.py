@@ -13,9 +13,9 @@ still sends is dropped. The first of the two decides: asked again, either gives 
 a framework that makes a response of an error needs no care.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import NamedTuple, Self
+from typing import Generic, NamedTuple, Self, TypeVar
 
 from coatcheck.errors import Contention, StoreUnavailable
 from coatcheck.gate import Refused
@@ -25,6 +25,8 @@ from coatcheck.web.headers import RETRY_AFTER
 
 __all__ = ["UNAVAILABLE", "AsyncExchange", "Exchange", "Head"]
 
+S = TypeVar("S", Sessions, AsyncSessions)
+
 UNAVAILABLE = Refused(503, (("Retry-After", RETRY_AFTER), ("Cache-Control", "no-store")))
 """The answer where the store is out of reach; no cookie is touched."""
 
@@ -32,7 +34,7 @@ UNAVAILABLE = Refused(503, (("Retry-After", RETRY_AFTER), ("Cache-Control", "no-
 class Head(NamedTuple):
     """What a response owes to its sessions, for `headers.merge_str` or `merge_bytes`."""
 
-    cookies: list[str]
+    cookies: Sequence[str]
     """The values of its Set-Cookie headers."""
     vary: bool
     """Whether it says `Vary: Cookie`."""
@@ -45,12 +47,16 @@ def _is_hiding(status: int) -> bool:
     return status >= 500 and status != 503
 
 
-class _Opened:
+_UNTOUCHED, _READ = Head((), False), Head((), True)
+
+
+class _Opened(Generic[S]):
     """The sessions by name, the main one under None."""
 
-    __slots__ = ("head", "opened")
+    __slots__ = ("_every", "head", "opened")
 
-    def __init__(self, opened: Mapping[str | None, Session]) -> None:
+    def __init__(self, every: Mapping[str | None, S], opened: Mapping[str | None, Session]) -> None:
+        self._every: Mapping[str | None, S] = every
         self.opened = opened
         self.head: Head | None = None
         """What was decided, once the response has begun or the app has failed."""
@@ -63,6 +69,25 @@ class _Opened:
     def named(self) -> dict[str, Session]:
         """The further ones, that the adapter's `named=` gave."""
         return {name: session for name, session in self.opened.items() if name is not None}
+
+    def settled(self, status: int) -> Head | None:
+        """What `respond` would give, where nothing has to be written for it; else None.
+
+        Most responses have nothing to commit. Where `respond` costs a coroutine or a task, an
+        adapter asks here first.
+        """
+        if self.head is None and status < 500 and len(self.opened) == 1 and self._is_idle():
+            self.session.close()
+            self.head = _READ if self.session.accessed else _UNTOUCHED
+        return self.head
+
+    def _is_idle(self) -> bool:
+        session = self.opened[None]
+        if not session.accessed:
+            return True
+        with suppress(Exception):  # what cannot be committed is told by `respond`
+            return session._fault is None and self._every[None].is_idle(session)
+        return False
 
     def _is_outage(self, error: BaseException) -> bool:
         """Whether the store is to blame for the app's error, whatever the app made of it."""
@@ -84,16 +109,10 @@ class _Opened:
         return self.head
 
 
-class Exchange(_Opened):
+class Exchange(_Opened[Sessions]):
     """For `Sessions`. Its methods run in the request's own thread, one after another."""
 
-    __slots__ = ("_every",)
-
-    def __init__(
-        self, every: Mapping[str | None, Sessions], opened: Mapping[str | None, Session]
-    ) -> None:
-        super().__init__(opened)
-        self._every = every
+    __slots__ = ()
 
     @classmethod
     def open(
@@ -159,16 +178,10 @@ class Exchange(_Opened):
         return cookies
 
 
-class AsyncExchange(_Opened):
+class AsyncExchange(_Opened[AsyncSessions]):
     """For `AsyncSessions`."""
 
-    __slots__ = ("_every",)
-
-    def __init__(
-        self, every: Mapping[str | None, AsyncSessions], opened: Mapping[str | None, Session]
-    ) -> None:
-        super().__init__(opened)
-        self._every = every
+    __slots__ = ()
 
     @classmethod
     async def open(
@@ -202,24 +215,6 @@ class AsyncExchange(_Opened):
                 raise
             return kept
         return self._decide(cookies)
-
-    def settled(self, status: int) -> Head | None:
-        """What `respond` would give, where nothing has to be awaited for it; else None.
-
-        Most responses have nothing to commit. Where an adapter would make a task of `respond`, it
-        asks here first.
-        """
-        if self.head is None and status < 500 and len(self.opened) == 1 and self._is_idle():
-            return self._decide([])
-        return self.head
-
-    def _is_idle(self) -> bool:
-        session = self.session
-        if not session.accessed:
-            return True
-        with suppress(Exception):  # what cannot be committed is told by `respond`
-            return session._fault is None and self._every[None].is_idle(session)
-        return False
 
     async def fail(self, error: BaseException | None = None) -> Head:
         """The app raised this, or sent no response: only a `logout()` is kept.

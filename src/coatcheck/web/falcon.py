@@ -169,7 +169,7 @@ class AsyncSessionMiddleware:
         if (exchange := await self._open(req)) is not None:
             context.bind(exchange.opened)  # for as long as the connection's own task lives
             send: Any = ws._asgi_send  # Falcon has no public place for it
-            outgoing = asgi.Outgoing(req.scope, send, self._sessions[None], exchange)
+            outgoing = asgi.Outgoing(req.scope, send, exchange)
             ws._asgi_send = _Ending(outgoing, exchange)
 
     async def _open(self, req: falcon.asgi.Request) -> AsyncExchange | None:

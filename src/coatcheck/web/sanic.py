@@ -15,7 +15,7 @@ handler runs, and can set no cookie: it keeps only a `logout()`, like an error.
 """
 
 import inspect
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial, wraps
 from typing import Any
@@ -186,13 +186,13 @@ def _bound() -> context.Bound | None:
 context.follow(_bound)
 
 
-def _add_headers(response: Response, cookies: list[str]) -> None:
+def _add_headers(response: Response, cookies: Sequence[str]) -> None:
     merged = merge_str(list(response.headers.items()), cookies, vary=True)
     response.headers.clear()
     response.headers.extend(merged)
 
 
-def _become(response: BaseHTTPResponse, refused: Refused, cookies: list[str]) -> None:
+def _become(response: BaseHTTPResponse, refused: Refused, cookies: Sequence[str]) -> None:
     """Make a whole response of our own of it."""
     response.status = refused.status
     response.body = f"{refused.status}\n".encode()
@@ -207,7 +207,7 @@ class _Answer(HTTPResponse):
 
     __slots__ = ("_sent",)
 
-    def __init__(self, refused: Refused, cookies: list[str]) -> None:
+    def __init__(self, refused: Refused, cookies: Sequence[str]) -> None:
         super().__init__()
         self._sent = False
         _become(self, refused, cookies)
