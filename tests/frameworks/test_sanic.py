@@ -652,7 +652,6 @@ async def who(request: Any) -> HTTPResponse:
 
 @pytest.mark.usefixtures("unpatched")
 class TestTestClients:
-    @pytest.mark.filterwarnings("ignore:.*Passing the loop argument:DeprecationWarning")
     def test_the_one_with_a_server(self) -> None:
         """`app.test_client`; it keeps no cookies, so it shows the login's with each request."""
         site = Site().get(who)
