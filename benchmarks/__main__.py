@@ -11,6 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import codec, http, in_process, machine, scale, stores, targets
+from benchmarks.frameworks import http as http_frameworks
+from benchmarks.frameworks import in_process as in_frameworks
+from benchmarks.frameworks import pairs
+from benchmarks.frameworks.rows import FRAMEWORKS
+from benchmarks.frameworks.rows import row as row_of
 from benchmarks.libraries import LIBRARIES
 from benchmarks.rounds import Effort
 from benchmarks.table import Section, markdown
@@ -30,6 +35,8 @@ class _Part:
     asked: bool = False
     """Whether it takes so long that it is measured only where `--only` names it."""
 
+
+_FRAMEWORKS = [row_of(name, each) for name, found in FRAMEWORKS.items() for each in found.rows()]
 
 _PARTS = (
     _Part(
@@ -52,6 +59,20 @@ _PARTS = (
         Effort(11, seconds=0.7),
         Effort(3, seconds=0.3),
         lambda effort, wanted, folder: http.measure(effort, wanted),
+    ),
+    _Part(
+        in_frameworks.NAME,
+        _FRAMEWORKS,
+        Effort(21, seconds=0.008),
+        Effort(5, seconds=0.003),
+        in_frameworks.measure,
+    ),
+    _Part(
+        http_frameworks.NAME,
+        _FRAMEWORKS,
+        Effort(5, seconds=0.2),
+        Effort(1, seconds=0.1),
+        http_frameworks.measure,
     ),
     _Part(
         stores.NAME,
@@ -87,8 +108,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     found = targets.outcomes(sections)
     if found:
         print(f"\n{targets.report(found)}")
+    beside = pairs.outcomes(sections)
+    if beside:
+        print(f"\n{pairs.report(beside)}")
     if options.json is not None:
-        options.json.write_text(_dumped(command, sections, found), encoding="utf-8")
+        options.json.write_text(_dumped(command, sections, found, beside), encoding="utf-8")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -144,7 +168,12 @@ def _measured(part: _Part, options: argparse.Namespace, wanted: Callable[[str], 
         return part.run(effort, wanted, Path(folder))
 
 
-def _dumped(command: str, sections: Sequence[Section], found: Sequence[targets.Outcome]) -> str:
+def _dumped(
+    command: str,
+    sections: Sequence[Section],
+    found: Sequence[targets.Outcome],
+    beside: Sequence[pairs.Outcome],
+) -> str:
     measured: dict[str, Any] = {}
     for section in sections:
         rows: dict[str, Any] = measured.setdefault(section.name, {})
@@ -155,6 +184,7 @@ def _dumped(command: str, sections: Sequence[Section], found: Sequence[targets.O
         "versions": machine.versions(),
         "sections": measured,
         "targets": targets.as_json(found),
+        "pairs": pairs.as_json(beside),
     }
     return json.dumps(data, indent=2, ensure_ascii=False) + "\n"
 

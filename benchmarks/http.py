@@ -19,7 +19,7 @@ from benchmarks.rounds import Effort, figure, interleaved, minus
 from benchmarks.sample import request
 from benchmarks.table import MICROSECONDS, PER_SECOND, Section
 
-__all__ = ["ADDED", "NAME", "RATE", "measure"]
+__all__ = ["ADDED", "NAME", "RATE", "cpu_clock", "end", "measure"]
 
 NAME = "HTTP"
 RATE, CPU, ADDED = "requests/s", "server CPU µs", "added CPU µs"
@@ -68,7 +68,7 @@ def _case(
     def asked() -> float:
         before = time.clock_gettime(server.clock)
         load = runner.run(
-            put_load(server.port, server.request, connections=_CONNECTIONS, seconds=seconds)
+            put_load(server.port, [server.request], connections=_CONNECTIONS, seconds=seconds)
         )
         cpu.append((time.clock_gettime(server.clock) - before) / load.answered * 1e6)
         return load.rate
@@ -84,12 +84,12 @@ def _running(name: str) -> Iterator[_Server]:
     try:
         assert process.stdout is not None
         told = json.loads(process.stdout.readline())
-        yield _Server(name, told["port"], _wire(told["cookie"]), _cpu_clock(process.pid))
+        yield _Server(name, told["port"], _wire(told["cookie"]), cpu_clock(process.pid))
     finally:
-        _end(process)
+        end(process)
 
 
-def _end(process: subprocess.Popen[str]) -> None:
+def end(process: subprocess.Popen[str]) -> None:
     process.terminate()
     try:
         process.communicate(timeout=_PATIENCE)
@@ -104,6 +104,6 @@ def _wire(cookie: str) -> bytes:
     return b"\r\n".join([b"GET /shop HTTP/1.1", *lines, b"", b""])
 
 
-def _cpu_clock(pid: int) -> int:
+def cpu_clock(pid: int) -> int:
     """The clock id of another process's CPU time, as clock_getcpuclockid(3) makes it on Linux."""
     return (~pid << 3) | 2

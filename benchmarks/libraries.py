@@ -7,7 +7,6 @@ on request, Starlette's `request.session` marks the session as accessed.
 
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -15,7 +14,8 @@ from starlette.middleware.sessions import SessionMiddleware as StarletteMiddlewa
 from starsessions import InMemoryStore
 from starsessions import SessionMiddleware as StarsessionsMiddleware
 
-from benchmarks.sample import VALUES, App, Message, Receive, Scope, Send, receive, request, respond
+from benchmarks.acts import Act, fill, look, read, write
+from benchmarks.sample import App, Message, Receive, Scope, Send, receive, request, respond
 from coatcheck import AsyncSessions, KeyRing
 from coatcheck.stores import async_from_url
 from coatcheck.stores.cookie import AsyncCookieStore
@@ -38,14 +38,12 @@ Scenario: TypeAlias = Literal[
     "read", "read, many browsers", "write", "untouched", "anonymous", "anonymous, read"
 ]
 SCENARIOS: tuple[Scenario, ...] = get_args(Scenario)
-Act: TypeAlias = Callable[[Scope], Any]
 
 MANY = 2500
 """Browsers: more than a library keeps anything of in memory, beside its store."""
 
 _SECRET = "k" * 32
 _DAY = 86_400
-_numbers = count(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +65,7 @@ class Library:
 
     def filling(self) -> App:
         """An app that puts the sample into the session, and logs in where there is a login."""
-        return self.wrap(self.using(_fill))
+        return self.wrap(self.using(fill))
 
     def using(self, act: Act) -> App:
         """An app that does this to the session; to be wrapped."""
@@ -105,30 +103,12 @@ def _loading(load: Callable[[Scope], Awaitable[None]], act: Act) -> App:
     return app
 
 
-def _read(session: Any) -> None:
-    session["visits"]
-
-
-def _look(session: Any) -> None:
-    session.get("visits")
-
-
-def _write(session: Any) -> None:
-    session["visits"] = next(_numbers)
-
-
 _ACTS: dict[str, Act] = {
-    "read": _read,
-    "read, many browsers": _read,
-    "write": _write,
-    "anonymous, read": _look,
+    "read": read,
+    "read, many browsers": read,
+    "write": write,
+    "anonymous, read": look,
 }
-
-
-def _fill(session: Any) -> None:
-    session.update(VALUES)
-    if hasattr(session, "login"):
-        session.login("user:4217")
 
 
 async def sign_in(library: Library) -> str:

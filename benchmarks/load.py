@@ -2,7 +2,10 @@
 
 import asyncio
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import cycle, islice
 
 from benchmarks.sample import BODY
 
@@ -68,13 +71,18 @@ class _Connection(asyncio.Protocol):
         self._transport.close()
 
 
-async def put_load(port: int, request: bytes, *, connections: int, seconds: float) -> Load:
-    """Ask for so many seconds; the window opens when all connections are busy."""
+async def put_load(
+    port: int, requests: Sequence[bytes], *, connections: int, seconds: float
+) -> Load:
+    """Ask for so many seconds; the window opens when all connections are busy.
+
+    Each connection asks for one of the requests, again and again.
+    """
     async with asyncio.timeout(seconds + _GRACE):
         loop = asyncio.get_running_loop()
         made = [
-            (await loop.create_connection(lambda: _Connection(request), "127.0.0.1", port))[1]
-            for _ in range(connections)
+            (await loop.create_connection(partial(_Connection, request), "127.0.0.1", port))[1]
+            for request in islice(cycle(requests), connections)
         ]
         await asyncio.sleep(_WARM_UP)
         begun, before = time.perf_counter(), _answered(made)

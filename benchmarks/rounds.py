@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-__all__ = ["Effort", "Figure", "Key", "Measure", "figure", "interleaved", "minus"]
+__all__ = ["Effort", "Figure", "Key", "Measure", "figure", "interleaved", "minus", "quiet"]
 
 Measure = Callable[[], float]
 Key = tuple[str, str]
@@ -37,7 +37,7 @@ class Figure:
 def interleaved(cases: Mapping[Key, Measure], rounds: int) -> dict[Key, list[float]]:
     """Every case once in each round, so that a machine that drifts hits all of them alike."""
     samples: dict[Key, list[float]] = {key: [] for key in cases}
-    with _quiet():
+    with quiet():
         for _ in range(rounds):
             for key, measure in cases.items():
                 samples[key].append(measure())
@@ -57,7 +57,7 @@ def minus(samples: Sequence[float], base: Sequence[float]) -> list[float]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep what was made so far out of the collector's sight.
 
     The collector itself stays on: what a library's garbage costs is part of what it costs.

@@ -1218,6 +1218,19 @@ class TestAmongOtherMiddleware:
 
         assert 503 == ask(Starlette(routes=[Route("/", view)], middleware=order), cookie).status
 
+    def test_a_cache_inside_keeps_no_cookie(self) -> None:
+        """The message that the app sent stays as it was."""
+        kept: list[Message] = []
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            scope["session"].login("user:42")
+            kept.append({"type": "http.response.start", "status": 200, "headers": []})
+            await send(kept[0])
+            await send({"type": "http.response.body", "body": b"ok"})
+
+        assert 1 == len(ask(behind(app, sessions_over())).cookies)
+        assert [] == kept[0]["headers"]
+
 
 class TestMounted:
     def test_a_mounted_app_has_the_session_of_the_site(self) -> None:
@@ -1264,6 +1277,29 @@ class TestDisconnects:
 
         asyncio.run(main())
         assert ("user:42", {"a": 1}) == stored(sessions, cookie)
+
+    def test_a_cancelled_request_keeps_a_logout(self) -> None:
+        """As one that fails does: nobody waits for its answer, but its user asked to leave."""
+        sessions = sessions_over()
+        cookie = logged_in(sessions)
+
+        async def main() -> None:
+            reached = asyncio.Event()
+
+            async def leaving(scope: Any, receive: Any, send: Any) -> None:
+                scope["session"].logout()
+                scope["session"]["a"] = 1
+                reached.set()
+                await asyncio.Event().wait()
+
+            cancelled = asyncio.create_task(asked(behind(leaving, sessions), cookie))
+            await reached.wait()
+            cancelled.cancel()
+            await asyncio.wait([cancelled])
+            assert cancelled.cancelled()
+
+        asyncio.run(main())
+        assert (None, {}) == stored(sessions, cookie)
 
     def test_a_cancelled_request_leaves_no_trace(self) -> None:
         """Nothing is stored, and the session is free for the next request."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from itertools import product
 from pathlib import Path
 
 import psycopg
@@ -9,6 +10,11 @@ import pytest
 import redis
 from benchmarks import codec, http, in_process, records, scale, services, stores
 from benchmarks.__main__ import main
+from benchmarks.frameworks import http as http_frameworks
+from benchmarks.frameworks import in_process as in_frameworks
+from benchmarks.frameworks import pairs
+from benchmarks.frameworks.rows import ALONE, FRAMEWORKS, row
+from benchmarks.frameworks.rows import SCENARIOS as ASKED
 from benchmarks.libraries import BARE, LIBRARIES, SCENARIOS, STARLETTE, Library, make, sign_in
 from benchmarks.rounds import Effort, Figure, figure, interleaved, minus
 from benchmarks.sample import VALUES, Message, receive, request
@@ -95,6 +101,66 @@ def test_http() -> None:
     assert all(section.figures[name, http.RATE].median > 0 for name in LIBRARIES)
 
 
+@pytest.mark.parametrize("name", [name for name, each in FRAMEWORKS.items() if not each.alone])
+def test_frameworks(name: str, tmp_path: Path) -> None:
+    """Every row has a session and a figure in every scenario; every pair is compared."""
+    section = in_frameworks.measure(ONCE, lambda each: each.startswith(f"{name}: "), tmp_path)
+
+    bare, *rows = [row(name, each) for each in FRAMEWORKS[name].rows()]
+    assert {(bare, ALONE), *product(rows, ASKED)} == set(section.figures)
+    assert len(FRAMEWORKS[name].pairs) * len(ASKED) == len(pairs.outcomes([section]))
+
+
+def test_a_framework_whose_rows_need_a_process_each(tmp_path: Path) -> None:
+    """Django's settings are global; its rows are compared all the same."""
+    section = in_frameworks.measure(ONCE, "Django: database, SQLite".__eq__, tmp_path)
+
+    expected = ["Django: bare", "Django: database, SQLite", "Django: coatcheck, SQLite"]
+    assert expected == section.rows()
+    assert len(ASKED) == len(pairs.outcomes([section]))
+
+
+@pytest.mark.parametrize("name", ["Bottle", "Starlette", "aiohttp", "Tornado", "Sanic"])
+def test_http_frameworks(name: str, tmp_path: Path) -> None:
+    """Each kind of server answers reads and writes; a row brings what it is compared with."""
+    effort, mine = Effort(rounds=1, seconds=0.05), row(name, "coatcheck, cookie")
+
+    section = http_frameworks.measure(effort, mine.__eq__, tmp_path)
+
+    compared = [each for each, ours in FRAMEWORKS[name].pairs if ours == "coatcheck, cookie"]
+    assert {row(name, BARE), mine, *(row(name, each) for each in compared)} == {*section.rows()}
+    assert all(each.median > 0 for each in section.figures.values())
+
+
+def test_pairs_are_judged_by_ratio() -> None:
+    """Within 5 % is a tie; what is below a hundredth of a bare request counts as that."""
+    figures = {
+        ("Quart: bare", ALONE): 100.0,
+        ("Quart: signed cookie", "read"): 21.0,
+        ("Quart: coatcheck, cookie", "read"): 20.0,
+        ("Quart: signed cookie", "write"): 19.0,
+        ("Quart: coatcheck, cookie", "write"): 20.0,
+        ("Quart: signed cookie", "untouched"): 22.0,
+        ("Quart: coatcheck, cookie", "untouched"): 20.0,
+        ("Quart: signed cookie", "anonymous"): -0.1,
+        ("Quart: coatcheck, cookie", "anonymous"): 0.9,
+    }
+    section = Section(
+        in_frameworks.NAME,
+        dict.fromkeys((ALONE, *ASKED), MICROSECONDS),
+        {key: Figure(each, each, each) for key, each in figures.items()},
+        note="",
+    )
+
+    found = {each.column: each.verdict for each in pairs.outcomes([section])}
+
+    expected = {"read": "tie", "write": "behind", "untouched": "ahead", "anonymous": "tie"}
+    assert expected == found
+    assert "| Quart: signed cookie | coatcheck, cookie | 1.05\N{MULTIPLICATION SIGN} tie | " in (
+        pairs.report(pairs.outcomes([section]))
+    )
+
+
 @pytest.mark.parametrize("name", stores.KINDS)
 def test_stores(name: str, tmp_path: Path) -> None:
     """Every store loads and saves in each of three ways, and so does the driver beside it."""
@@ -163,13 +229,13 @@ def test_a_section_that_takes_minutes_is_measured_only_when_it_is_named(
     """A row's name alone does not start it, its section's does."""
     tiny = ["--quick", "--rounds", "1", "--sessions", "400"]
 
-    main([*tiny, "--only", "redis"])
+    main([*tiny, "--only", "postgresql"])
     by_row = capsys.readouterr().out
-    main([*tiny, "--only", "scale: redis"])
+    main([*tiny, "--only", "scale: postgresql"])
     by_both = capsys.readouterr().out
 
     assert (True, False) == ("### Stores" in by_row, "### Scale" in by_row)
-    assert (False, True) == ("### Stores" in by_both, "| Redis, 400 |" in by_both)
+    assert (False, True) == ("### Stores" in by_both, "| PostgreSQL, 400 |" in by_both)
 
 
 def test_rounds_are_interleaved() -> None:

@@ -15,6 +15,7 @@ import re
 import subprocess
 import sys
 import time
+import unittest
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +30,21 @@ import coatcheck
 from coatcheck import AsyncSessions, Sessions, cli, errors, events, gate, store, sweeper, testing
 from coatcheck import record as records
 from coatcheck.stores import cookie, file, memcached, memory, postgres, redis, sqlite
-from coatcheck.web import asgi, falcon, sanic, wsgi
+from coatcheck.web import (
+    aiohttp,
+    asgi,
+    falcon,
+    fastapi,
+    flask,
+    flask_login,
+    litestar,
+    pyramid,
+    quart,
+    sanic,
+    tornado,
+    wsgi,
+)
+from coatcheck.web import django as web_django
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -118,7 +133,7 @@ class Page:
     def client(self) -> Any:
         """A browser for the page's app, ASGI or WSGI."""
         app = self.names["app"]
-        if isinstance(app, wsgi.SessionMiddleware):
+        if not inspect.iscoroutinefunction(type(app).__call__):
             transport = httpx.WSGITransport(app=app)
             return httpx.Client(transport=transport, base_url="https://testserver")
         return TestClient(app, base_url="https://testserver", headers={"Accept": "text/html"})
@@ -168,10 +183,15 @@ VISITS = [
     (ROOT / "README.md", "GET", "/", 200, "Visit number 1"),
     (DOCS / "how-to/asgi.md", "GET", "/", 200, "Hello, stranger"),
     (DOCS / "how-to/wsgi.md", "GET", "/", 200, "Visit number 1"),
+    (DOCS / "how-to/pyramid.md", "GET", "/", 200, "Visit number 1"),
+    (DOCS / "how-to/bottle.md", "GET", "/", 200, "Visit number 1"),
+    (DOCS / "how-to/bottle.md", "GET", "/me", 401, "Log in first."),
+    (DOCS / "how-to/bottle.md", "POST", "/login?name=ann", 303, ""),
     (DOCS / "how-to/several-sessions.md", "GET", "/dark", 200, "dark it is"),
     (DOCS / "how-to/outages.md", "GET", "/", 200, "Hello, None"),
     (DOCS / "how-to/fastapi.md", "GET", "/me", 401, "log in first"),
     (DOCS / "how-to/fastapi.md", "POST", "/login?name=ann", 200, "null"),
+    (DOCS / "how-to/litestar.md", "GET", "/", 200, "Hello, stranger: visit 1"),
     (DOCS / "how-to/login-gate.md", "GET", "/", 200, "Log in as Ann"),
     (DOCS / "how-to/login-gate.md", "POST", "/login?next=/", 200, "Hello, Ann"),
     (DOCS / "how-to/login-gate.md", "GET", "/password", 200, "Log in as Ann"),
@@ -277,6 +297,29 @@ def test_the_tests_on_the_pages_pass(tmp_path: Path) -> None:
 
     assert 0 == done.returncode, done.stdout
     assert re.search(r"\b[5-9]\d passed", done.stdout) is not None, done.stdout
+
+
+@pytest.mark.parametrize("name", ["aiohttp", "tornado"])
+def test_the_tests_of_a_frameworks_page_pass(
+    name: str, open_page: Callable[[Path], Page], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the framework's own test client."""
+    opened = open_page(DOCS / f"how-to/{name}.md")
+    list(opened.run())
+    monkeypatch.setitem(sys.modules, "page", opened.module)
+    ran = 0
+    for key, value in opened.names.items():
+        if key.startswith("test_"):
+            value()
+            ran += 1
+        elif inspect.isclass(value) and issubclass(value, unittest.TestCase) and key[:4] == "Test":
+            result = unittest.defaultTestLoader.loadTestsFromTestCase(value).run(
+                unittest.TestResult()
+            )
+            assert (1, []) == (result.testsRun, result.failures + result.errors)
+            ran += 1
+
+    assert ran > 0
 
 
 # Links, commands and style.
@@ -439,6 +482,9 @@ def signature(name: str, function: Callable[..., Any]) -> str:
         if parameter.kind is parameter.VAR_KEYWORD:
             parts.append(f"**{parameter.name}")
             continue
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            parts.append(f"*{parameter.name}")
+            continue
         if parameter.kind is parameter.KEYWORD_ONLY and not starred:
             parts.append("*")
             starred = True
@@ -448,7 +494,9 @@ def signature(name: str, function: Callable[..., Any]) -> str:
 
 
 STORES = [memory, sqlite, file, redis, postgres, memcached, cookie]
-MODULES = [coatcheck, *STORES, asgi, falcon, sanic, wsgi, gate, sweeper, store, testing]
+FRAMEWORKS = [aiohttp, asgi, falcon, fastapi, flask, flask_login, litestar, pyramid, quart, sanic]
+FRAMEWORKS += [tornado, web_django, wsgi]
+MODULES = [coatcheck, *STORES, *FRAMEWORKS, gate, sweeper, store, testing]
 MODULES += [importlib.import_module("coatcheck.stores")]
 ALSO = {"register", "Record", "dump", "load", "NewerFormat", "Unreadable"}
 """What is public in modules whose other names are ours alone."""
@@ -495,6 +543,11 @@ CLASSES: list[type] = [
     postgres.AsyncPostgresStore,
     memcached.MemcachedStore,
     memcached.AsyncMemcachedStore,
+    pyramid.PyramidSession,
+    pyramid.SessionSecurityPolicy,
+    pyramid.CSRFStoragePolicy,
+    web_django.SessionStore,
+    litestar.CoatcheckPlugin,
     gate.LoginGate,
     gate.Request,
     gate.Admitted,
@@ -510,15 +563,20 @@ CLASSES: list[type] = [
     store.Carrier,
     testing.Clock,
     testing.StoreContract,
+    tornado.SessionMixin,
 ]
 VERBS = {"load", "create", "save", "touch", "delete", "close", "by_subject", "page", "sweep"}
 VERBS |= {"advise"}
-MAPPING = {"get", "pop", "popitem", "setdefault", "update", "keys", "items", "values"}
+MAPPING = {"get", "pop", "popitem()", "setdefault", "update", "keys", "items", "values"}
 
 
 def members(kind: type) -> set[str]:
-    """A class's public names, methods with their signatures, as the documentation writes them."""
-    own = {name for base in kind.__mro__ if _is_ours(base) for name in vars(base)}
+    """A class's public names, methods with their signatures, as the documentation writes them.
+
+    What it has of another class with a section of its own is in that one.
+    """
+    bases = [base for base in kind.__mro__ if base is kind or base not in CLASSES]
+    own = {name for base in bases if _is_ours(base) for name in vars(base)}
     names = {name for name in own if not name.startswith(("_", "test_"))}
     if kind.__module__.startswith("coatcheck.stores."):
         names -= VERBS
@@ -558,8 +616,12 @@ def test_every_class_is_looked_into() -> None:
     without = {
         asgi.SessionMiddleware,
         asgi.LoginMiddleware,
+        fastapi.LoggedIn,
         wsgi.SessionMiddleware,
         wsgi.LoginMiddleware,
+        flask.CoatcheckSessionInterface,
+        quart.CoatcheckSessionInterface,
+        web_django.SessionMiddleware,
         falcon.SessionMiddleware,
         falcon.AsyncSessionMiddleware,
         falcon.LoginMiddleware,
@@ -571,6 +633,7 @@ def test_every_class_is_looked_into() -> None:
         store.AsyncCarrierStore,
         store.Risk,
         testing.AsyncStoreContract,
+        tornado.LoginMixin,
     }
 
     named = {kind for kind in classes if not issubclass(kind, BaseException)}
@@ -602,12 +665,24 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "from_env": importlib.import_module("coatcheck.stores").from_env,
     "async_from_env": importlib.import_module("coatcheck.stores").async_from_env,
     "schema": postgres.schema,
+    "sessions": web_django.sessions,
+    "async_sessions": web_django.async_sessions,
     "safe_next": gate.safe_next,
     "login_required": asgi.login_required,
+    "require_login": flask.require_login,
+    "connect_flask_login": flask_login.connect_flask_login,
+    "set_coatcheck_sessions": pyramid.set_coatcheck_sessions,
+    "set_login_gate": pyramid.set_login_gate,
+    "includeme": pyramid.includeme,
+    "setup": aiohttp.setup,
+    "session_middleware": aiohttp.session_middleware,
+    "get_session": aiohttp.get_session,
+    "get_user": aiohttp.get_user,
+    "login_middleware": aiohttp.login_middleware,
+    "provide_session": litestar.provide_session,
     "async_login_required": falcon.async_login_required,
     "handle_outage": falcon.handle_outage,
     "async_handle_outage": falcon.async_handle_outage,
-    "setup": sanic.setup,
     "setup_gate": sanic.setup_gate,
     "register": importlib.import_module("coatcheck.values").register,
     "login": testing.login,
@@ -636,10 +711,18 @@ OPTIONS: dict[str, list[Callable[..., Any]]] = {
     "Cookie": [coatcheck.Cookie, coatcheck.Cookie.insecure],
     "Lifetime": [coatcheck.Lifetime],
     "SessionMiddleware": [asgi.SessionMiddleware, wsgi.SessionMiddleware],
+    "CoatcheckSessionInterface": [
+        flask.CoatcheckSessionInterface,
+        quart.CoatcheckSessionInterface,
+    ],
+    "setup": [aiohttp.setup, sanic.setup, tornado.setup],
     "AsyncSessionMiddleware": [falcon.AsyncSessionMiddleware, falcon.SessionMiddleware],
-    "setup": [sanic.setup],
     "LoginMiddleware": [asgi.LoginMiddleware, wsgi.LoginMiddleware],
+    "LoggedIn": [fastapi.LoggedIn],
+    "CoatcheckPlugin": [litestar.CoatcheckPlugin],
     "LoginGate": [gate.LoginGate],
+    "set_coatcheck_sessions": [pyramid.set_coatcheck_sessions],
+    "SessionSecurityPolicy": [pyramid.SessionSecurityPolicy],
     "MemoryStore": [memory.MemoryStore],
     "AsyncMemoryStore": [memory.AsyncMemoryStore],
     "SQLiteStore": [sqlite.SQLiteStore],
@@ -653,6 +736,25 @@ OPTIONS: dict[str, list[Callable[..., Any]]] = {
     "CookieStore": [cookie.CookieStore, cookie.AsyncCookieStore],
     "Sweeper": [sweeper.Sweeper, sweeper.AsyncSweeper],
 }
+
+
+def pins(file: str) -> dict[str, str]:
+    """The versions in a file of constraints, by the distribution's name."""
+    lines = (ROOT / file).read_text("utf-8").splitlines()
+    pairs = [line.split("==") for line in lines if "==" in line and not line.startswith("#")]
+    return {name.lower().replace("_", "-"): version for name, version in pairs}
+
+
+def test_frameworks_are_listed_with_the_versions_that_are_tested() -> None:
+    """Oldest and newest, as the two environments have them."""
+    newest = pins("constraints.txt")
+    oldest = newest | pins("tests/oldest.txt")
+    text = (DOCS / "reference/frameworks.md").read_text("utf-8")
+    table = re.findall(r"^\| \[(.*?)\]\(.*?\) \| (\S+) \| (\S+) \|", text, re.MULTILINE)
+    listed = {name.lower(): (first, last) for name, first, last in table}
+
+    assert listed == {name: (oldest[name], newest[name]) for name in listed}
+    assert {"flask", "django", "starlette", "tornado"} <= set(listed)
 
 
 def documented_options(name: str) -> dict[str, str]:

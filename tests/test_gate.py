@@ -17,7 +17,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Mount, Route
 
 from coatcheck import AsyncSessions, ConfigurationError, Session, Sessions, current
-from coatcheck.gate import Admitted, LoginGate, Refused, Request, safe_next
+from coatcheck.gate import Admitted, LoginGate, Refused, Request, admit, safe_next
 from coatcheck.stores.memory import AsyncMemoryStore, MemoryStore
 from coatcheck.testing import Clock
 from coatcheck.web import asgi, wsgi
@@ -55,7 +55,7 @@ def logged_in() -> Session:
 
 
 def refused(gate: LoginGate, asked: Request) -> Refused:
-    verdict = gate.check(asked, anonymous())
+    verdict = admit(gate, asked, anonymous())
     assert isinstance(verdict, Refused)
     return verdict
 
@@ -73,13 +73,13 @@ class TestWhoMayPass:
     def test_it_is_closed_by_default(self) -> None:
         """Every path but the login page takes a login, the front page too."""
         gate = LoginGate()
-        verdicts = [gate.check(request(path), anonymous()) for path in ("/", "/a", "/login/a", "")]
+        verdicts = [admit(gate, request(path), anonymous()) for path in ("/", "/a", "/login/a", "")]
 
         assert [Refused] * 4 == [type(verdict) for verdict in verdicts]
 
     def test_who_is_logged_in_passes(self) -> None:
         """With the subject, for what comes after."""
-        assert Admitted("user:42") == LoginGate().check(request("/a"), logged_in())
+        assert Admitted("user:42") == admit(LoginGate(), request("/a"), logged_in())
 
     @pytest.mark.parametrize("method", ["GET", "POST"])
     def test_the_login_page_passes(self, method: str) -> None:
@@ -87,14 +87,14 @@ class TestWhoMayPass:
         gate = LoginGate(login="/enter")
         asked = request("/enter", method=method)
 
-        assert Admitted(None) == gate.check(asked, anonymous())
+        assert Admitted(None) == admit(gate, asked, anonymous())
 
     def test_public_paths_do_not_touch_the_session(self) -> None:
         """Law 8: not even by asking who it is."""
         session = logged_in_and_stored()
         gate = LoginGate(public=["/", "/static/*"])
 
-        assert Admitted(None) == gate.check(request("/static/a.css"), session)
+        assert Admitted(None) == admit(gate, request("/static/a.css"), session)
         assert False is session.accessed
 
     @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ class TestWhoMayPass:
         headers = {"origin": "https://app.example", "access-control-request-method": "POST"}
         asked = request("/api", method="OPTIONS", headers=headers)
 
-        assert Admitted(None) == LoginGate().check(asked, anonymous())
+        assert Admitted(None) == admit(LoginGate(), asked, anonymous())
 
     @pytest.mark.parametrize(
         ("method", "headers"),
@@ -183,7 +183,7 @@ class TestWhoMayPass:
         """A method is compared exactly, and a preflight has both headers."""
         asked = request("/api", method=method, headers=headers)
 
-        assert isinstance(LoginGate().check(asked, anonymous()), Refused)
+        assert isinstance(admit(LoginGate(), asked, anonymous()), Refused)
 
 
 def logged_in_and_stored() -> Session:
@@ -401,7 +401,7 @@ class TestFresh:
         verdicts = []
         for seconds in (0, 300, 1):
             clock.move(seconds)
-            verdicts.append(type(gate.check(request("/pay"), sessions.open(cookie))))
+            verdicts.append(type(admit(gate, request("/pay"), sessions.open(cookie))))
 
         assert [Admitted, Admitted, Refused] == verdicts
 
@@ -417,7 +417,7 @@ class TestFresh:
         session.login("user:42")
         cookie = sessions.commit(session)[0].partition(";")[0]
 
-        verdict = LoginGate(fresh=300).check(request("/pay"), sessions.open(cookie))
+        verdict = admit(LoginGate(fresh=300), request("/pay"), sessions.open(cookie))
         assert Admitted("user:42") == verdict
 
     def test_being_busy_does_not_make_it_fresh(self) -> None:
@@ -433,7 +433,7 @@ class TestFresh:
             visiting["a"] = 1
             sessions.commit(visiting)
 
-        verdict = LoginGate(fresh=300).check(request("/pay"), sessions.open(cookie))
+        verdict = admit(LoginGate(fresh=300), request("/pay"), sessions.open(cookie))
         assert isinstance(verdict, Refused)
 
 

@@ -347,7 +347,10 @@ class TestRaces:
 class TestForeignValues:
     """What somebody else put where a record would be."""
 
-    @pytest.fixture(params=[b"", b"\x00", b"\x01", b"\x01\xc1", dump(SECOND), dump(FIRST)[:-1]])
+    @pytest.fixture(
+        params=[b"", b"\x00", b"\x01", b"\x01\xc1", dump(SECOND), dump(FIRST)[:-1]],
+        ids=["empty", "zero", "short", "cut", "another's", "a byte short"],
+    )
     def foreign(self, request: pytest.FixtureRequest, tmp_path: Path) -> bytes:
         """Nothing that is a record of that id."""
         memcached.shared().set(key(tmp_path, FIRST), request.param)

@@ -20,7 +20,12 @@ def framework(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture(params=COMBINATIONS, ids="-".join)
+def param(framework: str, kind: str) -> Any:
+    marks = [] if kind == "memory" else [pytest.mark.every_store]
+    return pytest.param((framework, kind), marks=marks, id=f"{framework}-{kind}")
+
+
+@pytest.fixture(params=[param(*each) for each in COMBINATIONS])
 def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
     """A site behind each framework, over several stores."""
     framework, kind = request.param

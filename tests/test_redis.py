@@ -24,6 +24,7 @@ import pytest
 import redis
 import redis.asyncio
 import redis.asyncio.sentinel
+import uvloop
 from hypothesis import given
 from hypothesis import strategies as st
 from redis.backoff import NoBackoff
@@ -830,6 +831,25 @@ def test_two_event_loops_use_a_store_at_once(tmp_path: Path) -> None:
         thread.join()
 
     assert [] == wrong
+
+
+@pytest.mark.parametrize("secured", [False, True])
+def test_a_loop_that_is_not_of_asyncio_uses_a_store(tmp_path: Path, secured: bool) -> None:
+    """uvloop, which uvicorn chooses where it is installed, knows fewer options."""
+    url = services.secured_url(tmp_path) if secured else services.url(tmp_path)
+    store: Any = async_from_url(url)
+    mine = record()
+
+    async def use() -> Record | None:
+        await store.create(mine, NOW)
+        found: Record | None = await store.load(mine.id, NOW)
+        await store.close()
+        return found
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        found = runner.run(use())
+
+    assert mine == found
 
 
 @pytest.mark.parametrize("secured", [False, True])

@@ -9,7 +9,7 @@ import pytest
 from coatcheck import AsyncSessions, Cookie, Session, SessionClosed, Sessions
 from coatcheck.errors import ConfigurationError
 from coatcheck.events import CopiedCookie
-from coatcheck.gate import Admitted, LoginGate, Request
+from coatcheck.gate import Admitted, LoginGate, Request, admit
 from coatcheck.stores import from_url
 from coatcheck.stores.memory import AsyncMemoryStore
 from coatcheck.web.asgi import SessionMiddleware
@@ -166,7 +166,7 @@ def test_preflights_can_be_kept_out(
     request = Request("OPTIONS", "/admin", "", "", headers.get)
     gate = LoginGate(preflights=preflights)
 
-    verdict = gate.check(request, make_site().open(None))
+    verdict = admit(gate, request, make_site().open(None))
     assert passes is isinstance(verdict, Admitted)
 
 

@@ -57,6 +57,29 @@ class TestMapping:
         """As an empty dict is."""
         assert False is bool(site.open())
 
+    def test_a_login_is_something_too(self, site: Site) -> None:
+        """Code that asks `if session` means a visitor who is known."""
+        session = site.open()
+        session.login("user:42")
+
+        assert (True, 0) == (bool(session), len(session))
+
+    def test_it_takes_another_mapping_in(self, owner: Browser) -> None:
+        """By `|=`, as a dict does; it stays the same session."""
+        session = same = owner.begin()
+        session |= {"a": 2, "b": 3}
+        owner.end(session)
+
+        assert same is session
+        assert {"a": 2, "list": [1], "text": "x", "b": 3} == owner.values()
+
+    def test_popitem_takes_the_last(self, owner: Browser) -> None:
+        """As a dict does, and raises where nothing is left."""
+        session = owner.begin()
+        assert [("text", "x"), ("list", [1]), ("a", 1)] == [session.popitem() for _ in range(3)]
+        with pytest.raises(KeyError, match="empty"):
+            session.popitem()
+
     def test_a_missing_key_raises(self, site: Site) -> None:
         """Read, removed or edited."""
         session = site.open()

@@ -56,13 +56,27 @@ def sessions() -> AsyncSessions:
 
 
 class TestLogin:
-    @pytest.mark.parametrize("url", ["http://testserver", "https://testserver"])
+    @pytest.mark.parametrize("url", ["http://testserver", "https://testserver", "https://[::1]"])
     def test_starlettes_client(self, sessions: AsyncSessions, url: str) -> None:
         """Over plain HTTP too, where the client would not keep a Secure cookie."""
         client = TestClient(starlette_site(sessions), base_url=url)
         login(client, sessions, "user:42")
 
         assert ["user:42", {}] == client.get("/").json()
+
+    @pytest.mark.parametrize("url", ["https://testserver", "https://shop.example"])
+    def test_the_sites_own_answers_replace_the_cookie(
+        self, sessions: AsyncSessions, url: str
+    ) -> None:
+        """One cookie after a further login, and none after a logout."""
+        client = TestClient(starlette_site(sessions), base_url=url)
+        login(client, sessions, "user:42")
+        first = client.cookies["__Host-session"]
+        client.post("/enter")
+        assert first != client.cookies["__Host-session"]
+        client.post("/logout")
+
+        assert {} == dict(client.cookies)
 
     def test_starlettes_client_with_a_lifespan(self, sessions: AsyncSessions) -> None:
         """While the app's event loop runs in another thread."""
@@ -183,13 +197,18 @@ class TestLogin:
 
         assert ["__Host-session"] == list(client.cookies)
 
-    def test_clients_that_have_a_jar(self, sessions: AsyncSessions) -> None:
-        """aiohttp's."""
-        kept: dict[str, str] = {}
-        jar = SimpleNamespace(update_cookies=kept.update)
-        login(SimpleNamespace(session=SimpleNamespace(cookie_jar=jar)), sessions, "user:42")
+    def test_clients_that_keep_nothing(self, sessions: AsyncSessions) -> None:
+        """The headers that each request is given get the cookie; a second login replaces it."""
+        headers = {"Cookie": "theme=dark; __Host-session=old", "Accept": "text/html"}
+        login(headers, sessions, "user:7")
+        first = headers["Cookie"]
+        login(headers, sessions, "user:42")
+        session = asyncio.run(sessions.open(headers["Cookie"]))
 
-        assert ["__Host-session"] == list(kept)
+        assert (True, "user:42") == (first != headers["Cookie"], session.subject)
+        assert ["theme", "__Host-session"] == [
+            pair.partition("=")[0] for pair in headers["Cookie"].split("; ")
+        ]
 
     def test_anything_else_is_refused(self, sessions: AsyncSessions) -> None:
         """With what was got and what to do."""

@@ -99,12 +99,8 @@ class LoginGate:
         self.preflights = preflights
         self._public = Patterns("LoginGate(public=…)", public)
 
-    def check(self, request: Request, session: Session) -> Verdict:
-        """Whether the request may go on. A public path does not touch the session."""
-        return Admitted(None) if self.is_public(request) else self.judge(request, session)
-
     def judge(self, request: Request, session: Session) -> Verdict:
-        """`check` for a request that is not public, whatever its path."""
+        """Whether the request may go on, whatever its path: for one that is not public."""
         subject = session.subject
         if subject is None or not self._is_fresh(session):
             return self.refuse(request)
@@ -123,9 +119,9 @@ class LoginGate:
         """The answer to a request that is not logged in: 303 for a page, 401 for a script."""
         target = self._login_page(request)
         if request.header("hx-request") == "true":
-            return _unauthorized(("HX-Redirect", target))
+            return unauthorized(("HX-Redirect", target))
         if not _is_navigation(request):
-            return _unauthorized()
+            return unauthorized()
         return Refused(303, (("Location", target), _NO_STORE))
 
     def _is_fresh(self, session: Session) -> bool:
@@ -145,6 +141,7 @@ def admit(
 ) -> Verdict:
     """Apply the rule, and load the user; where the loader finds none, the session ends.
 
+    A public path does not touch the session.
     `everywhere` is for a single view: there `public=` does not count. `session` is what the request
     holds in the session's place; where that is none of ours, `ConfigurationError`, and for an
     asynchronous loader too.
@@ -247,6 +244,6 @@ def _is_navigation(request: Request) -> bool:
     return "text/html" in (request.header("accept") or "")
 
 
-def _unauthorized(*headers: tuple[str, str]) -> Refused:
+def unauthorized(*headers: tuple[str, str]) -> Refused:
     # RFC 9110, section 11.6.1: a 401 must name a scheme; browsers show no dialog for this one.
     return Refused(401, (("WWW-Authenticate", 'Session realm="login"'), _NO_STORE, *headers))

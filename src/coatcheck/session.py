@@ -5,9 +5,9 @@ intents of the same kind. `lifecycle` turns all of them into one write, or does 
 newer record when another request of the session was faster.
 """
 
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from datetime import UTC, datetime
-from typing import Any, Final, Literal, NamedTuple, TypeVar
+from typing import Any, Final, Literal, NamedTuple, Self, TypeVar
 
 import msgspec
 
@@ -15,11 +15,22 @@ from coatcheck import token as tokens
 from coatcheck import typed
 from coatcheck.edits import Edits, Replay, encode
 from coatcheck.errors import SessionClosed, StoreUnavailable, UnsupportedValue
+from coatcheck.lifetime import Lifetime
 from coatcheck.record import Body, Head, Record
 from coatcheck.sealing import Sealer
 from coatcheck.token import Domain, Token
 
-__all__ = ["Client", "ClientSource", "Flash", "Login", "Origin", "Refusal", "Session", "is_subject"]
+__all__ = [
+    "Client",
+    "ClientSource",
+    "Flash",
+    "Login",
+    "Origin",
+    "Refusal",
+    "Session",
+    "Terms",
+    "is_subject",
+]
 
 T = TypeVar("T")
 Refusal = Literal["malformed", "unknown", "expired"]
@@ -51,6 +62,13 @@ class Origin(msgspec.Struct, frozen=True):
     head: Head
     sealer: Sealer
     proof: bytes  # the digest of the token's proof
+
+
+class Terms(NamedTuple):
+    """What one session has in the place of what its `Sessions` were given."""
+
+    lifetime: Lifetime
+    persistent: bool
 
 
 class Login(msgspec.Struct, frozen=True):
@@ -85,12 +103,14 @@ class Session(MutableMapping[str, Any]):
     _muted = False  # a login replaced the token that came: edits are dropped, no cookie is set
     _replaced: Token | None = None  # that token: forms are made with it, so that a login can come
     _presented = False  # a cookie of our name came
+    _terms: Terms | None = None  # of its own; an adapter keeps them among the values
     _carried = False  # the cookie is the whole record: a new seed takes a new id too
     _with_previous = False  # opened with the proof that a renewal replaced
 
     # What is meant to happen.
     _login: Login | None = None
     _rotate = False
+    _limited = False  # its limits count anew, from the commit on
     _wanted = False  # csrf_token was read, so the session must exist
     _wiped = False  # the values and messages that were stored are not to be kept
     _flashed: tuple[tuple[str, str, str], ...] = ()
@@ -141,7 +161,18 @@ class Session(MutableMapping[str, Any]):
         return key in self._edits.data
 
     def __bool__(self) -> bool:
-        return len(self) > 0
+        """Whether there is anything in it: a value, or who is logged in."""
+        return len(self) > 0 or self.subject is not None
+
+    def __ior__(self, other: Mapping[str, Any] | Iterable[tuple[str, Any]]) -> Self:
+        self.update(other)
+        return self
+
+    def popitem(self) -> tuple[str, Any]:
+        """Remove the key that was added last, as a dict does. KeyError where there is none."""
+        for key in reversed(list(self)):
+            return key, self.pop(key)
+        raise KeyError("popitem(): the session is empty")
 
     def clear(self) -> None:
         """Empty the session. Of a logged-in session it is `logout()`."""
@@ -295,8 +326,7 @@ class Session(MutableMapping[str, Any]):
         """A token for this session's forms, masked anew at each read; it counts as a write."""
         self._use()
         if self._origin is None and self._replaced is None:
-            self._change()
-            self._wanted = True
+            self._ensure()
         return tokens.mask_csrf(self._csrf_secret())
 
     def check_csrf(self, text: str | None) -> bool:
@@ -346,6 +376,17 @@ class Session(MutableMapping[str, Any]):
                 "session: expected a store that answers, got an outage, so the session is "
                 "read-only; check session.degraded before changing it"
             )
+
+    def _ensure(self) -> None:
+        """The session is to exist, empty or not."""
+        self._change()
+        self._wanted = True
+
+    def _limit(self, terms: Terms | None) -> None:
+        """Give the session limits of its own, or the usual ones, and a fresh token whose cookie
+        says so."""
+        self.rotate()
+        self._terms, self._limited = terms, True
 
     def _exists(self) -> bool:
         """Whether a new session has anything to be stored for."""
@@ -423,7 +464,7 @@ class Session(MutableMapping[str, Any]):
 
     def _become_new(self) -> None:
         """Empty and anonymous, with nothing stored."""
-        self._refused = self._replaced = None
+        self._refused = self._replaced = self._terms = None
         self._with_previous = False
         self._forget_intents()
         self._start_from(None, _EMPTY)
@@ -437,7 +478,7 @@ class Session(MutableMapping[str, Any]):
     def _forget_intents(self) -> None:
         self._edits.forget()
         self._flashed, self._flashes_read = (), frozenset()
-        self._wiped = self._rotate = self._wanted = False
+        self._wiped = self._rotate = self._limited = self._wanted = False
         self._login = self._next = None
 
 

@@ -39,7 +39,7 @@ class _AsgiPending:
         self.answer = Answer()
 
     async def reach_the_body(self) -> None:
-        self.asked, self.released = asyncio.Event(), asyncio.Event()
+        self.asked, self.released, self.over = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self.task = asyncio.create_task(self.serve())
         asked = asyncio.create_task(self.asked.wait())
         await asyncio.wait({self.task, asked}, return_when=asyncio.FIRST_COMPLETED)
@@ -53,6 +53,9 @@ class _AsgiPending:
             self.answer.error = error
 
     async def receive(self) -> Message:
+        if self.asked.is_set():
+            await self.over.wait()  # there is one body; a server then tells when the client left
+            return {"type": "http.disconnect"}
         self.asked.set()
         await asyncio.wait_for(self.released.wait(), PATIENCE)
         return {"type": "http.request", "body": self.body, "more_body": False}
@@ -64,6 +67,8 @@ class _AsgiPending:
             self.on_start(self.answer)
         else:
             self.answer.body += message.get("body", b"")
+            if not message.get("more_body"):
+                self.over.set()
 
     def release(self) -> None:
         self.released.set()

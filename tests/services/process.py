@@ -1,8 +1,10 @@
 """A server's process: started and waited for, frozen, killed, started again, and ended for sure."""
 
 import atexit
+import itertools
 import os
 import pwd
+import random
 import shutil
 import signal
 import socket
@@ -22,12 +24,20 @@ PATIENCE = 30.0
 _PAUSE = 0.01
 
 
+_FIRST, _PORTS = 20_000, 6_000
+"""Below what systems hand out by themselves (32768 and up), so no client is in the way."""
+_next_port = itertools.count(random.randrange(_PORTS))
+
+
 def free_port() -> int:
-    """A port that nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port of 127.0.0.1 that nobody listens on; workers of one run choose from ranges apart."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 2
+    for number in itertools.islice(_next_port, _PORTS):
+        port = _FIRST + worker * _PORTS + number % _PORTS
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no port is free")
 
 
 def until(happens: Callable[[], object], what: str, patience: float = PATIENCE) -> None:

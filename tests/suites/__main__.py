@@ -3,9 +3,13 @@
 import sys
 from collections.abc import Sequence
 
-from tests.suites import Suite
+from tests.suites import Suite, django, pyramid, starlette
 
-SUITES: dict[str, Suite] = {}
+SUITES: dict[str, Suite] = {
+    "django": django.SUITE,
+    "pyramid": pyramid.SUITE,
+    "starlette": starlette.SUITE,
+}
 
 
 def main(names: Sequence[str]) -> int:

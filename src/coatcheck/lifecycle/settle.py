@@ -8,10 +8,10 @@ from coatcheck import record as records
 from coatcheck.errors import SessionTooLarge
 from coatcheck.events import Created, Event, LoggedIn, LoggedOut, Renewed, Rotated
 from coatcheck.lifecycle.rules import GRACE, End, Plan, Rules, Write
-from coatcheck.lifetime import expiry, touch_interval
+from coatcheck.lifetime import Lifetime, expiry, touch_interval
 from coatcheck.record import Body, Head, Record
 from coatcheck.sealing import NONCE, Plain, Seal, Sealer
-from coatcheck.session import Client, Origin, Session
+from coatcheck.session import Client, Origin, Session, Terms
 from coatcheck.token import Token
 
 __all__ = ["is_idle", "settle"]
@@ -79,7 +79,7 @@ def _write(rules: Rules, session: Session, now: int) -> Write | None:
 
 def _first(rules: Rules, session: Session, now: int) -> Write:
     """Store a session for the first time."""
-    login = session._login
+    login, lifetime = session._login, _lifetime(rules, session)
     remember = login is not None and login.remember
     client = _client(rules, session)
     head = Head(
@@ -91,8 +91,8 @@ def _first(rules: Rules, session: Session, now: int) -> Write:
         successors=0,
         seed_at=now,
         created_at=now,
-        deadline=rules.lifetime.deadline(now, remember),
-        idle=rules.lifetime.idle_ms(remember),
+        deadline=lifetime.deadline(now, remember),
+        idle=lifetime.idle_ms(remember),
         remember=remember,
         address=client.address,
         agent=client.agent,
@@ -107,19 +107,19 @@ def _first(rules: Rules, session: Session, now: int) -> Write:
 def _reseed(rules: Rules, session: Session, origin: Origin, now: int) -> Write:
     """A login or a rotation of a stored session."""
     record, head, login = origin.record, origin.head, session._login
+    lifetime = _lifetime(rules, session)
     if login is not None:
         client = _client(rules, session)
         record = replace(record, subject=login.subject, login_at=now)
+        head = replace(head, remember=login.remember, address=client.address, agent=client.agent)
+    if login is not None or session._limited:
         head = replace(
             head,
-            deadline=rules.lifetime.deadline(now, login.remember),
-            idle=rules.lifetime.idle_ms(login.remember),
-            remember=login.remember,
-            address=client.address,
-            agent=client.agent,
+            deadline=lifetime.deadline(now, head.remember),
+            idle=lifetime.idle_ms(head.remember),
         )
     kind = Rotated if login is None else LoggedIn
-    return _reseeded(rules, session, record, _with_moved_end(rules, head, now), kind, now)
+    return _reseeded(rules, session, record, _with_moved_end(lifetime, head, now), kind, now)
 
 
 def _is_upkeep_due(rules: Rules, origin: Origin, now: int) -> bool:
@@ -202,7 +202,7 @@ def _renewal(rules: Rules, session: Session, origin: Origin, head: Head, now: in
     token = origin.token.renewed()
     proof = rules.domain.prove(token)
     head = replace(
-        _with_moved_end(rules, head, now),
+        _with_moved_end(_lifetime(rules, session), head, now),
         proof_digest=proof,
         proof_at=now,
         proof_seen_at=0,
@@ -255,7 +255,7 @@ def _built(
         expected,
         True,
         minted,
-        _cookie(rules, draft.token, record, head, minted, now),
+        _cookie(rules, session._terms, draft.token, record, head, minted, now),
         None if kind is None else kind(session_id=record.id, subject=record.subject),
     )
 
@@ -269,7 +269,13 @@ def _secrets(rules: Rules, token: Token) -> tuple[Sealer, bytes, bytes]:
 
 
 def _cookie(
-    rules: Rules, token: Token, record: Record, head: Head, minted: bool, now: int
+    rules: Rules,
+    terms: Terms | None,
+    token: Token,
+    record: Record,
+    head: Head,
+    minted: bool,
+    now: int,
 ) -> str | None:
     """The Set-Cookie value: with a new token, or at each write where the cookie is the record.
 
@@ -281,15 +287,20 @@ def _cookie(
         value = token.text()
     else:
         return None
-    persistent = rules.cookie.persistent or head.remember
+    persistent = rules.cookie.persistent if terms is None else terms.persistent
+    persistent = persistent or head.remember
     return rules.cookie.set(value, -((now - head.deadline) // 1000) if persistent else None)
 
 
-def _with_moved_end(rules: Rules, head: Head, now: int) -> Head:
+def _with_moved_end(lifetime: Lifetime, head: Head, now: int) -> Head:
     """A new token brings a new cookie, which moves an end that only the cookie's age sets."""
-    if not rules.lifetime.is_open_ended(head.remember):
+    if not lifetime.is_open_ended(head.remember):
         return head
-    return replace(head, deadline=rules.lifetime.deadline(now, head.remember))
+    return replace(head, deadline=lifetime.deadline(now, head.remember))
+
+
+def _lifetime(rules: Rules, session: Session) -> Lifetime:
+    return rules.lifetime if session._terms is None else session._terms.lifetime
 
 
 def _client(rules: Rules, session: Session) -> Client:

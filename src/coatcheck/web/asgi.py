@@ -84,6 +84,9 @@ class SessionMiddleware:
             await self.app(scope, receive, response.send)
             if not response.started:
                 await exchange.fail()
+        except asyncio.CancelledError:
+            await exchange.fail()  # nobody waits any more; who asked to leave has left all the same
+            raise
         except Exception as error:
             if response.started or not await response.refused(error):
                 raise
@@ -118,7 +121,7 @@ class Outgoing:
         session.close()
         self.started = True
         if session.accessed:
-            _add_headers(message, [])
+            message = _with_headers(message, [])
         return self._send(message)
 
     def _is_idle(self, message: Message) -> bool:
@@ -140,7 +143,7 @@ class Outgoing:
                 await self._refuse(head.refused, head.cookies)
                 return
             if head.vary:
-                _add_headers(message, head.cookies)
+                message = _with_headers(message, head.cookies)
             self.started = True
         elif kind == "websocket.close":
             if await self.refused(sys.exception()):
@@ -245,9 +248,9 @@ def peer(scope: Scope) -> Client:
     return Client(client[0] if client else None, _header(scope, "user-agent"))
 
 
-def _add_headers(message: Message, cookies: list[str]) -> None:
-    # The message is replaced in place, as the specification lets middleware do; the list is not.
-    message["headers"] = merge_bytes(message.get("headers", ()), cookies, vary=True)
+def _with_headers(message: Message, cookies: list[str]) -> Message:
+    # Another message: a cache inside, such as Litestar's, may keep the app's and give it to others.
+    return {**message, "headers": merge_bytes(message.get("headers", ()), cookies, vary=True)}
 
 
 async def _answer(

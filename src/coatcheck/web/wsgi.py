@@ -52,14 +52,14 @@ class SessionMiddleware:
     ) -> None:
         self.app = app
         self._sessions = checked_sessions(Sessions, sessions, named)
-        self._skip = Patterns("SessionMiddleware(skip=…)", skip)
+        self._skip = Patterns("SessionMiddleware(skip=…)", skip) or None
         self._client = client or peer
         self._upkeep = Upkeep(self._sessions, sweep)
 
     def __call__(
         self, environ: "WSGIEnvironment", start_response: "StartResponse"
     ) -> Iterable[bytes]:
-        if self._skip.match(_path(environ)):
+        if self._skip is not None and self._skip.match(_path(environ)):
             return self.app(environ, start_response)
         self._upkeep.begin(environ)
         header, client = environ.get("HTTP_COOKIE"), partial(self._client, environ)
@@ -123,20 +123,20 @@ class _Response:
             if self._replaced is not None:
                 self._close_body()
                 return []
-            if not self._is_whole():
+            if not is_whole(self._body, self._environ):
                 return self
             self._run(self._send_head)
             return self._body
         except _Replaced as answer:
             self._close_body()
             return [answer.body]
-        except Exception:
+        except BaseException:
             self._close_body()
             raise
 
     def __iter__(self) -> Iterator[bytes]:
-        body = iter(self._body)
         try:
+            body = self._run(partial(iter, self._body))
             while (chunk := self._run(partial(next, body, None))) is not None:
                 if self._replaced is not None:
                     return
@@ -173,9 +173,10 @@ class _Response:
             return step()
         except _Replaced:
             raise
-        except Exception as error:
+        except BaseException as error:  # a server's time limit may be no Exception
             head = self._exchange.fail(error)
-            if self._write is not None or head.refused is None:
+            goes_on = self._write is not None or not isinstance(error, Exception)
+            if goes_on or head.refused is None:
                 raise
             raise self._refuse(head.refused, head.cookies) from None
         finally:
@@ -205,10 +206,14 @@ class _Response:
 
     def _send_head(self) -> None:
         """Commit, and give the server the head; `_Replaced` where it is a 503 instead."""
-        if self._write is not None or self._head is None:
+        if self._write is not None:
+            return
+        if self._head is None:  # the app forgot it, and the server will complain
+            self._exchange.fail()
             return
         status, headers, exc_info = self._head
-        answer = self._exchange.respond(int(status[:3]))
+        cause = exc_info[1] if exc_info else None  # of which the framework made this response
+        answer = self._exchange.respond(int(status[:3]), cause)
         if answer.refused is not None:
             raise self._refuse(answer.refused, answer.cookies)
         if answer.vary:
@@ -221,10 +226,12 @@ class _Response:
         self._replaced = _Replaced(body)
         return self._replaced
 
-    def _is_whole(self) -> bool:
-        wrapper = self._environ.get("wsgi.file_wrapper")
-        is_file = inspect.isclass(wrapper) and isinstance(self._body, wrapper)
-        return is_file or type(self._body) in (list, tuple)
+
+def is_whole(body: object, environ: "WSGIEnvironment") -> bool:
+    """Whether a body is there already, or is the server's to send: nothing more is computed."""
+    wrapper = environ.get("wsgi.file_wrapper")
+    is_file = inspect.isclass(wrapper) and isinstance(body, wrapper)
+    return is_file or type(body) in (list, tuple)
 
 
 class _Replaced(Exception):

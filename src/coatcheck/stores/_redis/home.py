@@ -65,14 +65,20 @@ def _is_fit(connection: Any) -> bool:
 
 @cache
 def hurried(kind: Hashable) -> Any:
-    """The same kind of connection; of a host's addresses it tries the next while one is silent."""
+    """The same kind of connection; of a host's addresses it tries the next while one is silent.
+
+    asyncio's own loops can do that. Others, such as uvloop, refuse the very option.
+    """
     base: Any = kind
     if not issubclass(base, redis.asyncio.connection.Connection):
         return base
 
     class Hurried(base):  # type: ignore[misc]
         def _connection_arguments(self) -> dict[str, Any]:
-            return {**super()._connection_arguments(), "happy_eyeballs_delay": _DELAY}
+            arguments = super()._connection_arguments()
+            if not isinstance(asyncio.get_running_loop(), asyncio.BaseEventLoop):
+                return {**arguments}
+            return {**arguments, "happy_eyeballs_delay": _DELAY}
 
     return Hurried
 

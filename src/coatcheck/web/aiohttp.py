@@ -1,0 +1,265 @@
+"""aiohttp: a middleware, or `setup`, which adds it to an app and sweeps while the app runs.
+
+The session is opened before the handler runs. A whole response is committed when the handler
+returns or raises it, so that a commit which fails is an error of the handler's like any other. A
+response that is prepared inside the handler (a stream, a WebSocket, a file) is committed right
+before its head is written. A 5xx, and an exception that is no response, keep nothing of the request
+but a `logout()`. Where the store was out of reach and the app did not answer for that itself, the
+answer is 503.
+
+aiohttp's own hook before a response's head is the signal `on_response_prepare`. A middleware cannot
+listen to it: it does not know its app until the first request comes, and then the signal is frozen.
+But every response, whoever made it and whatever middleware replaced it, hands its head to the
+request's writer, at last and once; so that is where the headers are merged.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from functools import partial, wraps
+from typing import Any
+from weakref import ref
+
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+from multidict import CIMultiDict
+
+from coatcheck import context, gate
+from coatcheck.cookie import join
+from coatcheck.gate import Admitted, LoginGate, Refused, Verdict, async_admit
+from coatcheck.paths import Patterns
+from coatcheck.session import Client, Session
+from coatcheck.sessions import AsyncSessions
+from coatcheck.sweeper import checked_interval, sweeping
+from coatcheck.web.configured import checked_sessions
+from coatcheck.web.exchange import AsyncExchange
+from coatcheck.web.headers import merge_str
+
+__all__ = [
+    "get_session",
+    "get_user",
+    "login_middleware",
+    "login_required",
+    "session_middleware",
+    "setup",
+]
+
+
+def _key(name: str, kind: type) -> Any:
+    """A key of the request's storage; aiohttp knew nothing but texts before 3.14."""
+    return web.RequestKey(name, kind) if hasattr(web, "RequestKey") else name
+
+
+_EXCHANGE = _key("coatcheck.exchange", AsyncExchange)
+_USER = _key("coatcheck.user", object)
+
+
+def setup(
+    app: web.Application,
+    sessions: AsyncSessions,
+    *,
+    named: Mapping[str, AsyncSessions] | None = None,
+    skip: Iterable[str] = (),
+    client: Callable[[web.Request], Client] | None = None,
+    sweep: float | None = 600.0,
+) -> None:
+    """Add `session_middleware` to the app, and sweep while it runs.
+
+    `sweep` is how often, in seconds, what expired is removed; None leaves that to you. Middlewares
+    that use the session are added afterwards.
+    """
+    every = checked_sessions(AsyncSessions, sessions, named, "setup")
+    interval = sweep if sweep is None else checked_interval(sweep)
+
+    async def sweeps(_: web.Application) -> AsyncIterator[None]:
+        async with sweeping(every, interval):
+            yield
+
+    app.middlewares.append(session_middleware(sessions, named=named, skip=skip, client=client))
+    app.cleanup_ctx.append(sweeps)
+
+
+def session_middleware(
+    sessions: AsyncSessions,
+    *,
+    named: Mapping[str, AsyncSessions] | None = None,
+    skip: Iterable[str] = (),
+    client: Callable[[web.Request], Client] | None = None,
+) -> Middleware:
+    """A middleware that opens the request's session, for `get_session`, and commits it in time.
+
+    `named` gives further sessions, as `get_session(request, name)` and `current(name)`. On paths
+    that `skip` lists nothing is opened. `client` makes a `Client` of the request, for device
+    lists; by default the peer's address and its User-Agent. It does not sweep: `setup` does.
+    """
+    every = checked_sessions(AsyncSessions, sessions, named, "session_middleware")
+    skipped = Patterns("session_middleware(skip=…)", skip)
+    known = client or peer
+
+    @web.middleware
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if skipped.match(_path(request)):
+            return await handler(request)
+        exchange = await AsyncExchange.open(every, _cookies(request), partial(known, request))
+        request[_EXCHANGE] = exchange
+        head = _Head(exchange, request.writer)
+        bound = context.bind(exchange.opened)
+        try:
+            response = await _answer(exchange, request, handler)
+        finally:
+            head.decided = True
+            context.unbind(bound)
+        exchange.end()
+        return response
+
+    return middleware
+
+
+async def _answer(
+    exchange: AsyncExchange, request: web.Request, handler: Handler
+) -> web.StreamResponse:
+    """The handler's response, or the one in its place; committed."""
+    try:
+        response = await handler(request)
+    except web.HTTPException as raised:
+        head = await exchange.respond(raised.status)
+        if head.refused is None:
+            raise
+    except Exception as error:
+        head = await exchange.fail(error)
+        if head.refused is None:
+            raise
+    else:
+        # What is no response has no status, and aiohttp answers it with a 500.
+        head = await exchange.respond(getattr(response, "status", 500))
+        if head.refused is None:
+            return response
+    return _response(head.refused)
+
+
+class _Head:
+    """The head of a request's response, on its way out through the request's writer."""
+
+    __slots__ = ("_exchange", "_outer", "_writer", "decided")
+
+    def __init__(self, exchange: AsyncExchange, writer: Any) -> None:
+        self._exchange = exchange
+        self._writer = ref(writer)  # which keeps us: a circle would cost a collection
+        self._outer = vars(writer).get("write_headers")  # where sessions are inside sessions
+        writer.write_headers = self.write
+        self.decided = False  # the handler is done: what comes now is the answer
+
+    async def write(self, status_line: str, headers: CIMultiDict[str]) -> None:
+        """In the place of the writer's `write_headers`."""
+        writer: Any = self._writer()
+        if not self.decided:
+            await self._commit(int(status_line.split(" ", 2)[1]), writer)
+        owed = self._exchange.head
+        if owed is not None and owed.vary:
+            merged = merge_str(list(headers.items()), owed.cookies, vary=True)
+            headers.clear()
+            headers.extend(merged)
+        write = self._outer or partial(type(writer).write_headers, writer)
+        await write(status_line, headers)
+
+    async def _commit(self, status: int, writer: Any) -> None:
+        """For a response that the handler prepares; what it raises ends the handler."""
+        try:
+            head = await self._exchange.respond(status)
+            if head.refused is not None:
+                raise web.HTTPServiceUnavailable
+        except Exception:
+            # Another response takes its place: how this one's body was to be sent is forgotten.
+            writer.chunked, writer.length, writer._compress = False, None, None
+            raise
+
+
+def get_session(request: web.Request, name: str | None = None) -> Session:
+    """The request's session, or the one of that name from `named=`. Not awaited.
+
+    Raises LookupError where there is none: on a path in `skip=`, and without the middleware.
+    """
+    exchange = request.get(_EXCHANGE)
+    if exchange is None:
+        raise LookupError(
+            "get_session(): expected a request with a session, got none; add setup(app, sessions), "
+            "and call it on a path that is not in its skip="
+        )
+    if name not in exchange.opened:
+        raise LookupError(
+            f"get_session(): expected one of {sorted(exchange.named)}, got {name!r}; "
+            "add it to named="
+        )
+    found: Session = exchange.opened[name]
+    return found
+
+
+def get_user(request: web.Request) -> Any:
+    """What the gate's `user=` loaded for this request, or None."""
+    return request.get(_USER)
+
+
+def login_middleware(gate: LoginGate) -> Middleware:
+    """A middleware that lets only those through whom the gate admits.
+
+    It comes after `session_middleware`. What the gate's `user=` loads is `get_user(request)`.
+    """
+
+    @web.middleware
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        verdict = await _judge(gate, request)
+        return _response(verdict) if isinstance(verdict, Refused) else await handler(request)
+
+    return middleware
+
+
+def login_required(
+    gate: LoginGate,
+) -> Callable[[Callable[..., Awaitable[Any]]], Callable[..., Awaitable[Any]]]:
+    """For a single handler: a function, a method, or a method of a `web.View`.
+
+    It must pass the gate, whose `public=` does not count here.
+    """
+
+    def decorate(handler: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        @wraps(handler)
+        async def guarded(*args: Any) -> Any:
+            request = args[-1].request if isinstance(args[-1], web.View) else args[-1]
+            verdict = await _judge(gate, request, everywhere=True)
+            return _response(verdict) if isinstance(verdict, Refused) else await handler(*args)
+
+        return guarded
+
+    return decorate
+
+
+async def _judge(rule: LoginGate, request: web.Request, *, everywhere: bool = False) -> Verdict:
+    exchange = request.get(_EXCHANGE)
+    session = None if exchange is None else exchange.session
+    verdict = await async_admit(rule, facts(request), session, everywhere=everywhere)
+    if isinstance(verdict, Admitted) and verdict.user is not None:
+        request[_USER] = verdict.user
+    return verdict
+
+
+def _response(refused: Refused) -> web.Response:
+    text = None if refused.status == 303 else f"{refused.status}\n"
+    return web.Response(status=refused.status, headers=CIMultiDict(refused.headers), text=text)
+
+
+def facts(request: web.Request) -> gate.Request:
+    """What the gate looks at. A sub-app's prefix is part of the path."""
+    query = request.rel_url.raw_query_string
+    return gate.Request(request.method, _path(request), query, "", request.headers.get)
+
+
+def _path(request: web.Request) -> str:
+    """Decoded, but for a %2F and a %25: aiohttp's routes tell them from a slash and a percent."""
+    return request.rel_url.path_safe
+
+
+def _cookies(request: web.Request) -> bytes | None:
+    return join(value for name, value in request.raw_headers if name.lower() == b"cookie")
+
+
+def peer(request: web.Request) -> Client:
+    """The default `client`: who connected, and their User-Agent."""
+    return Client(request.remote, request.headers.get("User-Agent"))

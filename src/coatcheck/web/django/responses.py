@@ -1,0 +1,110 @@
+"""What a response of Django's gets from its sessions."""
+
+from collections.abc import AsyncIterator, Iterator
+from http.cookies import Morsel
+from typing import Any
+
+from django.http import HttpResponse  # type: ignore[import-untyped]
+
+from coatcheck import context
+from coatcheck.gate import Refused
+from coatcheck.web.exchange import AsyncExchange, Exchange, Head
+from coatcheck.web.headers import merge_str
+
+__all__ = ["add", "refusal", "watch"]
+
+_END: Any = object()
+
+
+def add(request: Any, response: Any, head: Head) -> None:
+    """Give the response what it owes to its sessions."""
+    if not head.vary:
+        return
+    merged = merge_str(list(response.items()), [], vary=True)
+    if head.cookies:
+        # Django 5.1's cache keeps such a response where the request had some cookie.
+        request._cache_update_cache = False
+        merged = merge_str(merged, head.cookies, vary=False)
+    for name, _ in list(response.items()):
+        del response[name]
+    kept = len(merged) - len(head.cookies)
+    for name, value in merged[:kept]:
+        response[name] = value
+    for _, value in merged[kept:]:
+        cookie = _Cookie(value)
+        response.cookies[cookie.key] = cookie
+
+
+class _Cookie(Morsel[str]):
+    """A Set-Cookie header to the letter, and taken apart for those who look."""
+
+    def __init__(self, header: str) -> None:
+        super().__init__()
+        self._header = header
+        pair, *attributes = header.split("; ")
+        name, _, value = pair.partition("=")
+        self.set(name, value, value)
+        for attribute in attributes:
+            name, _, value = attribute.partition("=")
+            if self.isReservedKey(name):
+                self[name] = value or True
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self._header,)
+
+    def OutputString(self, attrs: Any = None) -> str:  # noqa: N802
+        return self._header
+
+    def output(self, attrs: Any = None, header: str = "Set-Cookie:") -> str:
+        return f"{header} {self._header}".lstrip()
+
+
+def refusal(refused: Refused, instead_of: Any = None) -> Any:
+    """A whole response of our own; it closes what the one that it replaces would have closed."""
+    body = f"{refused.status}\n"
+    answer = HttpResponse(body, "text/plain; charset=utf-8", refused.status)
+    for name, value in refused.headers:
+        answer[name] = value
+    if instead_of is not None:
+        answer._resource_closers.extend(instead_of._resource_closers)
+    return answer
+
+
+def watch(response: Any, exchange: Exchange | AsyncExchange) -> None:
+    """While the parts of a stream come, `current()` is at hand; what is changed in place is lost by
+    then, so say so. A file is left to the server, which may have a faster way to send it."""
+    if not response.streaming or getattr(response, "file_to_stream", None) is not None:
+        return
+    parts = response.streaming_content
+    if response.is_async:
+        response.streaming_content = _awaited_parts(parts, exchange)
+    else:
+        response.streaming_content = _parts(iter(parts), exchange)
+
+
+def _parts(parts: Iterator[bytes], exchange: Exchange | AsyncExchange) -> Iterator[bytes]:
+    while True:
+        bound = context.bind(exchange.opened)
+        try:
+            part = next(parts, _END)
+        finally:
+            context.unbind(bound)
+        if part is _END:
+            break
+        yield part
+    exchange.end()
+
+
+async def _awaited_parts(
+    parts: AsyncIterator[bytes], exchange: Exchange | AsyncExchange
+) -> AsyncIterator[bytes]:
+    while True:
+        bound = context.bind(exchange.opened)
+        try:
+            part = await anext(parts, _END)
+        finally:
+            context.unbind(bound)
+        if part is _END:
+            break
+        yield part
+    exchange.end()

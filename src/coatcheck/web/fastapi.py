@@ -1,0 +1,71 @@
+"""FastAPI: the session and who is logged in, as dependencies.
+
+`web.asgi.SessionMiddleware` does the work; these say in an endpoint's signature what it needs. Who
+needs a login shows so in OpenAPI: the security scheme is the session's cookie, by its real name.
+They work for WebSockets too.
+"""
+
+from typing import Annotated, Any
+
+from fastapi import Depends, HTTPException, WebSocketException
+from fastapi.openapi.models import APIKey, APIKeyIn
+from fastapi.requests import HTTPConnection
+from fastapi.security.base import SecurityBase
+
+from coatcheck.context import current
+from coatcheck.cookie import Cookie
+from coatcheck.gate import LoginGate, Refused, async_admit, unauthorized
+from coatcheck.session import Session
+from coatcheck.web.asgi import facts
+
+__all__ = ["LoggedIn", "SessionDep", "SubjectDep"]
+
+
+class LoggedIn(SecurityBase):
+    """A dependency that gives who is logged in: the subject, or what the gate's `user=` loads.
+
+    Without a gate, anybody else gets 401. With one it decides: it may ask for a fresh login, and
+    sends a person who navigates to the login page. Its `public=` does not count here. `cookie` is
+    that of the sessions, for OpenAPI; `name` says which session it is where the middleware has
+    further ones.
+    """
+
+    def __init__(
+        self,
+        gate: LoginGate | None = None,
+        *,
+        cookie: Cookie = Cookie(),  # noqa: B008 - frozen
+        name: str | None = None,
+    ) -> None:
+        self.gate = gate
+        self.name = name
+        self.model = APIKey.model_validate({"in": APIKeyIn.cookie, "name": cookie.full_name})
+        self.scheme_name = cookie.name
+
+    async def __call__(self, connection: HTTPConnection) -> Any:
+        rule = self.gate or LoginGate()
+        request = facts(connection.scope)
+        verdict = await async_admit(rule, request, current(self.name), everywhere=True)
+        if isinstance(verdict, Refused):
+            raise _refusal(verdict if self.gate else unauthorized(), connection)
+        if verdict.user is None:
+            return verdict.subject
+        connection.scope["user"] = verdict.user
+        return verdict.user
+
+
+def _refusal(refused: Refused, connection: HTTPConnection) -> Exception:
+    if connection.scope["type"] == "websocket":
+        return WebSocketException(1008, "log in first")
+    return HTTPException(refused.status, "log in first", dict(refused.headers))
+
+
+async def _session() -> Session:
+    return current()
+
+
+SessionDep = Annotated[Session, Depends(_session)]
+"""The request's session, whoever it is."""
+
+SubjectDep = Annotated[str, Depends(LoggedIn())]
+"""Who is logged in; 401 for anybody else. The cookie is the default one."""

@@ -1,0 +1,293 @@
+"""What Flask and Quart share: the session as their users and extensions know it, and the settings.
+
+Both keep the cookie's attributes and its age in `app.config`. Ours are on `Sessions`, so what was
+set there and says otherwise is warned about, with what to do.
+"""
+
+import warnings
+from base64 import b64decode, b64encode
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Any, NoReturn
+
+from flask.sessions import NullSession, SessionMixin
+from markupsafe import Markup
+
+from coatcheck import values
+from coatcheck.cookie import Cookie
+from coatcheck.errors import ConfigurationError
+from coatcheck.gate import Refused
+from coatcheck.lifetime import Lifetime, Span, milliseconds
+from coatcheck.session import Flash, Login, Session
+from coatcheck.web.exchange import Head
+from coatcheck.web.headers import merge_str
+
+__all__ = [
+    "Advice",
+    "CookieFacts",
+    "PalletsSession",
+    "SkippedSession",
+    "refuse",
+    "span",
+    "write_head",
+]
+
+_FLASHES = "_flashes"
+_PACKED = "\0"  # before a message's category: it is not plain text
+
+values.register(Markup, "markupsafe.Markup", encode=str, decode=Markup)
+
+
+class PalletsSession(Session, SessionMixin):
+    """A `Session` that is a `SessionMixin` too: what `flask.session` and `quart.session` stand for.
+
+    The messages of `flash()` and `get_flashed_messages()` are the session's own, so that two
+    requests that leave one at a time lose none.
+    """
+
+    _used = False
+    _permanent: bool | None = None  # what this request asked for
+
+    def __init__(self, session: Session) -> None:
+        self.__dict__ = session.__dict__  # another face of the same session
+
+    @property
+    def permanent(self) -> bool:
+        """Whether the session is one to be remembered, or this request asked for that.
+
+        Set to True, it makes a login of this request one with `remember=True`.
+        """
+        self._use()
+        return self._is_remembered() if self._permanent is None else self._permanent
+
+    @permanent.setter
+    def permanent(self, value: bool) -> None:
+        self._permanent = bool(value)
+        if self._login is not None:
+            self._login = Login(self._login.subject, self._permanent)
+
+    def has_lost_permanence(self) -> bool:
+        """Whether the request asked for a permanence that the session, as it is stored, has not."""
+        wanted, origin = self._permanent, self._origin
+        return wanted is not None and origin is not None and wanted != origin.head.remember
+
+    def _is_remembered(self) -> bool:
+        if self._login is not None:
+            return self._login.remember
+        return self._origin is not None and self._origin.head.remember
+
+    @property
+    def new(self) -> bool:  # type: ignore[override]
+        """`is_new`: whether the store does not hold this session yet."""
+        return self.is_new
+
+    @property
+    def modified(self) -> bool:
+        """Whether this request changed anything so far. It may be set, as Flask's users do after a
+        change in place; such a change is noticed without."""
+        self._use()
+        begun = self._origin is None and self._exists()
+        changed = begun or self._is_changed() or self._said_goodbye
+        return changed or bool(self._edits.changed_in_place())
+
+    @modified.setter
+    def modified(self, value: bool) -> None: ...
+
+    @property
+    def accessed(self) -> bool:
+        """Whether anything of the session was read or changed. Setting it does nothing: Flask sets
+        it wherever `flask.session` is named, for `session.permanent = True` too."""
+        return self._used
+
+    @accessed.setter
+    def accessed(self, value: bool) -> None: ...
+
+    def _use(self) -> None:
+        self._used = True
+        super()._use()
+
+    def login(self, subject: str, *, remember: bool = False) -> None:
+        super().login(subject, remember=remember or self._permanent is True)
+
+    def flash(self, text: Any, category: str = "info") -> None:
+        """Leave a message for the next page: text, or any value that a session can keep."""
+        super().flash(*_packed(text, category))
+
+    def flashes(self) -> list[Flash]:
+        return [Flash(*_unpacked(text, category)) for text, category in super().flashes()]
+
+    # `flash()` of the frameworks reads the list of messages, appends to it and assigns it.
+
+    def __contains__(self, key: object) -> bool:
+        return bool(self._messages()) if key == _FLASHES else super().__contains__(key)
+
+    def __getitem__(self, key: str) -> Any:
+        if key != _FLASHES:
+            return super().__getitem__(key)
+        if messages := self._messages():
+            return messages
+        raise KeyError(key)
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        if key != _FLASHES:
+            super().__setitem__(key, value)
+            return
+        there, wanted = self._messages(), [tuple(message) for message in value]
+        if wanted[: len(there)] != there:
+            self.flashes()
+            there = []
+        for category, text in wanted[len(there) :]:
+            self.flash(text, category)
+
+    def __delitem__(self, key: str) -> None:
+        if key != _FLASHES:
+            super().__delitem__(key)
+        elif not self.flashes():
+            raise KeyError(key)
+
+    def _messages(self) -> list[tuple[str, Any]]:
+        """What is unread, as the frameworks keep it: category and message."""
+        self._use()
+        unread = (*self._unread(), *self._flashed)
+        return [_unpacked(text, category)[::-1] for _, category, text in unread]
+
+
+def _packed(message: Any, category: str) -> tuple[str, str]:
+    if type(message) is str:
+        return message, category
+    if type(message) is not Markup and hasattr(message, "__html__"):
+        # A lazy translation: its language is known now, and it is safe by its own account.
+        message = Markup(message)  # noqa: S704
+    return b64encode(values.encode(message)).decode(), _PACKED + category
+
+
+def _unpacked(text: str, category: str) -> tuple[Any, str]:
+    if category.startswith(_PACKED):
+        return values.decode(b64decode(text)), category.removeprefix(_PACKED)
+    return text, category
+
+
+class SkippedSession(NullSession):
+    """What a request on a path in `skip=` has: always empty, and not to be changed."""
+
+    def _fail(self, *args: Any, **options: Any) -> NoReturn:
+        raise ConfigurationError(
+            "session: expected a change on a path that has a session, got one on a path in skip=; "
+            "take the path out of skip="
+        )
+
+    __setitem__ = __delitem__ = clear = pop = popitem = update = setdefault = _fail
+
+
+class CookieFacts:
+    """What extensions ask a session interface about its cookie, answered from `Sessions`."""
+
+    _cookie: Cookie
+
+    def get_cookie_name(self, app: Any) -> str:
+        return self._cookie.full_name
+
+    def get_cookie_domain(self, app: Any) -> str | None:
+        return self._cookie.domain
+
+    def get_cookie_path(self, app: Any) -> str:
+        return self._cookie.path
+
+    def get_cookie_httponly(self, app: Any) -> bool:
+        return True
+
+    def get_cookie_secure(self, app: Any) -> bool:
+        return self._cookie.secure
+
+    def get_cookie_samesite(self, app: Any) -> str:
+        return self._cookie.samesite.title()
+
+    def get_cookie_partitioned(self, app: Any) -> bool:
+        return self._cookie.partitioned
+
+    def get_expiration_time(self, app: Any, session: Any) -> datetime | None:
+        return session.expires_at  # type: ignore[no-any-return]
+
+
+def write_head(response: Any, head: Head) -> None:
+    """Put what the response owes into it; where an answer goes out in its place, that too."""
+    if head.refused is not None:
+        refuse(response, head.refused)
+    if head.vary:
+        merged = merge_str(list(response.headers), head.cookies, vary=True)
+        response.headers.clear()
+        response.headers.extend(merged)
+
+
+def refuse(response: Any, refused: Refused) -> None:
+    """Make this answer of a response of Flask, Quart or Werkzeug."""
+    response.headers.clear()
+    response.headers.extend([*refused.headers, ("Content-Type", "text/plain; charset=utf-8")])
+    response.status_code = refused.status
+    response.set_data("" if refused.status == 303 else f"{refused.status}\n")
+
+
+class Advice:
+    """Warns, once each, of what an app says in Flask's words and the sessions do not do."""
+
+    def __init__(self, cookie: Cookie, lifetime: Lifetime) -> None:
+        self._cookie = cookie
+        self._lifetime = lifetime
+        self._longer = lifetime.remember not in (lifetime.idle, lifetime.absolute)
+        self._has_told = not self._longer
+
+    def on_settings(self, app: Any) -> None:
+        """Of each setting in `app.config` that is not the default and says what is not so."""
+        for setting, got, ours, remedy in _contradictions(app, self._cookie, self._lifetime):
+            _warn(
+                f"{setting}: expected {ours!r}, as the sessions have it, got {got!r}, which has "
+                f"no effect; {remedy}"
+            )
+
+    def on_permanence(self, session: Session) -> None:
+        """Of a `session.permanent = True` that made no login a remembered one."""
+        if self._has_told or not isinstance(session, PalletsSession):
+            return
+        if session.has_lost_permanence():
+            self._has_told = True
+            _warn(
+                "session.permanent: expected to be set in a request that logs in, which it makes "
+                "a remembered one, got one without a login, where it has no effect; how long a "
+                "session lives is Sessions(lifetime=Lifetime(…))"
+            )
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, RuntimeWarning, stacklevel=4)
+
+
+def _contradictions(
+    app: Any, cookie: Cookie, lifetime: Lifetime
+) -> Iterator[tuple[str, object, object, str]]:
+    path = "SESSION_COOKIE_PATH" if app.config["SESSION_COOKIE_PATH"] else "APPLICATION_ROOT"
+    rows: list[tuple[Any, ...]] = [
+        ("SESSION_COOKIE_NAME", "Cookie(name)", cookie.name, cookie.full_name),
+        ("SESSION_COOKIE_DOMAIN", "Cookie(domain=…)", cookie.domain, f".{cookie.domain}"),
+        (path, "Cookie(path=…)", cookie.path),
+        ("SESSION_COOKIE_SECURE", "Cookie() and no Cookie.insecure", cookie.secure),
+        ("SESSION_COOKIE_SAMESITE", "Cookie(samesite=…)", cookie.samesite.title()),
+        ("SESSION_COOKIE_PARTITIONED", "Cookie(partitioned=…)", cookie.partitioned),
+    ]
+    for setting, option, *fits in rows:
+        got = app.config.get(setting)
+        if got != app.default_config.get(setting) and got not in fits:
+            yield setting, got, fits[0], f"take it out, or give Sessions cookie={option}"
+    if not app.config["SESSION_COOKIE_HTTPONLY"]:
+        yield "SESSION_COOKIE_HTTPONLY", False, True, "take it out; no script may read the cookie"
+    got = app.permanent_session_lifetime
+    limits = (lifetime.idle, lifetime.absolute, lifetime.remember)
+    is_default = got == app.default_config["PERMANENT_SESSION_LIFETIME"]
+    if not is_default and got not in [span(limit) for limit in limits]:
+        remedy = "take it out, or give Sessions lifetime=Lifetime(idle=…, absolute=…, remember=…)"
+        yield "PERMANENT_SESSION_LIFETIME", str(got), lifetime, remedy
+
+
+def span(limit: Span) -> timedelta | None:
+    """One of a `Lifetime`'s limits."""
+    found = milliseconds("limit", limit)
+    return None if found is None else timedelta(milliseconds=found)
