@@ -344,6 +344,17 @@ class TestErrors:
 
         assert (500, "500 Internal Server Error") == (answer.status_code, answer.json["title"])
 
+    def test_a_refused_commit_ends_the_events(self) -> None:
+        """Falcon would prefer them to the body of the 500."""
+
+        def act(req: Any, resp: Any) -> None:
+            req.context.session["a"] = "x" * 70_000
+            resp.sse = events()
+
+        answer = Site("asgi", act).ask()
+
+        assert (500, "500 Internal Server Error") == (answer.status_code, answer.json["title"])
+
     def test_an_error_that_a_handler_raises_again_goes_past_falcon(self, make: Make) -> None:
         """And past its middleware: nothing is kept."""
 

@@ -1,6 +1,7 @@
 """The Sanic adapter, under ASGI and on its own server: what it adds to the laws."""
 
 import asyncio
+import socket
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -299,6 +300,20 @@ class TestErrors:
         answer = Site().get(view).ask()
         assert (500, []) == (answer.status, answer.cookies)
 
+    def test_such_a_500_keeps_a_logout(self) -> None:
+        """And deletes the cookie, though Sanic runs the request middleware once more for it."""
+
+        async def view(request: Any) -> HTTPResponse:
+            request.ctx.session.logout()
+            request.ctx.session["a"] = "x" * 70_000
+            raise SanicException("gone", 404)
+
+        site = Site().get(view)
+        answer = site.ask(cookie=site.logged_in())
+
+        assert (500, ["__Host-session"]) == (answer.status, cookies_of(answer))
+        assert [] == site.inside.list_for("user:42")
+
 
 class TestOutages:
     def test_the_503_has_nothing_of_the_apps(self) -> None:
@@ -402,6 +417,19 @@ class TestStreams:
 
         assert "SessionClosed" in caplog.text
         assert "'cart'" in caplog.text
+
+    def test_a_change_in_place_before_the_first_part_is_told_once(self) -> None:
+        """The commit is in `respond()`; nothing is sent yet, so Sanic answers for the error."""
+
+        async def view(request: Any) -> None:
+            await request.respond(text("ok"))
+            request.ctx.session["cart"].append("tea")
+
+        site = Site().get(view)
+        cookie = site.logged_in(cart=[])
+        answer = site.ask(cookie=cookie)
+
+        assert (500, None, {"cart": []}) == (answer.status, answer.error, site.stored(cookie))
 
     def test_a_refused_commit_is_a_500_of_its_own(self) -> None:
         """Nothing of the stream goes out."""
@@ -624,7 +652,6 @@ async def who(request: Any) -> HTTPResponse:
 
 @pytest.mark.usefixtures("unpatched")
 class TestTestClients:
-    @pytest.mark.filterwarnings("ignore:.*Passing the loop argument:DeprecationWarning")
     def test_the_one_with_a_server(self) -> None:
         """`app.test_client`; it keeps no cookies, so it shows the login's with each request."""
         site = Site().get(who)
@@ -654,7 +681,13 @@ class Served:
 
     def __init__(self, site: Site) -> None:
         self.loop = asyncio.new_event_loop()
-        self.client = ReusableClient(site.app, loop=self.loop)
+        listening = socket.create_server(("127.0.0.1", 0))
+        self.client = ReusableClient(
+            site.app,
+            port=listening.getsockname()[1],
+            loop=self.loop,
+            server_kwargs={"sock": listening},
+        )
 
     def __enter__(self) -> ReusableClient:
         self.client.run()

@@ -203,19 +203,16 @@ def _become(response: BaseHTTPResponse, refused: Refused, cookies: Sequence[str]
 
 
 class _Answer(HTTPResponse):
-    """An answer in the app's place: it is sent whole, once, and what the app still sends is not."""
+    """An answer in the app's place: it is sent whole, and what the app still sends is not."""
 
-    __slots__ = ("_sent",)
+    __slots__ = ()
 
     def __init__(self, refused: Refused, cookies: Sequence[str]) -> None:
         super().__init__()
-        self._sent = False
         _become(self, refused, cookies)
 
     async def send(self, data: Any = None, end_stream: bool | None = None) -> None:
-        if not self._sent:
-            self._sent = True
-            await super().send(end_stream=True)
+        await super().send(end_stream=True)  # once it has ended, Sanic sends no more of it
 
 
 class _Failing(HTTPResponse):
