@@ -3,9 +3,13 @@
 import sys
 from collections.abc import Sequence
 
-from tests.suites import Suite, django
+from tests.suites import Suite, django, flask, flask_login
 
-SUITES: dict[str, Suite] = {"django": django.SUITE}
+SUITES: dict[str, Suite] = {
+    "django": django.SUITE,
+    "flask": flask.SUITE,
+    "flask-login": flask_login.SUITE,
+}
 
 
 def main(names: Sequence[str]) -> int:
