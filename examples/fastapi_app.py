@@ -5,38 +5,29 @@ Run `python examples/fastapi_app.py`, open http://localhost:8000/docs in Chrome 
 
 import os
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Any
 
 import uvicorn
-from fastapi import Depends, FastAPI, HTTPException
+from fastapi import FastAPI
 
-from coatcheck import AsyncSessions, current
+from coatcheck import AsyncSessions
 from coatcheck.stores.memory import AsyncMemoryStore
 from coatcheck.web.asgi import SessionMiddleware
+from coatcheck.web.fastapi import SessionDep, SubjectDep
 
 sessions = AsyncSessions(AsyncMemoryStore())
 app = FastAPI(title="A site with sessions")
 app.add_middleware(SessionMiddleware, sessions=sessions)
 
 
-async def who() -> str:
-    if (subject := current().subject) is None:
-        raise HTTPException(401, "log in first")
-    return subject
-
-
-SubjectDep = Annotated[str, Depends(who)]
-
-
 @app.post("/login")
-async def login(name: str) -> None:
-    current().login(f"user:{name}")  # a real site asks for a password here
-    current().flash("Welcome!")
+async def login(name: str, session: SessionDep) -> None:
+    session.login(f"user:{name}")  # a real site asks for a password here
+    session.flash("Welcome!")
 
 
 @app.get("/")
-async def home(subject: SubjectDep) -> dict[str, Any]:
-    session = current()
+async def home(subject: SubjectDep, session: SessionDep) -> dict[str, Any]:
     visits = session.edit("visits", lambda n: n + 1, default=0)  # two tabs at once both count
     return {"subject": subject, "visits": visits, "messages": [m.text for m in session.flashes()]}
 
@@ -52,8 +43,8 @@ async def end(id: str, subject: SubjectDep) -> bool:
 
 
 @app.post("/logout")
-async def logout() -> None:
-    current().logout()
+async def logout(session: SessionDep) -> None:
+    session.logout()
 
 
 if __name__ == "__main__":

@@ -1278,6 +1278,29 @@ class TestDisconnects:
         asyncio.run(main())
         assert ("user:42", {"a": 1}) == stored(sessions, cookie)
 
+    def test_a_cancelled_request_keeps_a_logout(self) -> None:
+        """As one that fails does: nobody waits for its answer, but its user asked to leave."""
+        sessions = sessions_over()
+        cookie = logged_in(sessions)
+
+        async def main() -> None:
+            reached = asyncio.Event()
+
+            async def leaving(scope: Any, receive: Any, send: Any) -> None:
+                scope["session"].logout()
+                scope["session"]["a"] = 1
+                reached.set()
+                await asyncio.Event().wait()
+
+            cancelled = asyncio.create_task(asked(behind(leaving, sessions), cookie))
+            await reached.wait()
+            cancelled.cancel()
+            await asyncio.wait([cancelled])
+            assert cancelled.cancelled()
+
+        asyncio.run(main())
+        assert (None, {}) == stored(sessions, cookie)
+
     def test_a_cancelled_request_leaves_no_trace(self) -> None:
         """Nothing is stored, and the session is free for the next request."""
         sessions = sessions_over()

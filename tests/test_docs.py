@@ -30,7 +30,20 @@ import coatcheck
 from coatcheck import AsyncSessions, Sessions, cli, errors, events, gate, store, sweeper, testing
 from coatcheck import record as records
 from coatcheck.stores import cookie, file, memcached, memory, postgres, redis, sqlite
-from coatcheck.web import aiohttp, asgi, flask, flask_login, pyramid, quart, tornado, wsgi
+from coatcheck.web import (
+    aiohttp,
+    asgi,
+    falcon,
+    fastapi,
+    flask,
+    flask_login,
+    litestar,
+    pyramid,
+    quart,
+    sanic,
+    tornado,
+    wsgi,
+)
 from coatcheck.web import django as web_django
 
 ROOT = Path(__file__).parents[1]
@@ -178,6 +191,7 @@ VISITS = [
     (DOCS / "how-to/outages.md", "GET", "/", 200, "Hello, None"),
     (DOCS / "how-to/fastapi.md", "GET", "/me", 401, "log in first"),
     (DOCS / "how-to/fastapi.md", "POST", "/login?name=ann", 200, "null"),
+    (DOCS / "how-to/litestar.md", "GET", "/", 200, "Hello, stranger: visit 1"),
     (DOCS / "how-to/login-gate.md", "GET", "/", 200, "Log in as Ann"),
     (DOCS / "how-to/login-gate.md", "POST", "/login?next=/", 200, "Hello, Ann"),
     (DOCS / "how-to/login-gate.md", "GET", "/password", 200, "Log in as Ann"),
@@ -480,8 +494,9 @@ def signature(name: str, function: Callable[..., Any]) -> str:
 
 
 STORES = [memory, sqlite, file, redis, postgres, memcached, cookie]
-MODULES = [coatcheck, *STORES, asgi, wsgi, gate, sweeper, store, testing]
-MODULES += [aiohttp, flask, flask_login, pyramid, quart, tornado, web_django]
+FRAMEWORKS = [aiohttp, asgi, falcon, fastapi, flask, flask_login, litestar, pyramid, quart, sanic]
+FRAMEWORKS += [tornado, web_django, wsgi]
+MODULES = [coatcheck, *STORES, *FRAMEWORKS, gate, sweeper, store, testing]
 MODULES += [importlib.import_module("coatcheck.stores")]
 ALSO = {"register", "Record", "dump", "load", "NewerFormat", "Unreadable"}
 """What is public in modules whose other names are ours alone."""
@@ -532,6 +547,7 @@ CLASSES: list[type] = [
     pyramid.SessionSecurityPolicy,
     pyramid.CSRFStoragePolicy,
     web_django.SessionStore,
+    litestar.CoatcheckPlugin,
     gate.LoginGate,
     gate.Request,
     gate.Admitted,
@@ -600,11 +616,16 @@ def test_every_class_is_looked_into() -> None:
     without = {
         asgi.SessionMiddleware,
         asgi.LoginMiddleware,
+        fastapi.LoggedIn,
         wsgi.SessionMiddleware,
         wsgi.LoginMiddleware,
         flask.CoatcheckSessionInterface,
         quart.CoatcheckSessionInterface,
         web_django.SessionMiddleware,
+        falcon.SessionMiddleware,
+        falcon.AsyncSessionMiddleware,
+        falcon.LoginMiddleware,
+        falcon.AsyncLoginMiddleware,
         sweeper.AsyncSweeper,
         cookie.CookieStore,
         cookie.AsyncCookieStore,
@@ -658,6 +679,11 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "get_session": aiohttp.get_session,
     "get_user": aiohttp.get_user,
     "login_middleware": aiohttp.login_middleware,
+    "provide_session": litestar.provide_session,
+    "async_login_required": falcon.async_login_required,
+    "handle_outage": falcon.handle_outage,
+    "async_handle_outage": falcon.async_handle_outage,
+    "setup_gate": sanic.setup_gate,
     "register": importlib.import_module("coatcheck.values").register,
     "login": testing.login,
     "dump": records.dump,
@@ -689,8 +715,11 @@ OPTIONS: dict[str, list[Callable[..., Any]]] = {
         flask.CoatcheckSessionInterface,
         quart.CoatcheckSessionInterface,
     ],
-    "setup": [aiohttp.setup, tornado.setup],
+    "setup": [aiohttp.setup, sanic.setup, tornado.setup],
+    "AsyncSessionMiddleware": [falcon.AsyncSessionMiddleware, falcon.SessionMiddleware],
     "LoginMiddleware": [asgi.LoginMiddleware, wsgi.LoginMiddleware],
+    "LoggedIn": [fastapi.LoggedIn],
+    "CoatcheckPlugin": [litestar.CoatcheckPlugin],
     "LoginGate": [gate.LoginGate],
     "set_coatcheck_sessions": [pyramid.set_coatcheck_sessions],
     "SessionSecurityPolicy": [pyramid.SessionSecurityPolicy],
@@ -707,6 +736,25 @@ OPTIONS: dict[str, list[Callable[..., Any]]] = {
     "CookieStore": [cookie.CookieStore, cookie.AsyncCookieStore],
     "Sweeper": [sweeper.Sweeper, sweeper.AsyncSweeper],
 }
+
+
+def pins(file: str) -> dict[str, str]:
+    """The versions in a file of constraints, by the distribution's name."""
+    lines = (ROOT / file).read_text("utf-8").splitlines()
+    pairs = [line.split("==") for line in lines if "==" in line and not line.startswith("#")]
+    return {name.lower().replace("_", "-"): version for name, version in pairs}
+
+
+def test_frameworks_are_listed_with_the_versions_that_are_tested() -> None:
+    """Oldest and newest, as the two environments have them."""
+    newest = pins("constraints.txt")
+    oldest = newest | pins("tests/oldest.txt")
+    text = (DOCS / "reference/frameworks.md").read_text("utf-8")
+    table = re.findall(r"^\| \[(.*?)\]\(.*?\) \| (\S+) \| (\S+) \|", text, re.MULTILINE)
+    listed = {name.lower(): (first, last) for name, first, last in table}
+
+    assert listed == {name: (oldest[name], newest[name]) for name in listed}
+    assert {"flask", "django", "starlette", "tornado"} <= set(listed)
 
 
 def documented_options(name: str) -> dict[str, str]:

@@ -1,11 +1,14 @@
 """`Exchange`: what every adapter does with a request's sessions, without any framework."""
 
+import asyncio
+from collections.abc import Callable
+
 import pytest
 
-from coatcheck import Cookie, Sessions, StoreUnavailable, UnsupportedValue
+from coatcheck import AsyncSessions, Cookie, Sessions, StoreUnavailable, UnsupportedValue
 from coatcheck.errors import Contention, SessionClosed
-from coatcheck.stores.memory import MemoryStore
-from coatcheck.web.exchange import UNAVAILABLE, Exchange
+from coatcheck.stores.memory import AsyncMemoryStore, MemoryStore
+from coatcheck.web.exchange import UNAVAILABLE, AsyncExchange, Exchange, Head
 from tests.test_laws import Flaky
 
 
@@ -72,6 +75,70 @@ class TestDeciding:
         exchange.session["a"].append(1)
         with pytest.raises(SessionClosed):
             exchange.end()
+
+
+class TestSettled:
+    """Of `AsyncExchange`: what it decides without being awaited."""
+
+    @staticmethod
+    def asked(
+        act: Callable[[AsyncExchange], object], status: int = 200
+    ) -> tuple[Head | None, Head]:
+        """What it says after the app did this to a logged-in session, and what `respond` says."""
+        store = MemoryStore()
+        cookie = logged_in(Sessions(store))
+
+        async def ask() -> tuple[Head | None, Head]:
+            every: dict[str | None, AsyncSessions] = {None: AsyncSessions(AsyncMemoryStore(store))}
+            exchange = await AsyncExchange.open(every, cookie, None)
+            act(exchange)
+            return exchange.settled(status), await exchange.respond(status)
+
+        return asyncio.run(ask())
+
+    def test_a_session_that_was_not_used_owes_nothing(self) -> None:
+        """Not even Vary; and that is decided."""
+        settled, head = self.asked(lambda exchange: None)
+
+        assert ([], False, None) == settled
+        assert head is settled
+
+    def test_a_session_that_was_read_owes_vary(self) -> None:
+        settled, head = self.asked(lambda exchange: exchange.session.subject)
+
+        assert ([], True, None) == settled
+        assert head is settled
+
+    def test_a_session_that_was_changed_waits(self) -> None:
+        """Of a logout, `respond` sends the cookie."""
+        settled, head = self.asked(lambda exchange: exchange.session.logout())
+
+        assert (None, 1) == (settled, len(head.cookies))
+
+    def test_a_failure_waits(self) -> None:
+        """What it keeps is for `respond` to say."""
+        settled, _ = self.asked(lambda exchange: None, 500)
+
+        assert None is settled
+
+    def test_what_cannot_be_committed_waits(self) -> None:
+        """`respond` raises it."""
+
+        def act(exchange: AsyncExchange) -> None:
+            exchange.session["a"] = []
+            exchange.session["a"].append(object())
+            assert None is exchange.settled(200)
+
+        with pytest.raises(UnsupportedValue):
+            self.asked(act)
+
+    def test_an_outage_that_was_met_waits(self) -> None:
+        def act(exchange: AsyncExchange) -> None:
+            exchange.session._fault = StoreUnavailable("down")
+            with pytest.raises(StoreUnavailable):
+                exchange.session.get("a")
+
+        assert None is self.asked(act)[0]
 
 
 class TestOutages:

@@ -56,13 +56,27 @@ def sessions() -> AsyncSessions:
 
 
 class TestLogin:
-    @pytest.mark.parametrize("url", ["http://testserver", "https://testserver"])
+    @pytest.mark.parametrize("url", ["http://testserver", "https://testserver", "https://[::1]"])
     def test_starlettes_client(self, sessions: AsyncSessions, url: str) -> None:
         """Over plain HTTP too, where the client would not keep a Secure cookie."""
         client = TestClient(starlette_site(sessions), base_url=url)
         login(client, sessions, "user:42")
 
         assert ["user:42", {}] == client.get("/").json()
+
+    @pytest.mark.parametrize("url", ["https://testserver", "https://shop.example"])
+    def test_the_sites_own_answers_replace_the_cookie(
+        self, sessions: AsyncSessions, url: str
+    ) -> None:
+        """One cookie after a further login, and none after a logout."""
+        client = TestClient(starlette_site(sessions), base_url=url)
+        login(client, sessions, "user:42")
+        first = client.cookies["__Host-session"]
+        client.post("/enter")
+        assert first != client.cookies["__Host-session"]
+        client.post("/logout")
+
+        assert {} == dict(client.cookies)
 
     def test_starlettes_client_with_a_lifespan(self, sessions: AsyncSessions) -> None:
         """While the app's event loop runs in another thread."""

@@ -34,6 +34,8 @@ EXCEPTED = {
     ("stores/memcached.py", "MemcachedStore"): "its twin waits for the servers in threads",
     ("turns.py", "Turns"): "threads need a guard around the locks, tasks do not",
     ("sweeper.py", "Sweeper"): "a thread here, a task there",
+    ("web/falcon.py", "SessionMiddleware"): "its twin has WebSockets and a lifespan",
+    ("web/falcon.py", "LoginMiddleware"): "its twin judges WebSockets too",
     ("testing/contract.py", "StoreContract"): "its twin inherits from it",
 }
 PAIRS = [(path, name) for path, names in TWINS.items() for name in names]

@@ -516,6 +516,61 @@ class TestErrors:
         assert (500, [], RuntimeError) == (answer.status, answer.headers, type(answer.error))
         assert ("user:42", {"a": 1}) == stored(sessions, cookie)
 
+    def test_a_body_that_fails_before_its_first_step_is_an_error(self) -> None:
+        """As `__iter__` may: with `current()` at hand, and an outage is 503 there too."""
+        flaky = Flaky()
+        sessions = sessions_over(flaky)
+        cookie = logged_in(sessions)
+        flaky.down = {"load"}
+
+        class Asking:
+            def __iter__(self) -> Iterator[bytes]:
+                return iter([str(current().subject).encode()])
+
+        def app(environ: "WSGIEnvironment", start_response: "StartResponse") -> Any:
+            start_response("200 OK", PLAIN)
+            return Asking()
+
+        environ = wsgi_environ(HTTP_COOKIE=cookie)
+        assert 503 == wsgi_call(bare(app, sessions), environ).status
+        flaky.down = set()
+        assert b"user:42" == wsgi_call(bare(app, sessions), environ).body
+
+    @pytest.mark.parametrize("lazy", [False, True])
+    def test_what_is_no_exception_keeps_a_logout_too(self, lazy: bool) -> None:
+        """Such as a worker's time limit, or gevent's."""
+        sessions = sessions_over()
+        cookie = logged_in(sessions)
+
+        class TimeLimit(BaseException):
+            """What servers raise into a view."""
+
+        def app(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterator[bytes]:
+            environ["coatcheck.session"].logout()
+            environ["coatcheck.session"]["a"] = 1
+            start_response("200 OK", PLAIN)
+            yield from [] if lazy else [b""]
+            raise TimeLimit
+
+        def eager(environ: "WSGIEnvironment", start_response: "StartResponse") -> list[bytes]:
+            return list(app(environ, start_response))
+
+        with pytest.raises(TimeLimit):
+            wsgi_call(bare(app if lazy else eager, sessions), wsgi_environ(HTTP_COOKIE=cookie))
+        assert (None, {}) == stored(sessions, cookie)
+
+    def test_an_app_that_never_starts_a_response_keeps_a_logout(self) -> None:
+        """What it returns is for the server to complain about."""
+        sessions = sessions_over()
+        cookie = logged_in(sessions)
+
+        def app(environ: "WSGIEnvironment", start_response: "StartResponse") -> list[bytes]:
+            environ["coatcheck.session"].logout()
+            return [b"one"]
+
+        wsgi_call(bare(app, sessions), wsgi_environ(HTTP_COOKIE=cookie))
+        assert (None, {}) == stored(sessions, cookie)
+
     def test_after_the_first_byte_the_edits_are_stored(self) -> None:
         """The client was told so."""
         sessions = sessions_over()

@@ -7,7 +7,8 @@ from quart import Quart, session
 from quart.sessions import SecureCookieSession, SessionInterface
 
 from benchmarks.acts import OK, Act
-from benchmarks.frameworks.place import ACTS, SECRET, Build
+from benchmarks.frameworks.place import ACTS, SECRET, Build, ours_async
+from coatcheck.web.quart import CoatcheckSessionInterface
 
 __all__ = ["APPS"]
 
@@ -47,4 +48,5 @@ class _NoSession(SessionInterface):
 APPS: dict[str, Build] = {
     "bare": lambda place: _app(_NoSession()),
     "signed cookie": lambda place: _app(),
+    **ours_async(lambda sessions: _app(CoatcheckSessionInterface(sessions))),
 }

@@ -50,7 +50,8 @@ class Framework:
     pairs: tuple[tuple[str, str], ...]
     """The peer's row, and ours."""
     alone: bool = False
-    """Whether a process can hold only one of the rows, since settings are global."""
+    """Whether a process can hold only one of the rows: Django has global settings, and a second
+    Sanic does not start."""
     others: tuple[str, ...] = ()
     """Rows without a peer."""
 
@@ -150,7 +151,7 @@ FRAMEWORKS: dict[str, Framework] = {
     "Tornado": Framework(
         "tornado", "tornado", (("signed cookie", _COOKIE), ("signed cookie", _MEMORY))
     ),
-    "Sanic": Framework("sanic", "sanic", (), others=(_COOKIE, _MEMORY)),
+    "Sanic": Framework("sanic", "sanic", (), alone=True, others=(_COOKIE, _MEMORY)),
 }
 
 

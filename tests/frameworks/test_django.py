@@ -50,6 +50,7 @@ from coatcheck.testing import Clock
 from coatcheck.testing import login as log_in
 from coatcheck.web.django import SessionStore, async_sessions, conf, sessions
 from coatcheck.web.django.middleware import SessionMiddleware as Middleware
+from coatcheck.web.django.pairs import paired
 from coatcheck.web.django.responses import _Cookie
 from tests.test_laws import Flaky
 
@@ -476,7 +477,7 @@ class TestSaving:
 
     def test_asynchronous_methods_need_no_thread(self, clock: Clock) -> None:
         """With AsyncSessions alone, every one of them works."""
-        only = conf.paired("", AsyncSessions(AsyncMemoryStore(), cookie=Cookie(NAME), clock=clock))
+        only = paired("", AsyncSessions(AsyncMemoryStore(), cookie=Cookie(NAME), clock=clock))
 
         async def walk() -> list[Any]:
             store = SessionStore()

@@ -10,6 +10,7 @@ import pytest
 from litestar import Litestar, Request, Response, Router, WebSocket, get, websocket
 from litestar.background_tasks import BackgroundTask
 from litestar.di import Provide
+from litestar.middleware import DefineMiddleware
 from litestar.plugins.flash import FlashConfig, FlashPlugin, flash
 from litestar.response import Stream, Template
 from litestar.security.session_auth import SessionAuth
@@ -30,6 +31,7 @@ from coatcheck import (
 from coatcheck.gate import LoginGate
 from coatcheck.stores.memory import AsyncMemoryStore, MemoryStore
 from coatcheck.testing import login
+from coatcheck.web.asgi import LoginMiddleware
 from coatcheck.web.litestar import (
     CoatcheckPlugin,
     login_required,
@@ -652,6 +654,15 @@ class TestOtherPlugins:
         with client_of(app) as client:
             client.get("/leave")
             assert ["Saved", ""] == [client.get("/").text for _ in range(2)]
+
+    def test_the_apps_own_middleware_has_the_session(self) -> None:
+        """Ours is around it: a login gate for the whole site works."""
+        sessions = sessions_over()
+        middleware: Any = LoginMiddleware  # Litestar has types of its own for ASGI
+        gate = DefineMiddleware(middleware, gate=LoginGate())
+        app = site([doing(lambda request: None)], sessions, middleware=[gate])
+
+        assert [401, 200] == [ask(app, cookie).status for cookie in (None, logged_in(sessions))]
 
     def test_a_cached_response_holds_no_cookie(self) -> None:
         """It is cached inside, before the session's headers are put on."""

@@ -605,6 +605,18 @@ class TestCallbacks:
         for view in (lambda request: {}, lambda request: dict(request.session)):
             assert SessionClosed is type(ask(app_of(view, sessions, configure)).error)
 
+    @pytest.mark.parametrize("fails", [False, True])
+    def test_a_finished_callback_is_too_late(self, fails: bool) -> None:
+        """A change there raises, whatever became of the request."""
+
+        def view(request: Any) -> Any:
+            request.add_finished_callback(lambda request: request.session.update(a=1))
+            if fails:
+                raise RuntimeError("a view that fails")
+            return {}
+
+        assert SessionClosed is type(ask(app_of(view, sessions_over())).error)
+
     @pytest.mark.parametrize("where", ["callback", "subscriber", "finished"])
     def test_an_error_behind_the_view_is_an_error(self, where: str) -> None:
         """Before the commit it drops the edits, but keeps a logout; behind it they are stored."""
@@ -855,15 +867,16 @@ class TestStreaming:
         assert (b"one", SessionClosed) == (answer.body, type(answer.error))
         assert (False, 1) == ("late" in values, body.closed)
 
-    def test_a_late_change_in_place_raises_at_the_end(self) -> None:
+    @pytest.mark.parametrize("opened", [True, False])
+    def test_a_late_change_in_place_raises_at_the_end(self, opened: bool) -> None:
         """The whole body is out by then."""
 
         def parts(request: Any) -> Iterator[bytes]:
             yield b"one"
-            request.session["cart"].append("tea")
+            current()["cart"].append("tea")
             yield b"two"
 
-        answer, values, body = self.answer(parts)
+        answer, values, body = self.answer(parts, opened=opened)
         assert (b"onetwo", SessionClosed) == (answer.body, type(answer.error))
         assert ([], 1) == (values["cart"], body.closed)
 

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tornado import gen
+from tornado import gen, testing
 from tornado.httpclient import AsyncHTTPClient, HTTPClientError, HTTPRequest, HTTPResponse
 from tornado.httpserver import HTTPServer
-from tornado.testing import AsyncHTTPTestCase, bind_unused_port
 from tornado.web import Application, RequestHandler, StaticFileHandler, authenticated
 from tornado.websocket import WebSocketHandler, websocket_connect
 
@@ -46,7 +45,7 @@ class Browser:
         self.client, self.server, self.port = self.runner.run(self._start(app))
 
     async def _start(self, app: Application) -> tuple[AsyncHTTPClient, HTTPServer, int]:
-        sock, port = bind_unused_port()
+        sock, port = testing.bind_unused_port()
         server = HTTPServer(app)
         server.add_sockets([sock])
         return AsyncHTTPClient(force_instance=True), server, port
@@ -275,6 +274,24 @@ class TestFinish:
         browser = browse(site(sessions, Moved))
 
         assert 302 == browser.get("/").code
+        assert "None {'a': 1}" == browser.seen()
+
+    @pytest.mark.parametrize("asynchronous", [False, True])
+    def test_the_prepare_of_the_next_base_runs_too(
+        self, browse: Browse, sessions: AsyncSessions, asynchronous: bool
+    ) -> None:
+        """When the session is open."""
+
+        class Counting(RequestHandler):
+            def prepare(self) -> Any:
+                return self.count() if asynchronous else put(self)
+
+            async def count(self) -> None:
+                put(self)
+
+        browser = browse(site(sessions, doing(lambda handler: None, Counting)))
+        browser.get("/")
+
         assert "None {'a': 1}" == browser.seen()
 
     def test_a_page_that_is_not_modified_varies_too(
@@ -815,7 +832,7 @@ def test_the_login_for_tornados_test_case() -> None:
     """Its client keeps no cookies, so the headers do."""
     sessions = AsyncSessions(AsyncMemoryStore())
 
-    class Case(AsyncHTTPTestCase):
+    class Case(testing.AsyncHTTPTestCase):
         def get_app(self) -> Application:
             return site(sessions, Who)
 

@@ -9,6 +9,12 @@ SUITES: dict[str, Suite] = {
     "django": django.SUITE,
     "flask": flask.SUITE,
     "flask-login": flask_login.SUITE,
+from tests.suites import Suite, django, pyramid, starlette
+
+SUITES: dict[str, Suite] = {
+    "django": django.SUITE,
+    "pyramid": pyramid.SUITE,
+    "starlette": starlette.SUITE,
 }
 
 

@@ -61,6 +61,14 @@ def _in_a_loop(run: Callable[[], Any]) -> Any:
         return pool.submit(lambda: asyncio.run(run())).result()
 
 
+def _domain_of(client: Any) -> str:
+    """The site's, as the client's cookie jar has it: then the site's answers replace the cookie."""
+    host = str(getattr(getattr(client, "base_url", None), "host", ""))
+    if ":" in host:
+        return ""
+    return host if not host or "." in host else host + ".local"
+
+
 def _give(client: Any, name: str, value: str) -> None:
     if isinstance(getattr(client, "cookiejar", None), CookieJar):
         client.cookiejar.set_cookie(_of_host(client, name, value))
@@ -69,7 +77,7 @@ def _give(client: Any, name: str, value: str) -> None:
         of_quart = "server_name" in inspect.signature(client.set_cookie).parameters
         client.set_cookie(*["localhost"] * of_quart, name, value)
     elif hasattr(getattr(client, "cookies", None), "set"):
-        client.cookies.set(name, value)
+        client.cookies.set(name, value, domain=_domain_of(client))
     elif hasattr(client, "cookies"):
         client.cookies[name] = value
     elif hasattr(getattr(client, "session", None), "cookie_jar"):

@@ -16,6 +16,7 @@ request's writer, at last and once; so that is where the headers are merged.
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from functools import partial, wraps
 from typing import Any
+from weakref import ref
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
@@ -137,27 +138,29 @@ async def _answer(
 class _Head:
     """The head of a request's response, on its way out through the request's writer."""
 
-    __slots__ = ("_exchange", "_write", "_writer", "decided")
+    __slots__ = ("_exchange", "_outer", "_writer", "decided")
 
     def __init__(self, exchange: AsyncExchange, writer: Any) -> None:
         self._exchange = exchange
-        self._writer = writer
-        self._write = writer.write_headers
+        self._writer = ref(writer)  # which keeps us: a circle would cost a collection
+        self._outer = vars(writer).get("write_headers")  # where sessions are inside sessions
         writer.write_headers = self.write
         self.decided = False  # the handler is done: what comes now is the answer
 
     async def write(self, status_line: str, headers: CIMultiDict[str]) -> None:
         """In the place of the writer's `write_headers`."""
+        writer: Any = self._writer()
         if not self.decided:
-            await self._commit(int(status_line.split(" ", 2)[1]))
+            await self._commit(int(status_line.split(" ", 2)[1]), writer)
         owed = self._exchange.head
         if owed is not None and owed.vary:
             merged = merge_str(list(headers.items()), owed.cookies, vary=True)
             headers.clear()
             headers.extend(merged)
-        await self._write(status_line, headers)
+        write = self._outer or partial(type(writer).write_headers, writer)
+        await write(status_line, headers)
 
-    async def _commit(self, status: int) -> None:
+    async def _commit(self, status: int, writer: Any) -> None:
         """For a response that the handler prepares; what it raises ends the handler."""
         try:
             head = await self._exchange.respond(status)
@@ -165,7 +168,7 @@ class _Head:
                 raise web.HTTPServiceUnavailable
         except Exception:
             # Another response takes its place: how this one's body was to be sent is forgotten.
-            self._writer.chunked, self._writer.length, self._writer._compress = False, None, None
+            writer.chunked, writer.length, writer._compress = False, None, None
             raise
 
 

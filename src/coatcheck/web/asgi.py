@@ -84,6 +84,9 @@ class SessionMiddleware:
             await self.app(scope, receive, response.send)
             if not response.started:
                 await exchange.fail()
+        except asyncio.CancelledError:
+            await exchange.fail()  # nobody waits any more; who asked to leave has left all the same
+            raise
         except Exception as error:
             if response.started or not await response.refused(error):
                 raise

@@ -15,8 +15,7 @@ a framework that makes a response of an error needs no care.
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Self
+from typing import NamedTuple, Self
 
 from coatcheck.errors import Contention, StoreUnavailable
 from coatcheck.gate import Refused
@@ -30,8 +29,7 @@ UNAVAILABLE = Refused(503, (("Retry-After", RETRY_AFTER), ("Cache-Control", "no-
 """The answer where the store is out of reach; no cookie is touched."""
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(NamedTuple):
     """What a response owes to its sessions, for `headers.merge_str` or `merge_bytes`."""
 
     cookies: list[str]
@@ -78,10 +76,10 @@ class _Opened:
 
     def _decide(self, cookies: list[str], refused: Refused | None = None) -> Head:
         """From now on, a change raises `SessionClosed`."""
-        sessions = self.opened.values()
-        for session in sessions:
+        accessed = False
+        for session in self.opened.values():
             session.close()
-        accessed = any([session.accessed for session in sessions])  # noqa: C419 - half the price
+            accessed = accessed or session.accessed
         self.head = Head(cookies, accessed, refused)
         return self.head
 
@@ -156,7 +154,7 @@ class Exchange(_Opened):
             if session._fault is not None:
                 if _is_hiding(status) and session.accessed:
                     raise session._fault
-            elif session.accessed:
+            elif session.accessed and (failed or not self._every[name].is_idle(session)):
                 cookies += self._every[name].commit(session, failed=failed)
         return cookies
 
@@ -205,6 +203,24 @@ class AsyncExchange(_Opened):
             return kept
         return self._decide(cookies)
 
+    def settled(self, status: int) -> Head | None:
+        """What `respond` would give, where nothing has to be awaited for it; else None.
+
+        Most responses have nothing to commit. Where an adapter would make a task of `respond`, it
+        asks here first.
+        """
+        if self.head is None and status < 500 and len(self.opened) == 1 and self._is_idle():
+            return self._decide([])
+        return self.head
+
+    def _is_idle(self) -> bool:
+        session = self.session
+        if not session.accessed:
+            return True
+        with suppress(Exception):  # what cannot be committed is told by `respond`
+            return session._fault is None and self._every[None].is_idle(session)
+        return False
+
     async def fail(self, error: BaseException | None = None) -> Head:
         """The app raised this, or sent no response: only a `logout()` is kept.
 
@@ -231,6 +247,6 @@ class AsyncExchange(_Opened):
             if session._fault is not None:
                 if _is_hiding(status) and session.accessed:
                     raise session._fault
-            elif session.accessed:
+            elif session.accessed and (failed or not self._every[name].is_idle(session)):
                 cookies += await self._every[name].commit(session, failed=failed)
         return cookies

@@ -149,7 +149,8 @@ class PyramidSession(Session):
         found = self._queued(queue)
         if found:
             self._change()
-            self._flashes_read = self._flashes_read.union(flash[0] for flash in found)
+            stored = [flash[0] for flash in found if flash not in self._flashed]
+            self._flashes_read = self._flashes_read.union(stored)
             self._flashed = tuple(flash for flash in self._flashed if flash not in found)
         return [_unpacked(text, category)[0] for _, category, text in found]
 
@@ -272,8 +273,8 @@ class _Visit(Mapping[str | None, Session]):
             context.unbind(self.bound)
         if self.exchange is not None:
             self.exchange.fail()
-            if not self.is_streamed:
-                self.exchange.end()
+        if not self.is_streamed:
+            self.met.end()
 
 
 def session_tween_factory(handler: Handler, registry: Any) -> Handler:
@@ -298,20 +299,22 @@ def session_tween_factory(handler: Handler, registry: Any) -> Handler:
 def _respond(request: Any, response: Any) -> None:
     """Commit, as the last of the response callbacks: the others may still change the session."""
     visit: _Visit = vars(request)["_coatcheck"]
-    if request.response_callbacks and not visit.is_last:
+    others = any(each is not _respond for each in request.response_callbacks)
+    if others and not visit.is_last:
         visit.is_last = True
         request.add_response_callback(_respond)
         return
     visit.is_answered = True
-    head = visit.met.respond(response.status_int, request.exception)
+    cause = getattr(request, "exception", None)  # of which a view made this response
+    head = visit.met.respond(response.status_int, cause)
     if head.refused is not None:
         _give(response, head.refused)
     if head.vary or head.refused is not None:
         response.headerlist = merge_str(response.headerlist, head.cookies, vary=True)
-    if visit.exchange is not None and not is_whole(response.app_iter, request.environ):
+    if not is_whole(response.app_iter, request.environ):
         visit.is_streamed = True
         length = response.content_length  # which a new body takes away
-        response.app_iter = _Streamed(visit.exchange, response.app_iter)
+        response.app_iter = _Streamed(visit, response.app_iter)
         response.content_length = length
 
 
@@ -331,22 +334,22 @@ def _give(response: Any, refused: Refused) -> Any:
 class _Streamed:
     """A body that is still being made: `current()` is at hand, and late changes raise."""
 
-    def __init__(self, exchange: Exchange, body: Any) -> None:
-        self._exchange = exchange
+    def __init__(self, visit: _Visit, body: Any) -> None:
+        self._visit = visit
         self._body = body
 
     def __iter__(self) -> Iterator[bytes]:
-        body = iter(self._body)
+        body = self._run(partial(iter, self._body))
         while (chunk := self._run(partial(next, body, None))) is not None:
             yield chunk
 
     def close(self) -> None:
         """The response is over."""
         self._run(getattr(self._body, "close", lambda: None))
-        self._exchange.end()
+        self._visit.met.end()
 
     def _run(self, step: Callable[[], Any]) -> Any:
-        bound = context.bind(self._exchange.opened)
+        bound = context.bind(self._visit)
         try:
             return step()
         finally:

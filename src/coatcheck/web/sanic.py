@@ -23,6 +23,7 @@ from urllib.parse import quote, unquote
 
 from sanic import HTTPResponse, Request, Sanic
 from sanic.exceptions import ServerError
+from sanic.http import Stage
 from sanic.response import BaseHTTPResponse, ResponseStream
 
 from coatcheck import context
@@ -143,7 +144,8 @@ async def _finish(request: Request[Any, Any], response: BaseHTTPResponse) -> Non
     visit = _visit_of(request)
     if visit is None:
         return
-    if response is not visit.response:
+    begun = request.stream is None or request.stream.stage is not Stage.HANDLER
+    if response is not visit.response and not begun:
         head = await visit.respond(response)
         if head.refused is not None:
             _become(response, head.refused, head.cookies)

@@ -186,6 +186,9 @@ class SessionMixin(RequestHandler):
             return sent
         if chunk is not None:
             self.write(chunk)
+        is_plain = self._sending is None and self._error is None
+        if is_plain and exchange.settled(self.get_status()) is not None:
+            return SessionMixin.finish(self)  # nothing is to be committed
         self._finished = True  # to everybody else
         self._sending = _task(self._commit_and_finish(self._sending))
         return self._sending

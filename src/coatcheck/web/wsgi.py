@@ -52,14 +52,14 @@ class SessionMiddleware:
     ) -> None:
         self.app = app
         self._sessions = checked_sessions(Sessions, sessions, named)
-        self._skip = Patterns("SessionMiddleware(skip=…)", skip)
+        self._skip = Patterns("SessionMiddleware(skip=…)", skip) or None
         self._client = client or peer
         self._upkeep = Upkeep(self._sessions, sweep)
 
     def __call__(
         self, environ: "WSGIEnvironment", start_response: "StartResponse"
     ) -> Iterable[bytes]:
-        if self._skip.match(_path(environ)):
+        if self._skip is not None and self._skip.match(_path(environ)):
             return self.app(environ, start_response)
         self._upkeep.begin(environ)
         header, client = environ.get("HTTP_COOKIE"), partial(self._client, environ)
@@ -130,13 +130,13 @@ class _Response:
         except _Replaced as answer:
             self._close_body()
             return [answer.body]
-        except Exception:
+        except BaseException:
             self._close_body()
             raise
 
     def __iter__(self) -> Iterator[bytes]:
-        body = iter(self._body)
         try:
+            body = self._run(partial(iter, self._body))
             while (chunk := self._run(partial(next, body, None))) is not None:
                 if self._replaced is not None:
                     return
@@ -173,9 +173,10 @@ class _Response:
             return step()
         except _Replaced:
             raise
-        except Exception as error:
+        except BaseException as error:  # a server's time limit may be no Exception
             head = self._exchange.fail(error)
-            if self._write is not None or head.refused is None:
+            goes_on = self._write is not None or not isinstance(error, Exception)
+            if goes_on or head.refused is None:
                 raise
             raise self._refuse(head.refused, head.cookies) from None
         finally:
@@ -205,7 +206,10 @@ class _Response:
 
     def _send_head(self) -> None:
         """Commit, and give the server the head; `_Replaced` where it is a 503 instead."""
-        if self._write is not None or self._head is None:
+        if self._write is not None:
+            return
+        if self._head is None:  # the app forgot it, and the server will complain
+            self._exchange.fail()
             return
         status, headers, exc_info = self._head
         cause = exc_info[1] if exc_info else None  # of which the framework made this response

@@ -21,7 +21,7 @@ from django.utils.deprecation import MiddlewareMixin  # type: ignore[import-unty
 import tests.django_project  # noqa: F401
 from coatcheck import AsyncSessions, Sessions, current
 from coatcheck.web.django import SessionMiddleware
-from coatcheck.web.django.conf import Configured, paired
+from coatcheck.web.django.pairs import Configured, paired
 from tests.outside.asgi import AsgiDriver
 from tests.outside.talk import Framework, Reply, View
 from tests.outside.wsgi import WsgiDriver

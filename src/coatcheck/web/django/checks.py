@@ -36,8 +36,7 @@ def check_processes(app_configs: Any, **options: Any) -> list[Any]:
     """What matters where several processes serve."""
     if _failures("E001", _make_all):
         return []
-    pair = conf.configured().main
-    if (pair.threaded or pair.asynchronous).is_shared:
+    if conf.configured().main.either.is_shared:
         return []
     return [
         Warning(

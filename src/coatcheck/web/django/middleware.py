@@ -16,7 +16,8 @@ from django.contrib.sessions.middleware import (  # type: ignore[import-untyped]
 from coatcheck import context
 from coatcheck.errors import Contention, StoreUnavailable
 from coatcheck.session import Session
-from coatcheck.web.django.conf import Configured, configured
+from coatcheck.web.django.conf import configured
+from coatcheck.web.django.pairs import Configured
 from coatcheck.web.django.responses import add, refusal, watch
 from coatcheck.web.django.store import SessionStore
 from coatcheck.web.exchange import UNAVAILABLE, AsyncExchange, Exchange, Head
@@ -42,14 +43,14 @@ class SessionMiddleware(DjangoSessionMiddleware):  # type: ignore[misc]
         if config.skip.match(request.path_info):
             self._skip(request, config, config.main.sync.open(None))
             return self.get_response(request)
-        exchange = Exchange.open(config.sync, *_came(request, config))
-        self._give(request, config, exchange)
+        header, client = _cookie_header(request), partial(config.client, request)
+        exchange = Exchange.open(config.sync, header, client)
+        self._give(request, config, exchange, header)
         response = None
         bound = context.bind(exchange.opened)
         try:
             response = self.get_response(request)
-            met = _outage_of(request)
-            head = exchange.fail(met) if met else exchange.respond(response.status_code)
+            head = exchange.respond(response.status_code)
         except Exception as error:
             head = exchange.fail(error)
             if head.refused is None:
@@ -63,14 +64,14 @@ class SessionMiddleware(DjangoSessionMiddleware):  # type: ignore[misc]
         if config.skip.match(request.path_info):
             self._skip(request, config, await config.main.asynchronous.open(None))
             return await self.get_response(request)
-        exchange = await AsyncExchange.open(config.asynchronous, *_came(request, config))
-        self._give(request, config, exchange)
+        header, client = _cookie_header(request), partial(config.client, request)
+        exchange = await AsyncExchange.open(config.asynchronous, header, client)
+        self._give(request, config, exchange, header)
         response = None
         bound = context.bind(exchange.opened)
         try:
             response = await self.get_response(request)
-            met = _outage_of(request)
-            head = await (exchange.fail(met) if met else exchange.respond(response.status_code))
+            head = await exchange.respond(response.status_code)
         except Exception as error:
             head = await exchange.fail(error)
             if head.refused is None:
@@ -81,40 +82,41 @@ class SessionMiddleware(DjangoSessionMiddleware):  # type: ignore[misc]
 
     def process_exception(self, request: Any, error: Exception) -> Any:
         """An outage that no view and no other middleware answered for."""
-        if not isinstance(error, StoreUnavailable | Contention):
-            return None
-        request._coatcheck_outage = error
-        return refusal(UNAVAILABLE)
+        return refusal(UNAVAILABLE) if isinstance(error, StoreUnavailable | Contention) else None
 
-    def _give(self, request: Any, config: Configured, exchange: Exchange | AsyncExchange) -> None:
+    def _give(
+        self,
+        request: Any,
+        config: Configured,
+        exchange: Exchange | AsyncExchange,
+        header: str | bytes | None,
+    ) -> None:
         for sweeper in config.sweepers:
             sweeper.start()
-        request.session = self._store(exchange.session, config)
+        request.session = self._store(exchange.session, config, header)
         request.sessions = exchange.named
 
     def _skip(self, request: Any, config: Configured, session: Session) -> None:
         """Nothing is opened on this path: Django's users find an empty session, which no change
         can get into, because nobody would write it."""
         session.close()
-        request.session = self._store(session, config)
+        request.session = self._store(session, config, None)
 
-    def _store(self, session: Session, config: Configured) -> SessionStore:
+    def _store(
+        self, session: Session, config: Configured, header: str | bytes | None
+    ) -> SessionStore:
         engine = self.SessionStore
         kind = engine if issubclass(engine, SessionStore) else SessionStore
-        return kind._of_request(session, config.main)
+        return kind._of_request(session, config.main, header)
 
 
-def _came(request: Any, config: Configured) -> tuple[str | bytes | None, Any]:
-    """The Cookie header, and the client."""
+def _cookie_header(request: Any) -> str | bytes | None:
     scope: Mapping[str, Any] | None = getattr(request, "scope", None)
+    if scope is None:
+        found: str | None = request.META.get("HTTP_COOKIE")
+        return found
     # Django joins the Cookie headers of HTTP/2 by commas, which would hide the later cookies.
-    header = request.META.get("HTTP_COOKIE") if scope is None else joined_cookie(scope["headers"])
-    return header, partial(config.client, request)
-
-
-def _outage_of(request: Any) -> Exception | None:
-    met: Exception | None = getattr(request, "_coatcheck_outage", None)
-    return met
+    return joined_cookie(scope["headers"])
 
 
 def _answer(request: Any, response: Any, head: Head, exchange: Exchange | AsyncExchange) -> Any:

@@ -22,7 +22,7 @@ def add(request: Any, response: Any, head: Head) -> None:
         return
     merged = merge_str(list(response.items()), [], vary=True)
     if head.cookies:
-        # Django's cache keeps a response that sets a cookie, if the request had one; not ours.
+        # Django 5.1's cache keeps such a response where the request had some cookie.
         request._cache_update_cache = False
         merged = merge_str(merged, head.cookies, vary=False)
     for name, _ in list(response.items()):
@@ -32,7 +32,6 @@ def add(request: Any, response: Any, head: Head) -> None:
         response[name] = value
     for _, value in merged[kept:]:
         cookie = _Cookie(value)
-        response.cookies.pop(cookie.key, None)
         response.cookies[cookie.key] = cookie
 
 

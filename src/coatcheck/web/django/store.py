@@ -4,14 +4,9 @@ In a request the middleware gives it the session of its exchange: every change i
 and written once, before the response's first byte. Made by hand, `SessionStore(session_key)` opens
 the session by itself when it is first used; then `save`, `create`, `cycle_key`, `flush` and
 `delete` write at once, as Django's tests, its test client and shells expect.
-
-Two keys mean more than their values. Assigning `_auth_user_id` is the login (that is how
-`django.contrib.auth` and everybody who imitates it does it), and removing it is the logout;
-`_session_expiry` is what `set_expiry` keeps.
 """
 
-from collections.abc import Callable, Iterator, MutableMapping
-from datetime import datetime, timedelta
+from collections.abc import Callable
 from typing import Any, Final, Self
 
 from django.contrib.sessions.backends.base import (  # type: ignore[import-untyped]
@@ -19,15 +14,15 @@ from django.contrib.sessions.backends.base import (  # type: ignore[import-untyp
     SessionBase,
     UpdateError,
 )
-from django.utils import timezone  # type: ignore[import-untyped]
 
-from coatcheck.lifetime import LONGEST, Lifetime
-from coatcheck.session import Session, Terms
-from coatcheck.web.django.conf import Pair, configured
+from coatcheck.lifetime import Lifetime
+from coatcheck.session import Session
+from coatcheck.web.django.conf import configured
+from coatcheck.web.django.mapping import Values
+from coatcheck.web.django.pairs import Pair
 
 __all__ = ["SessionStore"]
 
-_USER, _EXPIRY = "_auth_user_id", "_session_expiry"
 _MISSING: Final = object()
 
 
@@ -37,13 +32,14 @@ class SessionStore(SessionBase):  # type: ignore[misc]
     _session_now: Session | None = None
     _in_request = False
     _pair: Pair | None = None
+    _came: str | bytes | None = None
 
     @classmethod
-    def _of_request(cls, session: Session, pair: Pair) -> Self:
+    def _of_request(cls, session: Session, pair: Pair, header: str | bytes | None) -> Self:
         """The store of a request, whose session the middleware opens and commits."""
         store = cls()
+        store._in_request, store._pair, store._came = True, pair, header
         store._begin(session)
-        store._in_request, store._pair = True, pair
         return store
 
     # What is ours.
@@ -87,17 +83,18 @@ class SessionStore(SessionBase):  # type: ignore[misc]
         """Of the cookie store, whose cookie is the whole session."""
         if session._cookie is not None:
             return session._cookie.partition(";")[0].partition("=")[2]
-        return None if session._origin is None else self._given
+        came = [self._given, *self._twins.either.cookie.read(self._came)]
+        return None if session._origin is None else came[-1]
 
     # The mapping; the methods of `SessionBase` use it.
 
-    def _get_session(self, no_load: bool = False) -> "_Values":
+    def _get_session(self, no_load: bool = False) -> Values:
         self.accessed = True
         if self._session_now is None:
             self._begin(self._twins.sync.open(self._header(self._given)))
         return self._values
 
-    async def _aget_session(self, no_load: bool = False) -> "_Values":
+    async def _aget_session(self, no_load: bool = False) -> Values:
         self.accessed = True
         if self._session_now is None:
             self._begin(await self._twins.asynchronous.open(self._header(self._given)))
@@ -107,7 +104,7 @@ class SessionStore(SessionBase):  # type: ignore[misc]
 
     def _begin(self, session: Session) -> None:
         self._session_now = session
-        self._values = _Values(session)
+        self._values = Values(session, self._usual_lifetime())
 
     def _opened(self) -> Session:
         return self._get_session().session
@@ -121,9 +118,16 @@ class SessionStore(SessionBase):  # type: ignore[misc]
 
     def _header(self, key: str | None) -> str | None:
         """The Cookie header that a browser with this key would send."""
-        pair = self._twins
-        cookie = (pair.threaded or pair.asynchronous).cookie
-        return None if key is None else f"{cookie.full_name}={key}"
+        return None if key is None else f"{self._twins.either.cookie.full_name}={key}"
+
+    def _usual_lifetime(self) -> Lifetime:
+        return self._twins.either.lifetime
+
+    def get_session_cookie_age(self) -> int:
+        """Seconds without use after which a session ends that has no expiry of its own."""
+        usual = self._usual_lifetime()
+        idle, absolute = usual.idle_ms(remember=False), usual.deadline(0, remember=False)
+        return (absolute if idle is None else min(idle, absolute)) // 1000
 
     def clear(self) -> None:
         self._session.clear()
@@ -232,82 +236,6 @@ class SessionStore(SessionBase):  # type: ignore[misc]
         # In a request the changes of a session that ended meanwhile are dropped, and that is all.
         if session._muted and not self._in_request:
             raise UpdateError
-
-
-class _Values(MutableMapping[str, Any]):
-    """The session's values as Django uses them."""
-
-    def __init__(self, session: Session) -> None:
-        self.session = session
-        if _EXPIRY in session._edits.data:
-            # Read past the session, which this does not count as a use of.
-            session._terms = _terms(session._edits.read(_EXPIRY))
-
-    def __getitem__(self, key: str) -> Any:
-        return self.session[key]
-
-    def __setitem__(self, key: str, value: Any) -> None:
-        if key == _USER:
-            self.session.login(str(value))
-        self.session[key] = value
-        if key == _EXPIRY:
-            self._expire(value)
-
-    def __delitem__(self, key: str) -> None:
-        del self.session[key]
-        if key == _USER:
-            self._leave()
-        elif key == _EXPIRY:
-            self.session._limit(None)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.session)
-
-    def __len__(self) -> int:
-        return len(self.session)
-
-    def __contains__(self, key: object) -> bool:
-        return key in self.session
-
-    def clear(self) -> None:
-        self.session.clear()
-
-    def _leave(self) -> None:
-        """Nobody is logged in any more; the other values go on in a session of their own."""
-        rest = dict(self.session)
-        self.session.logout()
-        self.session.update(rest)
-
-    def _expire(self, value: Any) -> None:
-        if _remaining(value) < 0:
-            self.session.logout()
-        else:
-            self.session._limit(_terms(value))
-
-
-def _terms(expiry: Any) -> Terms:
-    """What a `set_expiry` means: 0 for as long as the browser is open, else seconds or a time."""
-    usual = _usual_lifetime()
-    if not expiry:
-        return Terms(usual, persistent=False)
-    seconds = min(max(_remaining(expiry), 1), LONGEST // 1000)
-    open_ended = usual.absolute is None and isinstance(expiry, int | float)
-    return Terms(Lifetime(idle=seconds, absolute=None if open_ended else seconds), persistent=True)
-
-
-def _remaining(expiry: Any) -> float:
-    """Seconds from now on; negative for what is over."""
-    if isinstance(expiry, str):
-        expiry = datetime.fromisoformat(expiry)
-    if isinstance(expiry, datetime):
-        left: timedelta = expiry - timezone.now()
-        return left.total_seconds()
-    return float(expiry or 0)
-
-
-def _usual_lifetime() -> Lifetime:
-    pair = configured().main
-    return (pair.threaded or pair.asynchronous).lifetime
 
 
 def _renew(session: Session) -> None:
