@@ -3,16 +3,12 @@
 import sys
 from collections.abc import Sequence
 
-from tests.suites import Suite, django, flask, flask_login
+from tests.suites import Suite, django, flask, flask_login, pyramid, starlette
 
 SUITES: dict[str, Suite] = {
     "django": django.SUITE,
     "flask": flask.SUITE,
     "flask-login": flask_login.SUITE,
-from tests.suites import Suite, django, pyramid, starlette
-
-SUITES: dict[str, Suite] = {
-    "django": django.SUITE,
     "pyramid": pyramid.SUITE,
     "starlette": starlette.SUITE,
 }
