@@ -1309,12 +1309,14 @@ class TestDisconnects:
         sessions = AsyncSessions(DistantStore(store), clock=clock)
         cookie = logged_in(sessions)
 
-        async def leaving(scope: Any, receive: Any, send: Any) -> None:
-            scope["session"].logout()
-            await asyncio.Event().wait()
-
         async def main() -> None:
-            with anyio.move_on_after(0):
+            with anyio.CancelScope() as group:
+
+                async def leaving(scope: Any, receive: Any, send: Any) -> None:
+                    scope["session"].logout()
+                    group.cancel()
+                    await asyncio.Event().wait()
+
                 await asked(behind(leaving, sessions), cookie)
             while store.page("", 9, int(clock() * 1000)):
                 await asyncio.sleep(0)

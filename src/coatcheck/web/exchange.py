@@ -255,8 +255,8 @@ _abandoned: set[asyncio.Task[Head]] = set()  # a loop alone would not keep them 
 async def abandon(exchange: AsyncExchange) -> None:
     """The request was cancelled. Nobody waits any more, but who asked to leave leaves.
 
-    A `logout()` is kept in a task of its own: some cancellations strike at every await that follows,
-    as those of anyio do, and where they strike this one the task goes on.
+    A `logout()` is kept in a task of its own: some cancellations, as anyio's, strike at every await
+    that follows, and where they strike this one the task goes on.
     """
     if exchange.head is None:
         task = asyncio.create_task(exchange.fail())
