@@ -99,7 +99,8 @@ class _Opened(Generic[S]):
     def end(self) -> None:
         """The response is over: what was changed in place since it began is lost, so say so."""
         for session in self.opened.values():
-            session.check_closed()
+            if session.accessed:
+                session.check_closed()
 
     def _decide(self, cookies: list[str], refused: Refused | None = None) -> Head:
         """From now on, a change raises `SessionClosed`."""
@@ -195,7 +196,10 @@ class AsyncExchange(_Opened[AsyncSessions]):
         """Open each of the sessions with the request's cookies."""
         opened = {}
         for name, sessions in every.items():
-            opened[name] = await sessions.open(cookie_header, client)
+            if cookie_header is None:  # needs no coroutine
+                opened[name] = sessions._begin(client, sessions._now())
+            else:
+                opened[name] = await sessions.open(cookie_header, client)
         return cls(every, opened)
 
     async def respond(self, status: int, cause: BaseException | None = None) -> Head:
