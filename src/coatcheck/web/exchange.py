@@ -127,7 +127,10 @@ class Exchange(_Opened[Sessions]):
         """Open each of the sessions with the request's cookies."""
         opened = {}
         for name, sessions in every.items():
-            opened[name] = sessions.open(cookie_header, client)
+            if cookie_header is None:  # nothing to look up, so no call that may wait
+                opened[name] = sessions._begin(client, sessions._now())
+            else:
+                opened[name] = sessions.open(cookie_header, client)
         return cls(every, opened)
 
     def respond(self, status: int, cause: BaseException | None = None) -> Head:
@@ -196,7 +199,7 @@ class AsyncExchange(_Opened[AsyncSessions]):
         """Open each of the sessions with the request's cookies."""
         opened = {}
         for name, sessions in every.items():
-            if cookie_header is None:  # needs no coroutine
+            if cookie_header is None:  # nothing to look up, so no call that may wait
                 opened[name] = sessions._begin(client, sessions._now())
             else:
                 opened[name] = await sessions.open(cookie_header, client)
