@@ -70,8 +70,8 @@ _PARTS = (
     _Part(
         http_frameworks.NAME,
         _FRAMEWORKS,
-        Effort(5, seconds=0.2),
-        Effort(1, seconds=0.1),
+        Effort(3, seconds=0.15),
+        Effort(1, seconds=0.05),
         http_frameworks.measure,
     ),
     _Part(

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
@@ -33,6 +34,7 @@ from coatcheck.store import Gone, Saved
 from coatcheck.stores.memory import AsyncMemoryStore, MemoryStore
 from coatcheck.testing import Clock, changed
 from coatcheck.web.asgi import SessionMiddleware
+from tests.frameworks.distant import DistantStore
 from tests.outside import PATIENCE, Answer, asgi_scope
 from tests.sites import STORES
 from tests.test_laws import Flaky
@@ -1299,6 +1301,27 @@ class TestDisconnects:
             assert cancelled.cancelled()
 
         asyncio.run(main())
+        assert (None, {}) == stored(sessions, cookie)
+
+    def test_a_request_cancelled_at_every_await_keeps_a_logout(self) -> None:
+        """As anyio cancels, whose task groups many apps run in."""
+        store, clock = MemoryStore(), Clock()
+        sessions = AsyncSessions(DistantStore(store), clock=clock)
+        cookie = logged_in(sessions)
+
+        async def main() -> None:
+            with anyio.CancelScope() as group:
+
+                async def leaving(scope: Any, receive: Any, send: Any) -> None:
+                    scope["session"].logout()
+                    group.cancel()
+                    await asyncio.Event().wait()
+
+                await asked(behind(leaving, sessions), cookie)
+            while store.page("", 9, int(clock() * 1000)):
+                await asyncio.sleep(0)
+
+        asyncio.run(asyncio.wait_for(main(), PATIENCE))
         assert (None, {}) == stored(sessions, cookie)
 
     def test_a_cancelled_request_leaves_no_trace(self) -> None:

@@ -68,18 +68,14 @@ SERVERS: dict[str, Callable[[Any, socket.socket], None]] = {
 
 
 def main(framework: str, row: str, folder: str, redis: str) -> None:
-    _take_the_last_core()
+    # The parent, whose cores are inherited, has left the last one; a start may take all of them.
+    os.sched_setaffinity(0, range(os.cpu_count() or 1))
     threading.Thread(target=_end_with, args=[os.getppid()], daemon=True).start()
     app = built(framework, row, Place(Path(folder), redis))
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     port = _listening()
     print(port.getsockname()[1], flush=True)
     SERVERS[FRAMEWORKS[framework].protocol](app, port)
-
-
-def _take_the_last_core() -> None:
-    """The parent, whose cores are inherited, has left it."""
-    os.sched_setaffinity(0, range(os.cpu_count() or 1))
-    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
 
 
 def _end_with(parent: int) -> None:

@@ -153,6 +153,14 @@ class TestTheSession:
         site.visit(change)
         assert {"a": 1} == dict(site.stored)
 
+    def test_modified_stays_true(self, site: Site) -> None:
+        """For a test that looks at the session when the response is there."""
+        with site.client:
+            site.visit(put("a", 1))
+            assert flask.session.modified
+            site.visit(lambda session: session["a"])
+            assert not flask.session.modified
+
     def test_accessed_is_about_its_content(self, site: Site) -> None:
         """Naming flask.session is no use of it, whatever Flask notes down."""
 
@@ -247,28 +255,30 @@ class TestPermanent:
 
         assert f"Max-Age={30 * DAY};" in cookie
 
-    def test_false_makes_it_an_ordinary_one(self, site: Site) -> None:
-        """The last word counts."""
+    @pytest.mark.parametrize(("remember", "days"), [(True, 30), (False, 1)])
+    def test_false_takes_it_back(self, site: Site, remember: bool, days: int) -> None:
+        """And not what the login itself asked for."""
 
         def act(session: Any) -> None:
-            session.login("user:42", remember=True)
+            session.permanent = True
+            session.login("user:42", remember=remember)
             session.permanent = False
 
-        assert f"Max-Age={DAY};" in site.visit(act).headers["Set-Cookie"]
+        assert f"Max-Age={days * DAY};" in site.visit(act).headers["Set-Cookie"]
+        assert {} == dict(site.stored)
 
     def test_it_can_be_read(self, site: Site) -> None:
-        """As wished for in this request, and as it is in the next ones."""
+        """As wished for in this request, and as the login had it in the next ones."""
         read: list[bool] = []
 
-        def act(session: Any) -> None:
-            read.append(session.permanent)
-            session.permanent = True
-            session.login("user:42")
+        def look(session: Any) -> None:
             read.append(session.permanent)
 
-        site.visit(act)
-        site.visit(lambda session: read.append(cast("Any", session).permanent))
-        assert [False, True, True] == read
+        site.visit(in_turn(look, permanent, look, enter, look))
+        site.visit(look)
+        site.visit(in_turn(enter, look))
+        site.visit(look)
+        assert [False, True, True, True, False, False] == read
 
     def test_for_every_visitor_it_creates_no_session(self, site: Site) -> None:
         """A before_request function that sets it is widespread."""

@@ -295,10 +295,11 @@ class TestProtection:
         assert (200, 401) == site.statuses()
         assert ("ann", "user:ann") == site.seen()
 
-    def test_strong_ends_the_session(self) -> None:
+    @pytest.mark.parametrize("remember", [False, True])
+    def test_strong_ends_the_session(self, remember: bool) -> None:
         """For the owner, too: the cookie was copied."""
         site = Site(protection="strong")
-        site.visit(enter())
+        site.visit(enter(remember=remember))
         assert ("ann", "user:ann") == site.seen()
         site.client.environ_base["HTTP_USER_AGENT"] = "another"
 
@@ -313,6 +314,19 @@ class TestProtection:
         site.seen()
 
         assert "{'cart': ['tea']}" == site.visit(lambda: dict(current())).text
+
+    def test_strong_is_basic_for_a_permanent_session(self) -> None:
+        """As Flask-Login has it."""
+
+        def enter_for_long() -> None:
+            flask.session.permanent = True
+            flask_login.login_user(ANN)
+
+        site = Site(protection="strong")
+        site.visit(enter_for_long)
+        site.client.environ_base["HTTP_USER_AGENT"] = "another"
+
+        assert (200, 401) == site.statuses()
 
     def test_strong_takes_a_login_by_the_session(self) -> None:
         """It is given the mark of its client."""

@@ -3,10 +3,12 @@
 import sys
 from collections.abc import Sequence
 
-from tests.suites import Suite, django, pyramid, starlette
+from tests.suites import Suite, django, flask, flask_login, pyramid, starlette
 
 SUITES: dict[str, Suite] = {
     "django": django.SUITE,
+    "flask": flask.SUITE,
+    "flask-login": flask_login.SUITE,
     "pyramid": pyramid.SUITE,
     "starlette": starlette.SUITE,
 }

@@ -24,7 +24,7 @@ from coatcheck.session import Client
 from coatcheck.sessions import AsyncSessions
 from coatcheck.sweeper import checked_interval, sweeping
 from coatcheck.web.configured import checked_sessions
-from coatcheck.web.exchange import AsyncExchange
+from coatcheck.web.exchange import AsyncExchange, abandon
 from coatcheck.web.headers import joined_cookie, merge_bytes
 
 __all__ = ["LoginMiddleware", "SessionMiddleware", "login_required"]
@@ -85,7 +85,7 @@ class SessionMiddleware:
             if not response.started:
                 await exchange.fail()
         except asyncio.CancelledError:
-            await exchange.fail()  # nobody waits any more; who asked to leave has left all the same
+            await abandon(exchange)
             raise
         except Exception as error:
             if response.started or not await response.refused(error):

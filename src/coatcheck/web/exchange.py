@@ -5,6 +5,7 @@ it, keeps `current()` bound to it while the app runs (`context.bind(exchange.ope
 
 - `respond(status)` before the response's first byte: it commits, and says what the response owes;
 - `fail(error)` where the app raised before that: only a `logout()` is kept (law 9);
+- `abandon(exchange)` where an asynchronous request was cancelled;
 - `end()` when the response is over.
 
 `respond` and `fail` give a `Head`. Where its `refused` is set, that answer goes out in the app's
@@ -13,6 +14,7 @@ still sends is dropped. The first of the two decides: asked again, either gives 
 a framework that makes a response of an error needs no care.
 """
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Generic, NamedTuple, Self, TypeVar
@@ -23,7 +25,7 @@ from coatcheck.session import ClientSource, Session
 from coatcheck.sessions import AsyncSessions, Sessions
 from coatcheck.web.headers import RETRY_AFTER
 
-__all__ = ["UNAVAILABLE", "AsyncExchange", "Exchange", "Head"]
+__all__ = ["UNAVAILABLE", "AsyncExchange", "Exchange", "Head", "abandon"]
 
 S = TypeVar("S", Sessions, AsyncSessions)
 
@@ -97,7 +99,8 @@ class _Opened(Generic[S]):
     def end(self) -> None:
         """The response is over: what was changed in place since it began is lost, so say so."""
         for session in self.opened.values():
-            session.check_closed()
+            if session.accessed:
+                session.check_closed()
 
     def _decide(self, cookies: list[str], refused: Refused | None = None) -> Head:
         """From now on, a change raises `SessionClosed`."""
@@ -124,7 +127,10 @@ class Exchange(_Opened[Sessions]):
         """Open each of the sessions with the request's cookies."""
         opened = {}
         for name, sessions in every.items():
-            opened[name] = sessions.open(cookie_header, client)
+            if cookie_header is None:  # nothing to look up, so no call that may wait
+                opened[name] = sessions._begin(client, sessions._now())
+            else:
+                opened[name] = sessions.open(cookie_header, client)
         return cls(every, opened)
 
     def respond(self, status: int, cause: BaseException | None = None) -> Head:
@@ -193,7 +199,10 @@ class AsyncExchange(_Opened[AsyncSessions]):
         """Open each of the sessions with the request's cookies."""
         opened = {}
         for name, sessions in every.items():
-            opened[name] = await sessions.open(cookie_header, client)
+            if cookie_header is None:  # nothing to look up, so no call that may wait
+                opened[name] = sessions._begin(client, sessions._now())
+            else:
+                opened[name] = await sessions.open(cookie_header, client)
         return cls(every, opened)
 
     async def respond(self, status: int, cause: BaseException | None = None) -> Head:
@@ -245,3 +254,19 @@ class AsyncExchange(_Opened[AsyncSessions]):
             elif session.accessed and (failed or not self._every[name].is_idle(session)):
                 cookies += await self._every[name].commit(session, failed=failed)
         return cookies
+
+
+_abandoned: set[asyncio.Task[Head]] = set()  # a loop alone would not keep them alive
+
+
+async def abandon(exchange: AsyncExchange) -> None:
+    """The request was cancelled. Nobody waits any more, but who asked to leave leaves.
+
+    A `logout()` is kept in a task of its own: some cancellations, as anyio's, strike at every await
+    that follows, and where they strike this one the task goes on.
+    """
+    if exchange.head is None:
+        task = asyncio.create_task(exchange.fail())
+        _abandoned.add(task)
+        task.add_done_callback(_abandoned.discard)
+        await asyncio.shield(task)

@@ -100,7 +100,7 @@ class _Steps:
         """The password was asked for again, so it is a login again."""
         session = _session()
         if session is not None and session.subject is not None:
-            session.login(session.subject, remember=session.permanent)
+            session.login(session.subject, remember=session._is_remembered())
 
     def log_out(self, app: Flask, **more: Any) -> None:
         session = _session()
@@ -128,7 +128,7 @@ class _Steps:
     def _is_old(self, session: PalletsSession) -> bool:
         """A remembered login is fresh for as long as one that is not remembered can last."""
         limit, since = span(self._lifetime.absolute), session.login_at
-        if limit is None or since is None or not session.permanent:
+        if limit is None or since is None or not session._is_remembered():
             return False
         return session.opened_at - since > limit
 

@@ -18,7 +18,8 @@ from coatcheck.cookie import Cookie
 from coatcheck.errors import ConfigurationError
 from coatcheck.gate import Refused
 from coatcheck.lifetime import Lifetime, Span, milliseconds
-from coatcheck.session import Flash, Login, Session
+from coatcheck.record import Body
+from coatcheck.session import Flash, Origin, Session
 from coatcheck.web.exchange import Head
 from coatcheck.web.headers import merge_str
 
@@ -33,6 +34,7 @@ __all__ = [
 ]
 
 _FLASHES = "_flashes"
+_PERMANENCE = "_permanent"  # where Flask keeps it, too
 _PACKED = "\0"  # before a message's category: it is not plain text
 
 values.register(Markup, "markupsafe.Markup", encode=str, decode=Markup)
@@ -46,30 +48,38 @@ class PalletsSession(Session, SessionMixin):
     """
 
     _used = False
+    _was_modified = False  # by what is committed
     _permanent: bool | None = None  # what this request asked for
+    _asked_to_remember = False  # by the login itself
 
     def __init__(self, session: Session) -> None:
         self.__dict__ = session.__dict__  # another face of the same session
 
     @property
     def permanent(self) -> bool:
-        """Whether the session is one to be remembered, or this request asked for that.
+        """Whether this request, or the one that logged in, asked for a permanent session.
 
         Set to True, it makes a login of this request one with `remember=True`.
         """
-        self._use()
-        return self._is_remembered() if self._permanent is None else self._permanent
+        return bool(self.get(_PERMANENCE) if self._permanent is None else self._permanent)
 
     @permanent.setter
     def permanent(self, value: bool) -> None:
         self._permanent = bool(value)
         if self._login is not None:
-            self._login = Login(self._login.subject, self._permanent)
+            self.login(self._login.subject, remember=self._asked_to_remember)
+
+    def login(self, subject: str, *, remember: bool = False) -> None:
+        super().login(subject, remember=remember or self._permanent is True)
+        self._asked_to_remember = remember
+        if self._permanent:
+            self[_PERMANENCE] = True
+        else:
+            self.pop(_PERMANENCE, None)
 
     def has_lost_permanence(self) -> bool:
-        """Whether the request asked for a permanence that the session, as it is stored, has not."""
-        wanted, origin = self._permanent, self._origin
-        return wanted is not None and origin is not None and wanted != origin.head.remember
+        """Whether the request asked for a permanent session, and this one is no remembered one."""
+        return self._permanent is True and self._origin is not None and not self._is_remembered()
 
     def _is_remembered(self) -> bool:
         if self._login is not None:
@@ -87,7 +97,7 @@ class PalletsSession(Session, SessionMixin):
         change in place; such a change is noticed without."""
         self._use()
         begun = self._origin is None and self._exists()
-        changed = begun or self._is_changed() or self._said_goodbye
+        changed = self._was_modified or begun or self._is_changed() or self._said_goodbye
         return changed or bool(self._edits.changed_in_place())
 
     @modified.setter
@@ -106,8 +116,9 @@ class PalletsSession(Session, SessionMixin):
         self._used = True
         super()._use()
 
-    def login(self, subject: str, *, remember: bool = False) -> None:
-        super().login(subject, remember=remember or self._permanent is True)
+    def _committed(self, origin: Origin, stored: Body) -> None:
+        self._was_modified = self._was_modified or self._origin is None or self._is_changed()
+        super()._committed(origin, stored)
 
     def flash(self, text: Any, category: str = "info") -> None:
         """Leave a message for the next page: text, or any value that a session can keep."""

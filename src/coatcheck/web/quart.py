@@ -45,7 +45,7 @@ from coatcheck.sessions import AsyncSessions
 from coatcheck.sweeper import checked_interval, sweeping
 from coatcheck.web.asgi import facts, peer
 from coatcheck.web.configured import checked_sessions
-from coatcheck.web.exchange import AsyncExchange, Head
+from coatcheck.web.exchange import AsyncExchange, Head, abandon
 from coatcheck.web.headers import joined_cookie, merge_str
 from coatcheck.web.pallets import (
     Advice,
@@ -218,10 +218,10 @@ def _stopped(app: Quart, dispatch: Callable[..., Awaitable[Any]]) -> Callable[..
             return await dispatch(*context)
         except Exception:
             raise  # `_followed` sees it next
-        except BaseException as stop:
+        except BaseException:
             visit = _visit()
             if visit is not None:
-                await visit.exchange.fail(stop)  # who asked to leave has left all the same
+                await abandon(visit.exchange)
             raise
 
     return full_dispatch
