@@ -1,9 +1,12 @@
 """Pyramid: what it adds to the laws, which `test_outside_laws` runs through it."""
 
+import runpy
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from markupsafe import Markup
 from pyramid.authorization import Allow, Authenticated  # type: ignore[import-untyped]
 from pyramid.config import Configurator  # type: ignore[import-untyped]
 from pyramid.csrf import (  # type: ignore[import-untyped]
@@ -16,6 +19,7 @@ from pyramid.exceptions import (  # type: ignore[import-untyped]
     ConfigurationConflictError,
 )
 from pyramid.httpexceptions import HTTPFound, HTTPNotFound  # type: ignore[import-untyped]
+from pyramid.i18n import TranslationString  # type: ignore[import-untyped]
 from pyramid.interfaces import ISecurityPolicy, ISession  # type: ignore[import-untyped]
 from pyramid.request import Request  # type: ignore[import-untyped]
 from pyramid.response import Response  # type: ignore[import-untyped]
@@ -37,6 +41,7 @@ from coatcheck import (
 from coatcheck.gate import LoginGate
 from coatcheck.stores.memory import AsyncMemoryStore, MemoryStore
 from coatcheck.testing import Clock, login
+from coatcheck.web import messages
 from coatcheck.web.pyramid import _TWEEN, PyramidSession, SessionSecurityPolicy, login_required
 from tests.outside import PATIENCE, Answer, wsgi_call, wsgi_environ
 from tests.test_laws import Flaky
@@ -211,6 +216,28 @@ class TestFlash:
 
         assert [message] == session.peek_flash("q")
         assert [(message, "q")] == session.flashes()
+
+    @pytest.mark.parametrize(
+        "message",
+        [Markup("<b>"), TranslationString("hi", "site", "Hello ${name}", {"name": "Ann"}, "page")],
+    )
+    def test_a_text_that_is_more_than_text_stays_so(self, message: Any) -> None:
+        """Markup is safe in a template, and a translation is made where it is shown."""
+        sessions = sessions_over()
+        first = face(sessions)
+        first.flash(message)
+        cookie = sessions.commit(first)[0].partition(";")[0]
+        (found,) = face(sessions, cookie).pop_flash()
+
+        assert message.__reduce_ex__(2) == found.__reduce_ex__(2)
+
+    def test_messages_need_no_markupsafe(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Pyramid may come without it; what has __html__ cannot be kept then."""
+        monkeypatch.setitem(sys.modules, "markupsafe", None)
+        packed = runpy.run_path(messages.__file__)["packed"]
+        assert ("text", "q") == packed("text", "q")
+        with pytest.raises(UnsupportedValue):
+            packed(type("Literal", (str,), {"__html__": str})("<b>"), "q")
 
     def test_what_no_session_can_keep_is_refused(self) -> None:
         """On its line."""

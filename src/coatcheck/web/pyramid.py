@@ -8,7 +8,6 @@ a `logout()`: its finished callback sees to that.
 """
 
 import os
-from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial, wraps
 from typing import Any
@@ -18,6 +17,7 @@ from pyramid.authorization import (  # type: ignore[import-untyped]
     Authenticated,
     Everyone,
 )
+from pyramid.i18n import TranslationString  # type: ignore[import-untyped]
 from pyramid.interfaces import (  # type: ignore[import-untyped]
     ICSRFStoragePolicy,
     ISecurityPolicy,
@@ -37,6 +37,7 @@ from coatcheck.sessions import Sessions
 from coatcheck.web.configured import checked_sessions
 from coatcheck.web.exchange import Exchange
 from coatcheck.web.headers import merge_str
+from coatcheck.web.messages import category_of, packed, unpacked
 from coatcheck.web.wsgi import Upkeep, facts, is_whole, peer
 
 __all__ = [
@@ -142,7 +143,7 @@ class PyramidSession(Session):
         It may be any value that a session can keep, and comes back as it was.
         """
         if allow_duplicate or msg not in self.peek_flash(queue):
-            super().flash(*_packed(msg, queue))
+            super().flash(*packed(msg, queue))
 
     def pop_flash(self, queue: str = "") -> list[Any]:
         """The queue's messages; reading them removes them, and no others."""
@@ -152,15 +153,15 @@ class PyramidSession(Session):
             stored = [flash[0] for flash in found if flash not in self._flashed]
             self._flashes_read = self._flashes_read.union(stored)
             self._flashed = tuple(flash for flash in self._flashed if flash not in found)
-        return [_unpacked(text, category)[0] for _, category, text in found]
+        return [unpacked(text, category)[0] for _, category, text in found]
 
     def peek_flash(self, queue: str = "") -> list[Any]:
         """The queue's messages, which stay."""
-        return [_unpacked(text, category)[0] for _, category, text in self._queued(queue)]
+        return [unpacked(text, category)[0] for _, category, text in self._queued(queue)]
 
     def flashes(self) -> list[Flash]:
         """The messages of every queue; reading them removes them."""
-        return [Flash(*_unpacked(text, category)) for text, category in super().flashes()]
+        return [Flash(*unpacked(text, category)) for text, category in super().flashes()]
 
     def new_csrf_token(self) -> str:
         """A new token; the forms that hold older ones are good no longer."""
@@ -182,22 +183,16 @@ class PyramidSession(Session):
     def _queued(self, queue: str) -> list[tuple[str, str, str]]:
         self._use()
         unread = (*self._unread(), *self._flashed)
-        return [flash for flash in unread if flash[1] in (queue, _PACKED + queue)]
+        return [flash for flash in unread if category_of(flash[1]) == queue]
 
 
-_PACKED = "\0"  # before a queue's name: the message is not text
-
-
-def _packed(message: Any, queue: str) -> tuple[str, str]:
-    if isinstance(message, str):
-        return str(message), queue
-    return b64encode(values.encode(message)).decode(), _PACKED + queue
-
-
-def _unpacked(text: str, category: str) -> tuple[Any, str]:
-    if category.startswith(_PACKED):
-        return values.decode(b64decode(text)), category.removeprefix(_PACKED)
-    return text, category
+# A message is translated where it is shown.
+values.register(
+    TranslationString,
+    "translationstring.TranslationString",
+    encode=TranslationString.__getstate__,
+    decode=lambda state: TranslationString(*state),
+)
 
 
 class _Hook:
