@@ -224,8 +224,7 @@ class Advice:
     def __init__(self, cookie: Cookie, lifetime: Lifetime) -> None:
         self._cookie = cookie
         self._lifetime = lifetime
-        self._longer = lifetime.remember not in (lifetime.idle, lifetime.absolute)
-        self._has_told = not self._longer
+        self._has_told = lifetime.remember in (lifetime.idle, lifetime.absolute)
 
     def on_settings(self, app: Any) -> None:
         """Of each setting in `app.config` that is not the default and says what is not so."""
