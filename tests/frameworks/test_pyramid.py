@@ -619,6 +619,35 @@ class TestCallbacks:
         site.visit(view)
         assert {"a": 1, "b": 2} == site.visit(lambda request: dict(request.session))
 
+    def test_they_may_add_others(self, site: Site) -> None:
+        """Which may change it too, however many there are in turn."""
+
+        def second(request: Any, response: Any) -> None:
+            request.session["b"] = 2
+            request.add_response_callback(lambda request, response: current().update(c=3))
+
+        def first(request: Any, response: Any) -> None:
+            request.session["a"] = 1
+            request.add_response_callback(second)
+
+        site.visit(lambda request: request.add_response_callback(first))
+        assert {"a": 1, "b": 2, "c": 3} == site.visit(lambda request: dict(request.session))
+
+    @pytest.mark.parametrize(
+        "view", [lambda r: {}, lambda r: [r.session is None], lambda r: [r.session.is_new]]
+    )
+    def test_a_subscriber_to_the_response_may_read_it(self, view: View) -> None:
+        """And the response says that it depends on the cookie, once."""
+
+        def tell(event: Any) -> None:
+            event.response.headers["X-Who"] = event.request.session.subject
+
+        sessions = sessions_over()
+        subscribe = lambda c: c.add_subscriber(tell, "pyramid.events.NewResponse")  # noqa: E731
+        answer = ask(app_of(view, sessions, subscribe), logged_in(sessions))
+
+        assert ("user:42", "Cookie") == (answer["x-who"], answer["vary"])
+
     def test_a_subscriber_to_the_response_is_too_late(self) -> None:
         """A change there raises, whether the session was opened before or not."""
 
@@ -796,6 +825,34 @@ class TestErrors:
 
         answer = ask(app_of(lambda request: sessions.ping(), sessions, configure))
         assert (503, b"503\n", []) == (answer.status, answer.body, answer.cookies)
+
+    @pytest.mark.parametrize("where", ["callback", "subscriber", "finished"])
+    def test_an_outage_met_behind_the_tweens_is_503(self, where: str) -> None:
+        """By whatever Pyramid runs once it has a response, in the site's execution policy."""
+        flaky = Flaky()
+        sessions = sessions_over(flaky)
+        cookie = logged_in(sessions)
+        flaky.down = {"load"}
+
+        def view(request: Any) -> Any:
+            if where == "callback":
+                request.add_response_callback(lambda request, response: dict(request.session))
+            if where == "finished":
+                request.add_finished_callback(lambda request: dict(request.session))
+            return {}
+
+        def policy(environ: Any, router: Any) -> Any:
+            return default_execution_policy(environ, router)
+
+        def configure(config: Any) -> None:
+            config.set_execution_policy(policy)
+            if where == "subscriber":
+                read = lambda event: dict(event.request.session)  # noqa: E731
+                config.add_subscriber(read, "pyramid.events.NewResponse")
+
+        answer = ask(app_of(view, sessions, configure), cookie)
+        assert (503, b"503\n", "5") == (answer.status, answer.body, answer["retry-after"])
+        assert [] == answer.cookies
 
     def test_a_body_that_a_503_replaces_is_closed(self) -> None:
         """Nobody else will."""

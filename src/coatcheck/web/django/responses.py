@@ -1,19 +1,16 @@
 """What a response of Django's gets from its sessions."""
 
-from collections.abc import AsyncIterator, Iterator
 from http.cookies import Morsel
 from typing import Any
 
 from django.http import HttpResponse  # type: ignore[import-untyped]
 
-from coatcheck import context
 from coatcheck.gate import Refused
 from coatcheck.web.exchange import AsyncExchange, Exchange, Head
 from coatcheck.web.headers import merge_str
+from coatcheck.web.streams import AsyncStream, Stream
 
 __all__ = ["add", "refusal", "watch"]
-
-_END: Any = object()
 
 
 def add(request: Any, response: Any, head: Head) -> None:
@@ -77,34 +74,7 @@ def watch(response: Any, exchange: Exchange | AsyncExchange) -> None:
         return
     parts = response.streaming_content
     if response.is_async:
-        response.streaming_content = _awaited_parts(parts, exchange)
+        watched = AsyncStream(parts, exchange.opened, exchange.end)
+        response.streaming_content = (part async for part in watched)  # Django awaits no close()
     else:
-        response.streaming_content = _parts(iter(parts), exchange)
-
-
-def _parts(parts: Iterator[bytes], exchange: Exchange | AsyncExchange) -> Iterator[bytes]:
-    while True:
-        bound = context.bind(exchange.opened)
-        try:
-            part = next(parts, _END)
-        finally:
-            context.unbind(bound)
-        if part is _END:
-            break
-        yield part
-    exchange.end()
-
-
-async def _awaited_parts(
-    parts: AsyncIterator[bytes], exchange: Exchange | AsyncExchange
-) -> AsyncIterator[bytes]:
-    while True:
-        bound = context.bind(exchange.opened)
-        try:
-            part = await anext(parts, _END)
-        finally:
-            context.unbind(bound)
-        if part is _END:
-            break
-        yield part
-    exchange.end()
+        response.streaming_content = Stream(parts, exchange.opened, exchange.end)
