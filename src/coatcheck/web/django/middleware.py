@@ -5,6 +5,7 @@ is seen in two ways: an outage in `process_exception`, where it is answered befo
 error page of it and mails it to the administrators, and everything else by its status.
 """
 
+import asyncio
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -51,9 +52,9 @@ class SessionMiddleware(DjangoSessionMiddleware):  # type: ignore[misc]
         try:
             response = self.get_response(request)
             head = exchange.respond(response.status_code)
-        except Exception as error:
+        except BaseException as error:  # a server's time limit may be no Exception
             head = exchange.fail(error)
-            if head.refused is None:
+            if head.refused is None or not isinstance(error, Exception):
                 raise
         finally:
             context.unbind(bound)
@@ -72,6 +73,9 @@ class SessionMiddleware(DjangoSessionMiddleware):  # type: ignore[misc]
         try:
             response = await self.get_response(request)
             head = await exchange.respond(response.status_code)
+        except asyncio.CancelledError:
+            await exchange.fail()  # nobody waits any more; who asked to leave has left all the same
+            raise
         except Exception as error:
             head = await exchange.fail(error)
             if head.refused is None:
