@@ -217,6 +217,18 @@ class TestLoggingIn:
         ]
         assert 1 == len(sessions().list_for(str(ann.pk)))
 
+    def test_a_middleware_above_may_meet_that_change(self, ann: Any) -> None:
+        """Django logs out where the user is first asked for, though the response is there."""
+        client = Client()
+        client.force_login(ann)
+        ann.set_password("battery staple")
+        ann.save()
+        above = f"{__name__}.telling_middleware"
+        with override_settings(MIDDLEWARE=[above, *project.MIDDLEWARE]):
+            assert "AnonymousUser" == visit(client, lambda request: None)["x-user"]
+
+        assert [] == sessions().list_for(str(ann.pk))
+
     def test_assigning_the_user_id_is_the_login(self, clock: Clock) -> None:
         """Also where somebody imitates auth.login()."""
         client = Client()
@@ -843,6 +855,15 @@ class TestOutages:
         assert (503, [True]) == (visit(client, half).status_code, closed)
 
 
+def telling_middleware(get_response: Any) -> Any:
+    def middleware(request: Any) -> Any:
+        response = get_response(request)
+        response["X-User"] = str(request.user)
+        return response
+
+    return middleware
+
+
 def failing_middleware(get_response: Any) -> Any:
     """One that uses the session before any view."""
 
@@ -869,6 +890,27 @@ class TestStreams:
         assert b"1" == response.getvalue()
         with pytest.raises(LookupError):
             current()
+
+    def test_a_stream_that_is_left_early_has_it_too(self, clock: Clock) -> None:
+        """A generator's `finally` is a part of the request."""
+        seen = list[int]()
+
+        def stream(request: Any) -> Any:
+            request.session["a"] = 1
+
+            def parts() -> Iterator[str]:
+                try:
+                    yield "one"
+                    yield "two"
+                finally:
+                    seen.append(current()["a"])
+
+            return StreamingHttpResponse(parts())
+
+        response = visit(Client(), stream)
+        next(iter(response.streaming_content))
+        response.close()
+        assert [1] == seen
 
     def test_a_change_while_it_streams_raises(self, clock: Clock) -> None:
         """The cookie is on its way already."""
@@ -1041,6 +1083,24 @@ class TestSettings:
                 assert "dark" == current("prefs")["theme"]
 
             assert ["__Host-prefs"] == list(visit(client, choose).cookies)
+
+    def test_further_ones_are_empty_on_skipped_paths(self, clock: Clock) -> None:
+        """They are there, and take no change either."""
+        with override_settings(
+            COATCHECK_NAMED={"prefs": f"{__name__}.prefs"}, COATCHECK_SKIP=["/static/*"]
+        ):
+            assert (
+                200
+                == visit(
+                    Client(), lambda request: request.sessions["prefs"].get("a"), "/static/a.css"
+                ).status_code
+            )
+            with pytest.raises(SessionClosed):
+                visit(
+                    Client(),
+                    lambda request: request.sessions["prefs"].update(a=1),
+                    "/static/a.css",
+                )
 
     def test_nothing_is_opened_on_skipped_paths(self, clock: Clock) -> None:
         """There is an empty session, which no change can get into."""

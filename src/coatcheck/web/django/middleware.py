@@ -42,7 +42,7 @@ class SessionMiddleware(DjangoSessionMiddleware):  # type: ignore[misc]
             return self.__acall__(request)
         config = self.use or configured()
         if config.skip.match(request.path_info):
-            self._skip(request, config, config.main.sync.open(None))
+            self._skip(request, config, Exchange.open(config.sync, None, None))
             return self.get_response(request)
         header, client = _cookie_header(request), partial(config.client, request)
         exchange = Exchange.open(config.sync, header, client)
@@ -63,7 +63,8 @@ class SessionMiddleware(DjangoSessionMiddleware):  # type: ignore[misc]
     async def __acall__(self, request: Any) -> Any:
         config = self.use or configured()
         if config.skip.match(request.path_info):
-            self._skip(request, config, await config.main.asynchronous.open(None))
+            exchange = await AsyncExchange.open(config.asynchronous, None, None)
+            self._skip(request, config, exchange)
             return await self.get_response(request)
         header, client = _cookie_header(request), partial(config.client, request)
         exchange = await AsyncExchange.open(config.asynchronous, header, client)
@@ -100,11 +101,13 @@ class SessionMiddleware(DjangoSessionMiddleware):  # type: ignore[misc]
         request.session = self._store(exchange.session, config, header)
         request.sessions = exchange.named
 
-    def _skip(self, request: Any, config: Configured, session: Session) -> None:
-        """Nothing is opened on this path: Django's users find an empty session, which no change
-        can get into, because nobody would write it."""
-        session.close()
-        request.session = self._store(session, config, None)
+    def _skip(self, request: Any, config: Configured, exchange: Exchange | AsyncExchange) -> None:
+        """Nothing is opened on this path: Django's users find empty sessions, which no change can
+        get into, because nobody would write it."""
+        for session in exchange.opened.values():
+            session.close()
+        request.session = self._store(exchange.session, config, None)
+        request.sessions = exchange.named
 
     def _store(
         self, session: Session, config: Configured, header: str | bytes | None

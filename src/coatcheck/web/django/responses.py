@@ -1,6 +1,7 @@
 """What a response of Django's gets from its sessions."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
 from http.cookies import Morsel
 from typing import Any
 
@@ -75,11 +76,22 @@ def watch(response: Any, exchange: Exchange | AsyncExchange) -> None:
     then, so say so. A file is left to the server, which may have a faster way to send it."""
     if not response.streaming or getattr(response, "file_to_stream", None) is not None:
         return
+    # What a stream that is left early still does is a part of the request.
+    closers = [partial(_close, exchange, close) for close in response._resource_closers]
+    response._resource_closers[:] = closers
     parts = response.streaming_content
     if response.is_async:
         response.streaming_content = _awaited_parts(parts, exchange)
     else:
         response.streaming_content = _parts(iter(parts), exchange)
+
+
+def _close(exchange: Exchange | AsyncExchange, close: Callable[[], None]) -> None:
+    bound = context.bind(exchange.opened)
+    try:
+        close()
+    finally:
+        context.unbind(bound)
 
 
 def _parts(parts: Iterator[bytes], exchange: Exchange | AsyncExchange) -> Iterator[bytes]:
