@@ -1,5 +1,7 @@
 """What a response of Django's gets from its sessions."""
 
+from collections.abc import Callable
+from functools import partial
 from http.cookies import Morsel
 from typing import Any
 
@@ -72,9 +74,20 @@ def watch(response: Any, exchange: Exchange | AsyncExchange) -> None:
     then, so say so. A file is left to the server, which may have a faster way to send it."""
     if not response.streaming or getattr(response, "file_to_stream", None) is not None:
         return
+    # What a stream that is left early still does is a part of the request.
+    closers = [partial(_close, exchange, close) for close in response._resource_closers]
+    response._resource_closers[:] = closers
     parts = response.streaming_content
     if response.is_async:
         watched = AsyncStream(parts, exchange.opened, exchange.end)
         response.streaming_content = (part async for part in watched)  # Django awaits no close()
     else:
         response.streaming_content = Stream(parts, exchange.opened, exchange.end)
+
+
+def _close(exchange: Exchange | AsyncExchange, close: Callable[[], None]) -> None:
+    bound = context.bind(exchange.opened)
+    try:
+        close()
+    finally:
+        context.unbind(bound)
