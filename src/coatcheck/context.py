@@ -52,8 +52,8 @@ def follow(find: Callable[[], Bound | None]) -> None:
     _followed.append(find)
 
 
-def bind(sessions: Bound) -> Token[Bound | None]:
-    """Make these the current request's sessions, until `unbind`."""
+def bind(sessions: Bound | None) -> Token[Bound | None]:
+    """Make these the current request's sessions, until `unbind`; None where it has none."""
     return _bound.set(sessions)
 
 
