@@ -58,8 +58,8 @@ def is_bound(session: Session) -> bool:
     return sessions is not None and sessions[None] is session
 
 
-def bind(sessions: Bound) -> Token[Bound | None]:
-    """Make these the current request's sessions, until `unbind`."""
+def bind(sessions: Bound | None) -> Token[Bound | None]:
+    """Make these the current request's sessions, until `unbind`; None where it has none."""
     return _bound.set(sessions)
 
 

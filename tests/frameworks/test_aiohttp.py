@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import anyio
 import pytest
 from aiohttp import CookieJar, WSMsgType, WSServerHandshakeError, web
 from aiohttp.test_utils import TestClient, TestServer, make_mocked_request
@@ -426,6 +427,36 @@ class TestWebSockets:
             return refused.value.status
 
         assert 503 == browser.run(talk)
+
+
+class TestCancellation:
+    @pytest.mark.parametrize("waits", [True, False])
+    def test_a_cancelled_request_keeps_a_logout(
+        self, browse: Browse, sessions: AsyncSessions, waits: bool
+    ) -> None:
+        """Whether the handler is cancelled, or its commit; nothing else is kept."""
+        scopes: list[anyio.CancelScope] = []
+
+        async def leave(request: web.Request) -> web.Response:
+            get_session(request).logout()
+            get_session(request)["a"] = 1
+            asyncio.get_running_loop().call_soon(scopes[-1].cancel)
+            return await asyncio.Event().wait() if waits else web.Response()  # type: ignore[return-value]
+
+        @web.middleware
+        async def limited(request: web.Request, handler: Handler) -> web.StreamResponse:
+            with anyio.CancelScope() as scope:
+                scopes.append(scope)
+                return await handler(request)
+            return web.Response(status=504)
+
+        app = site(sessions, leave)
+        app.middlewares.insert(0, limited)
+        browser = browse(app)
+        login(browser.client, sessions, "user:42")
+
+        assert 504 == browser.get("/leave").status
+        assert "[null, {}]" == browser.get("/who").text
 
 
 class TestApps:

@@ -4,9 +4,11 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
+from contextvars import copy_context
 from io import BytesIO
 from typing import Any
 
+import anyio
 import falcon
 import falcon.asgi
 import pytest
@@ -37,6 +39,7 @@ from coatcheck.web.falcon import (
     handle_outage,
     login_required,
 )
+from tests.frameworks.distant import DistantStore
 from tests.outside import PATIENCE, asgi_scope, wsgi_call, wsgi_environ
 from tests.test_asgi import played
 from tests.test_laws import Flaky
@@ -182,6 +185,39 @@ class TestThePlace:
         with pytest.raises(LookupError):
             current()
 
+    @pytest.mark.parametrize("place", ["here", "in a context of its own"])
+    def test_an_app_may_be_asked_by_another(self, place: str) -> None:
+        """In the same thread; afterwards `current()` is the asking one's again."""
+        inner = Site("wsgi", lambda req, resp: setattr(resp, "text", str(current().subject)))
+        client, cookies = inner.client(), inner.logged_in()
+        found: list[object] = []
+
+        def ask(req: Any, resp: Any) -> None:
+            inside = copy_context() if place != "here" else None
+            run = inside.run if inside else lambda call, *args, **options: call(*args, **options)
+            found.append(run(client.simulate_get, "/", cookies=cookies).text)
+            found.append(current() is req.context.session)
+
+        Site("wsgi", ask).ask()
+
+        assert ["user:42", True] == found
+
+    def test_an_app_may_be_mounted_in_another(self) -> None:
+        """With the same environ; each commits its own."""
+        inner = Site("wsgi", put("inner", 1))
+        outer = Site("wsgi", nothing)
+        mounted, got = inner.app(), list[Any]()
+
+        def mount(req: Any, resp: Any) -> None:
+            current()["outer"] = 1
+            resp.data = b"".join(mounted(req.env, lambda *head: got.extend(head[1])))
+
+        outer.act = mount
+        answer = outer.ask()
+
+        assert ["__Host-session"] == list(answer.cookies)
+        assert 1 == len(inner.store._records)
+
     def test_by_default_the_client_is_the_peer(self, make: Make) -> None:
         """Whatever `Forwarded` headers say."""
         site = make(lambda req, resp: req.context.session.login("user:42"))
@@ -283,6 +319,69 @@ class TestOrder:
         assert 500 == site.client(independent_middleware=False).simulate_get("/").status_code
 
 
+class TestCancellation:
+    """Under ASGI."""
+
+    @pytest.mark.parametrize("waits", [True, False])
+    def test_a_cancelled_request_keeps_a_logout(self, waits: bool) -> None:
+        """Whether the responder is cancelled, or its commit; nothing else is kept."""
+        site = Site("asgi", nothing)
+        site.sessions = AsyncSessions(DistantStore(site.store), clock=site.clock)
+        site.middleware = [site.session_middleware()]
+        scopes: list[anyio.CancelScope] = []
+
+        class Leave:
+            async def on_get(self, req: Any, resp: Any) -> None:
+                req.context.session.logout()
+                req.context.session["a"] = 1
+                asyncio.get_running_loop().call_soon(scopes[0].cancel)
+                if waits:
+                    await asyncio.Event().wait()
+
+        app = site.app()
+        app.add_route("/leave", Leave())
+        self.cut(site, app, asgi_scope(path="/leave", headers=shown(site.logged_in())), scopes)
+
+    def test_a_cancelled_handshake_keeps_a_logout(self) -> None:
+        """Before its socket is accepted."""
+        site = Site("asgi", nothing)
+        scopes: list[anyio.CancelScope] = []
+
+        class Leave:
+            async def on_websocket(self, req: Any, ws: Any) -> None:
+                req.context.session.logout()
+                scopes[0].cancel()
+                await asyncio.Event().wait()
+
+        app = site.app()
+        app.add_route("/leave", Leave())
+        headers = shown(site.logged_in())
+        facts = asgi_scope(type="websocket", scheme="wss", path="/leave", headers=headers)
+        self.cut(site, app, facts, scopes)
+
+    @staticmethod
+    def cut(site: Site, app: Any, facts: Any, scopes: list[anyio.CancelScope]) -> None:
+        """The app's task is cancelled, and what it was to store is stored."""
+        opening = {"http": "http.request", "websocket": "websocket.connect"}[facts["type"]]
+
+        async def ask() -> None:
+            with anyio.CancelScope() as scope:
+                scopes.append(scope)
+                await played(app, facts, [{"type": opening}])
+
+        async def main() -> None:
+            await asyncio.create_task(ask())
+            while site.inside.list_for("user:42"):
+                await asyncio.sleep(0)
+
+        asyncio.run(asyncio.wait_for(main(), PATIENCE))
+        assert 0 == len(site.store._records)
+
+
+def shown(cookies: dict[str, str]) -> list[tuple[bytes, bytes]]:
+    return [(b"cookie", f"{name}={value}".encode()) for name, value in cookies.items()]
+
+
 class TestErrors:
     def test_what_cannot_be_rendered_drops_the_edits(self, make: Make) -> None:
         """Falcon renders `resp.media` last of all; an error there is the request's too."""
@@ -372,8 +471,9 @@ class TestErrors:
         cookies = site.logged_in(a=1)
         app = site.app()
         app.add_error_handler(Exception, async_handle if site.is_async else handle)
+        ask = testing.TestClient(app).simulate_get
         with pytest.raises(RuntimeError, match="a view that fails"):
-            testing.TestClient(app).simulate_get("/", cookies=cookies)
+            copy_context().run(ask, "/", cookies=cookies)
 
         assert {"a": 1} == site.stored(cookies)
 
@@ -397,10 +497,13 @@ class TestErrors:
         app.add_error_handler(RuntimeError, handle)
         app.add_route("/skipped", resource(False, look))
         client = testing.TestClient(app)
-        with pytest.raises(RuntimeError):
-            client.simulate_get("/")
 
-        assert "looked" == client.simulate_get("/skipped").text
+        def thread() -> str:
+            with pytest.raises(RuntimeError):
+                client.simulate_get("/")
+            return client.simulate_get("/skipped").text
+
+        assert "looked" == copy_context().run(thread)
 
 
 def parts(is_async: bool) -> Any:

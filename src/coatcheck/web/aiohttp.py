@@ -13,6 +13,7 @@ But every response, whoever made it and whatever middleware replaced it, hands i
 request's writer, at last and once; so that is where the headers are merged.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from functools import partial, wraps
 from typing import Any
@@ -30,7 +31,7 @@ from coatcheck.session import Client, Session
 from coatcheck.sessions import AsyncSessions
 from coatcheck.sweeper import checked_interval, sweeping
 from coatcheck.web.configured import checked_sessions
-from coatcheck.web.exchange import AsyncExchange
+from coatcheck.web.exchange import AsyncExchange, abandon
 from coatcheck.web.headers import merge_str
 
 __all__ = [
@@ -104,6 +105,9 @@ def session_middleware(
         bound = context.bind(exchange.opened)
         try:
             response = await _answer(exchange, request, handler)
+        except asyncio.CancelledError:
+            await abandon(exchange)
+            raise
         finally:
             head.decided = True
             context.unbind(bound)

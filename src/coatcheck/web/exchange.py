@@ -5,7 +5,8 @@ it, keeps `current()` bound to it while the app runs (`context.bind(exchange.ope
 
 - `respond(status)` before the response's first byte: it commits, and says what the response owes;
 - `fail(error)` where the app raised before that: only a `logout()` is kept (law 9);
-- `abandon(exchange)` where an asynchronous request was cancelled;
+- `abandon(exchange)` where an asynchronous request was cancelled, or, where the framework tells
+  nobody of that, `attend(exchange)` when it begins;
 - `end()` when the response is over.
 
 `respond` and `fail` give a `Head`. Where its `refused` is set, that answer goes out in the app's
@@ -15,8 +16,9 @@ a framework that makes a response of an error needs no care.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Generic, NamedTuple, Self, TypeVar
 
 from coatcheck.errors import Contention, StoreUnavailable
@@ -25,7 +27,7 @@ from coatcheck.session import ClientSource, Session
 from coatcheck.sessions import AsyncSessions, Sessions
 from coatcheck.web.headers import RETRY_AFTER
 
-__all__ = ["UNAVAILABLE", "AsyncExchange", "Exchange", "Head", "abandon"]
+__all__ = ["UNAVAILABLE", "AsyncExchange", "Exchange", "Head", "abandon", "attend"]
 
 S = TypeVar("S", Sessions, AsyncSessions)
 
@@ -266,7 +268,27 @@ async def abandon(exchange: AsyncExchange) -> None:
     that follows, and where they strike this one the task goes on.
     """
     if exchange.head is None:
-        task = asyncio.create_task(exchange.fail())
-        _abandoned.add(task)
-        task.add_done_callback(_abandoned.discard)
-        await asyncio.shield(task)
+        await asyncio.shield(_leaving(exchange))
+
+
+def attend(exchange: AsyncExchange) -> Callable[[], object]:
+    """Abandon the exchange when the task that runs now ends, unless its response began.
+
+    Call what this returns when the response is over: the task may go on to serve other requests.
+    """
+    task = asyncio.current_task()
+    assert task is not None
+
+    def ended(_: object) -> None:
+        if exchange.head is None:
+            _leaving(exchange)
+
+    task.add_done_callback(ended)
+    return partial(task.remove_done_callback, ended)
+
+
+def _leaving(exchange: AsyncExchange) -> "asyncio.Task[Head]":
+    task = asyncio.create_task(exchange.fail())
+    _abandoned.add(task)
+    task.add_done_callback(_abandoned.discard)
+    return task

@@ -13,9 +13,15 @@ A WebSocket has no hook after its responder, so what Falcon sends is sent throug
 adapter's own `Outgoing`: the commit goes with `ws.accept()`, whose headers carry the cookie.
 """
 
-from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping
+import asyncio
+from collections.abc import (
+    AsyncIterable,
+    Awaitable,
+    Callable,
+    Iterable,
+    Mapping,
+)
 from contextlib import AsyncExitStack
-from contextvars import ContextVar, Token
 from functools import partial
 from typing import Any
 
@@ -31,7 +37,7 @@ from coatcheck.sessions import AsyncSessions, Sessions
 from coatcheck.sweeper import Sweeper, checked_interval, sweeping
 from coatcheck.web import asgi
 from coatcheck.web.configured import checked_sessions
-from coatcheck.web.exchange import UNAVAILABLE, AsyncExchange, Exchange, Head
+from coatcheck.web.exchange import UNAVAILABLE, AsyncExchange, Exchange, Head, abandon, attend
 from coatcheck.web.headers import joined_cookie, merge_str
 from coatcheck.web.streams import AsyncStream, Stream
 
@@ -45,12 +51,6 @@ __all__ = [
     "handle_outage",
     "login_required",
 ]
-
-_KEY = "coatcheck.exchange"
-
-_bound: ContextVar[Token[context.Bound | None] | None] = ContextVar(
-    "coatcheck Falcon", default=None
-)
 
 
 class SessionMiddleware:
@@ -79,26 +79,31 @@ class SessionMiddleware:
         self._sweepers = [] if sweep is None else [Sweeper(each, sweep) for each in every]
 
     def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
-        _unbind()  # what this thread's last request left, if its error went past Falcon
-        if self._skip.match(req.path):
+        exchange = None if self._skip.match(req.path) else self._open(req)
+        # Also where nothing was opened: where an error went past Falcon, the thread's last request
+        # left its own.
+        bound = context.bind(None if exchange is None else exchange.opened)
+        req.context.coatcheck = exchange, bound
+
+    def process_response(
+        self, req: falcon.Request, resp: falcon.Response, resource: object, req_succeeded: bool
+    ) -> None:
+        if not hasattr(req.context, "coatcheck"):  # an earlier middleware has answered
             return
+        exchange, bound = req.context.coatcheck
+        try:
+            if exchange is not None:
+                self._respond(exchange, resp)
+        finally:
+            context.unbind(bound)
+
+    def _open(self, req: falcon.Request) -> Exchange:
         for sweeper in self._sweepers:
             sweeper.start()
         header, client = req.env.get("HTTP_COOKIE"), partial(self._client, req)
         exchange = Exchange.open(self._sessions, header, client)
         _show(req, exchange)
-        req.env[_KEY] = exchange
-        _bound.set(context.bind(exchange.opened))
-
-    def process_response(
-        self, req: falcon.Request, resp: falcon.Response, resource: object, req_succeeded: bool
-    ) -> None:
-        if _KEY not in req.env:  # its path is skipped, or an earlier middleware has answered
-            return
-        try:
-            self._respond(req.env.pop(_KEY), resp)
-        finally:
-            _unbind()
+        return exchange
 
     def _respond(self, exchange: Exchange, resp: falcon.Response) -> None:
         try:
@@ -149,7 +154,8 @@ class AsyncSessionMiddleware:
 
     async def process_request(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
         if (exchange := await self._open(req)) is not None:
-            req.scope[_KEY] = exchange, context.bind(exchange.opened)
+            bound = context.bind(exchange.opened)
+            req.context.coatcheck = exchange, bound, attend(exchange)
 
     async def process_response(
         self,
@@ -158,17 +164,22 @@ class AsyncSessionMiddleware:
         resource: object,
         req_succeeded: bool,
     ) -> None:
-        if _KEY not in req.scope:
+        if not hasattr(req.context, "coatcheck"):  # its path is skipped, or, as above
             return
-        exchange, bound = req.scope.pop(_KEY)
+        exchange, bound, leave = req.context.coatcheck
         try:
             await self._respond(exchange, resp)
+        except asyncio.CancelledError:
+            await abandon(exchange)
+            raise
         finally:
             context.unbind(bound)
+            leave()
 
     async def process_request_ws(self, req: falcon.asgi.Request, ws: falcon.asgi.WebSocket) -> None:
         if (exchange := await self._open(req)) is not None:
             context.bind(exchange.opened)  # for as long as the connection's own task lives
+            attend(exchange)
             send: Any = ws._asgi_send  # Falcon has no public place for it
             outgoing = asgi.Outgoing(req.scope, send, exchange)
             ws._asgi_send = _Ending(outgoing, exchange)
@@ -204,14 +215,6 @@ class AsyncSessionMiddleware:
             resp.stream = AsyncStream(resp.stream, exchange.opened, exchange.end)
         else:
             exchange.end()
-
-
-def _unbind() -> None:
-    """There is no `current()` any more."""
-    bound = _bound.get()
-    if bound is not None:
-        _bound.set(None)
-        context.unbind(bound)
 
 
 def _show(req: falcon.Request, exchange: Exchange | AsyncExchange) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from django.http import HttpResponse  # type: ignore[import-untyped]
 
+from coatcheck import context
 from coatcheck.gate import Refused
 from coatcheck.web.exchange import AsyncExchange, Exchange, Head
 from coatcheck.web.headers import merge_str
