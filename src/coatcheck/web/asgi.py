@@ -292,7 +292,7 @@ async def _answer(refused: Refused, scope: Scope, send: Send, cookies: Sequence[
             await send({"type": "websocket.close", "code": 1008, "reason": ""})
             return
         kind = "websocket.http.response"
-    body = b"" if refused.status == 303 else f"{refused.status}\n".encode()
+    body = refused.body.encode()
     headers = [(k.lower().encode("latin-1"), v.encode("latin-1")) for k, v in refused.headers]
     headers.append((b"content-type", b"text/plain; charset=utf-8"))
     headers.append((b"content-length", str(len(body)).encode()))
