@@ -110,7 +110,7 @@ class SessionMiddleware:
         """Whether a middleware around this one has opened our session, and is to commit it."""
         if not isinstance(found, Session):
             return False
-        return self._sessions[None].began(found) and context.is_bound(found)
+        return self._sessions[None]._began(found) and context.is_bound(found)
 
 
 class Outgoing:
