@@ -122,6 +122,10 @@ class Configured:
             session._carried = True
         return session
 
+    def _began(self, session: Session) -> bool:
+        """Whether it was opened here, and not by other sessions."""
+        return session._domain is self._rules.domain
+
     def _without_store(self, session: Session, error: StoreUnavailable) -> Session:
         self._tell(events.Outage(moment="open", error=str(error)))
         if self._outage == "anonymous":
