@@ -2,11 +2,10 @@
 
 `request.session` is opened when it is first asked for, so a request that does without it costs
 nothing. It is committed by the last of the request's response callbacks, which run behind every
-tween, and for error pages too. The response gets its headers in a finished callback, when the
-subscribers to `NewResponse` have read what they want; a request that got no response at all keeps
-only a `logout()`. The tween next to the ingress binds `current()`, and answers 503 where an outage
-was raised through all of Pyramid. What runs behind the tweens can meet one too, so the execution
-policy is followed by ours.
+tween, and for error pages too. A finished callback looks at the response again, once subscribers to
+`NewResponse` have had it; a request that got no response at all keeps only a `logout()`. The tween
+next to the ingress binds `current()`, and answers 503 where an outage was raised through all of
+Pyramid. What runs behind the tweens can meet one too, so the execution policy is followed by ours.
 """
 
 import os
@@ -40,7 +39,7 @@ from coatcheck.gate import Admitted, LoginGate, Refused, Verdict, admit
 from coatcheck.session import Client, Flash, Session
 from coatcheck.sessions import Sessions
 from coatcheck.web.configured import checked_sessions
-from coatcheck.web.exchange import UNAVAILABLE, Exchange, Head
+from coatcheck.web.exchange import UNAVAILABLE, Exchange
 from coatcheck.web.headers import merge_str
 from coatcheck.web.messages import category_of, packed, unpacked
 from coatcheck.web.streams import Stream
@@ -274,6 +273,8 @@ class _Visit(Mapping[str | None, Session]):
         head = self.met.respond(response.status_int, cause)
         if head.refused is not None:
             _give(response, head.refused)
+        if head.vary:
+            response.headerlist = merge_str(response.headerlist, head.cookies, vary=True)
         self.response = response
 
     def finish(self, environ: dict[str, Any]) -> None:
@@ -281,15 +282,15 @@ class _Visit(Mapping[str | None, Session]):
         self.is_answered, self._client = True, None
         if self.bound is not None:
             context.unbind(self.bound)
-        head = self.met.fail()  # what was decided, where there is a response
+        self.met.fail()
         if self.response is not None:
             response, self.response = self.response, None
-            self._complete(response, head, environ)
+            self._complete(response, environ)
 
-    def _complete(self, response: Any, head: Head, environ: dict[str, Any]) -> None:
-        """Give the response what it owes, `Vary` also where it was read after the commit."""
+    def _complete(self, response: Any, environ: dict[str, Any]) -> None:
+        """A subscriber to `NewResponse` may have read the session, or given another body."""
         if any(session.accessed for session in self.met.opened.values()):
-            response.headerlist = merge_str(response.headerlist, head.cookies, vary=True)
+            response.headerlist = merge_str(response.headerlist, [], vary=True)
         if is_whole(response.app_iter, environ):
             self.met.end()
         else:
