@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coatcheck import Session
+from coatcheck.events import CopiedCookie
 from tests.outside import COMBINATIONS, FRAMEWORKS, Answer, Browser, Reply, Site
 from tests.test_laws import Flaky
 
@@ -237,6 +238,35 @@ class TestLaw5ALoginGetsAFreshToken:
 
         assert [] == slow.end().cookies
         assert ("user:42", {"a": 1}) == seen(owner)
+
+    def test_however_slow_it_is(self, site: Site) -> None:
+        """A long upload that ends minutes after the login is judged as it was when it began."""
+        owner = site.browser()
+        owner.visit(put("a", 1))
+        slow = owner.begin(put("late", True))
+        owner.login()
+        site.clock.move(600)
+
+        assert [] == slow.end().cookies
+        assert ("user:42", {"a": 1}) == seen(owner)
+
+    def test_a_long_upload_across_two_renewals_is_no_thief(
+        self, framework: str, tmp_path: Path
+    ) -> None:
+        """Its proof was good when it began; the session goes on, with what it did."""
+        with Site(framework, "memory", tmp_path, renew_after=300) as site:
+            owner = site.browser()
+            owner.login()
+            slow = owner.begin(put("uploaded", True))
+            for _ in range(2):
+                site.clock.move(301)
+                for _ in range(2):
+                    owner.visit(put("a", 1))
+                    site.clock.move(61)
+
+            assert 200 == slow.end().status
+            assert [] == [event for event in site.events if isinstance(event, CopiedCookie)]
+            assert ("user:42", {"a": 1, "uploaded": True}) == seen(owner)
 
     def test_for_a_minute_the_old_token_sets_no_cookie(self, site: Site) -> None:
         """A request still showing it after the login is anonymous and mute."""

@@ -80,10 +80,6 @@ class Configured:
         same_store = (self._carrier or self._store) is (other._carrier or other._store)
         return same_store and self.name == other.name
 
-    def began(self, session: Session) -> bool:
-        """Whether it was opened here, and not by other sessions."""
-        return session._domain is self._rules.domain
-
     def is_idle(self, session: Session) -> bool:
         """Whether `commit` would have nothing to do, and no cookie to send."""
         return lifecycle.is_idle(self._rules, session, self._now())

@@ -501,13 +501,18 @@ class TestGate:
 
         assert {"name": "user:42"} == site.visit(lambda request: request.user)
 
-    def test_a_public_page_does_not_open_the_session(self) -> None:
+    def test_a_public_page_does_not_open_a_skipped_session(self) -> None:
         """Not even a read of the store."""
         flaky = Flaky()
         sessions = sessions_over(flaky)
         cookie = logged_in(sessions)
         flaky.calls.clear()
-        app = app_of(lambda r: {}, sessions, lambda config: config.set_login_gate(self.gate))
+        app = app_of(
+            lambda r: {},
+            sessions,
+            lambda config: config.set_login_gate(self.gate),
+            skip=["/static/*"],
+        )
         answer = ask(app, cookie, PATH_INFO="/static/a.css")
 
         assert (200, None, []) == (answer.status, answer["vary"], flaky.calls)
@@ -570,20 +575,19 @@ class TestGate:
 
 
 class TestUntouched:
-    def test_a_request_that_wants_no_session_costs_nothing(self) -> None:
-        """Not even a read of the store, whatever cookie comes."""
+    def test_on_a_skipped_path_a_session_costs_nothing(self) -> None:
+        """Not even a read of the store, whatever cookie comes, until it is asked for."""
         flaky = Flaky()
         sessions = sessions_over(flaky)
         cookie = logged_in(sessions)
         flaky.calls.clear()
-        answer = ask(app_of(lambda request: {}, sessions), cookie)
+        app = app_of(lambda request: {}, sessions, skip=["/static/*"])
+        answer = ask(app, cookie, PATH_INFO="/static/a.css")
+        found = (answer.status, answer["vary"], answer.cookies, flaky.calls)
+        assert (200, None, [], []) == found
+        asking = app_of(lambda request: request.session.subject, sessions, skip=["/static/*"])
 
-        assert (200, None, [], []) == (
-            answer.status,
-            answer["vary"],
-            answer.cookies,
-            flaky.calls,
-        )
+        assert b'"user:42"' == ask(asking, cookie, PATH_INFO="/static/a.css").body
 
     def test_current_opens_it_as_well(self) -> None:
         """It is the request's session, in views and below."""

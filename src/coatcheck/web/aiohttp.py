@@ -245,8 +245,8 @@ async def _judge(rule: LoginGate, request: web.Request, *, everywhere: bool = Fa
 
 
 def _response(refused: Refused) -> web.Response:
-    text = None if refused.status == 303 else f"{refused.status}\n"
-    return web.Response(status=refused.status, headers=CIMultiDict(refused.headers), text=text)
+    headers = CIMultiDict(refused.headers)
+    return web.Response(status=refused.status, headers=headers, text=refused.body)
 
 
 def facts(request: web.Request) -> gate.Request:

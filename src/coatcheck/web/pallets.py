@@ -215,7 +215,7 @@ def refuse(response: Any, refused: Refused) -> None:
     response.headers.clear()
     response.headers.extend([*refused.headers, ("Content-Type", "text/plain; charset=utf-8")])
     response.status_code = refused.status
-    response.set_data("" if refused.status == 303 else f"{refused.status}\n")
+    response.set_data(refused.body)
 
 
 class Advice:

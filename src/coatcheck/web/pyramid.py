@@ -1,15 +1,15 @@
 """Pyramid: `config.include("coatcheck.web.pyramid")`, `config.set_coatcheck_sessions(sessions)`.
 
-`request.session` is opened when it is first asked for, so a request that does without it costs
-nothing. It is committed by the last of the request's response callbacks, which run behind every
-tween, and for error pages too. A finished callback looks at the response again, once subscribers to
-`NewResponse` have had it; a request that got no response at all keeps only a `logout()`. The tween
-next to the ingress binds `current()`, and answers 503 where an outage was raised through all of
-Pyramid. What runs behind the tweens can meet one too, so the execution policy is followed by ours.
+The tween next to the ingress opens the session, binds `current()`, and answers 503 where an outage
+was raised through all of Pyramid. The session is committed by the last of the request's response
+callbacks, which run behind every tween, and for error pages too. A finished callback looks at the
+response again, once subscribers to `NewResponse` have had it; a request that got no response at all
+keeps only a `logout()`. What runs behind the tweens can meet an outage too, so the execution policy
+is followed by ours.
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial, wraps
 from typing import Any
 
@@ -36,6 +36,7 @@ from zope.interface import implementer  # type: ignore[import-untyped]
 from coatcheck import base64url, context, values
 from coatcheck.errors import ConfigurationError, Contention, StoreUnavailable
 from coatcheck.gate import Admitted, LoginGate, Refused, Verdict, admit
+from coatcheck.paths import Patterns
 from coatcheck.session import Client, Flash, Session
 from coatcheck.sessions import Sessions
 from coatcheck.web.configured import checked_sessions
@@ -75,19 +76,22 @@ def set_coatcheck_sessions(
     sessions: Sessions,
     *,
     named: Mapping[str, Sessions] | None = None,
+    skip: Iterable[str] = (),
     client: Callable[[Any], Client] | None = None,
     sweep: float | None = 600.0,
 ) -> None:
     """Make `request.session` a `PyramidSession` of these.
 
-    `named` gives further sessions, in `request.named_sessions[name]` and `current(name)`. `client`
+    `named` gives further sessions, in `request.named_sessions[name]` and `current(name)`. On paths
+    that `skip` lists, the session is opened only where it is asked for. `client`
     makes a `Client` of the request, for device lists; by default the peer's address and its
     User-Agent. `sweep` is how often, in seconds, a daemon thread removes what expired; None leaves
     that to you. Raises `ConfigurationError`.
     """
     every = checked_sessions(Sessions, sessions, named, "set_coatcheck_sessions")
     _check_tweens(config, _TWEEN)
-    hook = _Hook(every, client or (lambda request: peer(request.environ)), sweep)
+    patterns = Patterns("set_coatcheck_sessions(skip=…)", skip)
+    hook = _Hook(every, patterns, client or (lambda request: peer(request.environ)), sweep)
     _register(config, _TWEEN, hook)
     config.set_session_factory(hook.session)
     config.add_tween(_TWEEN, under=INGRESS)
@@ -208,10 +212,12 @@ class _Hook:
     def __init__(
         self,
         every: Mapping[str | None, Sessions],
+        skip: Patterns,
         client: Callable[[Any], Client],
         sweep: float | None,
     ) -> None:
         self.every = every
+        self.skip = skip
         self.client = client
         self.upkeep = Upkeep(every, sweep, "set_coatcheck_sessions")
 
@@ -233,7 +239,7 @@ class _Hook:
 
 
 class _Visit(Mapping[str | None, Session]):
-    """One request's sessions by name, opened when one is asked for; `current()` looks in here."""
+    """One request's sessions by name; `current()` looks in here."""
 
     def __init__(self, hook: _Hook, request: Any) -> None:
         self._every = hook.every
@@ -245,7 +251,7 @@ class _Visit(Mapping[str | None, Session]):
         self.response: Any = None
 
     def __getitem__(self, name: str | None) -> Session:
-        return self._opened().opened[name]
+        return self.open().opened[name]
 
     def __iter__(self) -> Iterator[str | None]:
         return iter(self._every)
@@ -253,7 +259,8 @@ class _Visit(Mapping[str | None, Session]):
     def __len__(self) -> int:
         return len(self._every)
 
-    def _opened(self) -> Exchange:
+    def open(self) -> Exchange:
+        """The sessions, opened the first time that it is called."""
         if self.exchange is None:
             opened = Exchange.open(self._every, self._header, self._client).opened
             faces = {name: PyramidSession(session) for name, session in opened.items()}
@@ -307,6 +314,8 @@ def session_tween_factory(handler: Handler, registry: Any) -> Handler:
         hook.upkeep.begin(request.environ)
         visit = hook.visit(request)
         visit.bound = context.bind(visit)
+        if not hook.skip.match(facts(request.environ).path):
+            visit.open()  # now, since a token is judged as it was when its request came
         try:
             return handler(request)
         except Exception as error:
@@ -349,7 +358,7 @@ def _give(response: Any, refused: Refused) -> Any:
     getattr(response.app_iter, "close", lambda: None)()
     response.status = refused.status
     response.headerlist = [*refused.headers, ("Content-Type", "text/plain; charset=utf-8")]
-    response.body = b"" if refused.status == 303 else f"{refused.status}\n".encode()
+    response.body = refused.body.encode()
     return response
 
 

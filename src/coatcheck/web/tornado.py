@@ -308,7 +308,7 @@ def _answer(handler: RequestHandler, refused: Refused) -> None:
     handler.set_header("Content-Type", "text/plain; charset=utf-8")
     for name, value in refused.headers:
         handler.set_header(name, value)
-    handler.finish(None if refused.status == 303 else f"{refused.status}\n")
+    handler.finish(refused.body)
 
 
 def _setup_of(app: Application) -> _Setup:

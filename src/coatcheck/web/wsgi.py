@@ -74,7 +74,7 @@ class SessionMiddleware:
         """Whether a middleware around this one has opened our session, and is to commit it."""
         if not isinstance(found, Session):
             return False
-        return self._sessions[None].began(found) and context.is_bound(found)
+        return self._sessions[None]._began(found) and context.is_bound(found)
 
 
 class Upkeep:
@@ -328,7 +328,7 @@ def _answer(
     cookies: Sequence[str] = (),
 ) -> tuple[bytes, Callable[[bytes], object]]:
     """A whole response of our own: its body, and the server's `write`."""
-    body = b"" if refused.status == 303 else f"{refused.status}\n".encode()
+    body = refused.body.encode()
     headers = [*refused.headers, ("Content-Type", "text/plain; charset=utf-8")]
     headers.append(("Content-Length", str(len(body))))
     status = f"{refused.status} {_REASONS[refused.status]}"

@@ -14,8 +14,8 @@ from tests.outside.wsgi import WsgiDriver
 
 def pyramid(sessions: Sessions, view: View) -> Any:
     def endpoint(request: Request) -> Response:
-        session = request.session  # opened here, not with the request
-        reply = view(session, request.environ["wsgi.input"].read(request.content_length))
+        body = request.environ["wsgi.input"].read(request.content_length)
+        reply = view(request.session, body)
         if reply.raised:
             raise exception_response(reply.status, headers=reply.headers)
         response = Response(reply.body, reply.status)
