@@ -142,6 +142,16 @@ class TestTheSession:
 
         assert [(True, False), (True, True), (False, False), (False, True)] == seen
 
+    def test_a_logout_modifies(self, site: Site) -> None:
+        """Also where nothing is left to be stored."""
+
+        def go(session: Any) -> str:
+            session.logout()
+            return str(session.modified)
+
+        site.login()
+        assert "True" == site.visit(go).text
+
     @pytest.mark.parametrize("value", [True, False])
     def test_modified_may_be_set(self, site: Site, value: bool) -> None:
         """It is not needed, and cannot take a change away."""
@@ -280,6 +290,13 @@ class TestPermanent:
         site.visit(look)
         assert [False, True, True, True, False, False] == read
 
+    def test_after_the_response_it_raises(self, site: Site) -> None:
+        """As any other change."""
+        with site.client:
+            site.visit()
+            with pytest.raises(SessionClosed):
+                flask.session.permanent = True
+
     def test_for_every_visitor_it_creates_no_session(self, site: Site) -> None:
         """A before_request function that sets it is widespread."""
 
@@ -349,6 +366,14 @@ class TestMessages:
 
         site.visit(write)
         assert {"outer", "inner"} == {message.text for message in site.stored.flashes()}
+
+    def test_a_category_is_any_text(self, site: Site) -> None:
+        """Also the one by which we mark what is no plain text."""
+        found: list[Any] = []
+        site.visit(lambda session: flask.flash("Saved", "\0info"))
+        site.visit(lambda session: found.extend(flask.get_flashed_messages(True)))
+
+        assert [("\0info", "Saved")] == found
 
     def test_a_lazy_translation_is_kept_as_it_reads_now(self, site: Site) -> None:
         """Whatever has __html__, as Flask's own sessions keep it."""
@@ -531,6 +556,13 @@ class TestErrors:
         answer = site.visit(leave)
         assert (500, []) == (answer.status_code, site.records())
         assert "Max-Age=0" in answer.headers["Set-Cookie"]
+
+    def test_a_logout_that_fails_sends_one_cookie(self, site: Site) -> None:
+        """Flask saves the session, and then its error is seen to."""
+        site.login()
+        answer = site.visit(in_turn(leave, failing))
+
+        assert (500, 1) == (answer.status_code, len(answer.headers.getlist("Set-Cookie")))
 
     def test_a_failing_error_page_keeps_a_logout(self, site: Site) -> None:
         """Nothing of Flask's is left to answer."""

@@ -137,6 +137,13 @@ class TestInStep:
         assert "None" == site.visit(lambda: current().get("cart")).text
         assert (200, 200) == site.statuses()
 
+    def test_a_login_of_somebody_else_is_as_fresh_as_it_says(self, site: Site) -> None:
+        """What login_user wrote stays, where the values of the one before go."""
+        site.visit(enter())
+        site.visit(enter(BOB, fresh=False))
+
+        assert (200, 401) == site.statuses()
+
     def test_revoked_from_elsewhere_is_logged_out(self, site: Site) -> None:
         """By the subject."""
         site.visit(enter())
@@ -157,6 +164,12 @@ class TestInStep:
         """And stays logged in."""
         site.visit(enter())
         site.visit(lambda: current().login("admin:1"))
+
+        assert ("nobody", "admin:1") == site.seen()
+
+    def test_a_user_written_by_hand_is_nobody_beside_another_subject(self, site: Site) -> None:
+        """The subject decides."""
+        login(site.client, site.sessions, "admin:1", values={"_user_id": "ann"})
 
         assert ("nobody", "admin:1") == site.seen()
 

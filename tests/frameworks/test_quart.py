@@ -377,6 +377,22 @@ class TestStreaming:
         with pytest.raises(SessionClosed, match=r"session\['cart'\]"):
             site.visit(stream)
 
+    def test_an_error_in_a_stream_is_the_one_that_is_seen(self, site: Site) -> None:
+        """Not what was lost with it."""
+
+        def stream(session: Session) -> Response:
+            cart = session["cart"] = ["tea"]
+
+            async def parts() -> AsyncIterator[str]:
+                cart.append("milk")
+                yield "ok"
+                raise RuntimeError("a stream that fails")
+
+            return Response(parts())
+
+        with pytest.raises(RuntimeError, match="a stream that fails"):
+            site.visit(stream)
+
     def test_a_teardown_function_comes_too_late(self, site: Site) -> None:
         """A change in place raises at the end, too."""
         held: list[Any] = []
@@ -459,6 +475,12 @@ class TestWebSockets:
     def test_a_handshake_that_is_never_answered_keeps_nothing(self, site: Site) -> None:
         """No header can carry the cookie."""
         assert ([], []) == (site.shake_hands(put("a", 1)), site.records())
+
+    def test_a_handshake_that_is_never_answered_keeps_a_logout(self, site: Site) -> None:
+        """Who asked to leave has left."""
+        site.login()
+
+        assert ([], []) == (site.shake_hands(leave), site.records())
 
     def test_a_response_in_its_place_carries_the_cookie(self, site: Site) -> None:
         """Where the server can send one."""
@@ -621,8 +643,10 @@ class Swept(MemoryStore):
     def __init__(self) -> None:
         super().__init__()
         self.event = threading.Event()
+        self.in_a_request: set[bool] = set()
 
     def sweep(self, limit: int, now: int) -> int:
+        self.in_a_request.add(quart.has_request_context())
         self.event.set()
         return super().sweep(limit, now)
 
@@ -655,6 +679,7 @@ class TestSweeping:
         app = sweeping(store, 0.001)
         asyncio.run(serve())
         asyncio.run(serve())
+        assert {False} == store.in_a_request  # it holds on to no request
 
     @pytest.mark.parametrize("sweep", [600.0, None])
     def test_without_a_lifespan_or_an_interval_it_does_not(self, sweep: float | None) -> None:

@@ -128,9 +128,7 @@ class _Steps:
     def _is_old(self, session: PalletsSession) -> bool:
         """A remembered login is fresh for as long as one that is not remembered can last."""
         limit, since = span(self._lifetime.absolute), session.login_at
-        if limit is None or since is None or not session._is_remembered():
-            return False
-        return session.opened_at - since > limit
+        return limit is not None and since is not None and session.opened_at - since > limit
 
 
 def _session() -> PalletsSession | None:

@@ -24,7 +24,7 @@ else:
 
 def packed(message: Any, category: str) -> tuple[str, str]:
     """What `Session.flash` takes. Raises `UnsupportedValue`."""
-    if type(message) is str:
+    if type(message) is str and not category.startswith(_PACKED):
         return message, category
     if Markup is not None and hasattr(message, "__html__") and not values.codec_of(type(message)):
         # A lazy translation: its language is known now, and it is safe by its own account.

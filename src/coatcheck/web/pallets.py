@@ -60,6 +60,8 @@ class PalletsSession(Session, SessionMixin):
 
     @permanent.setter
     def permanent(self, value: bool) -> None:
+        if self._closed:
+            self._change()  # which says that it comes too late
         self._permanent = bool(value)
         if self._login is not None:
             self.login(self._login.subject, remember=self._asked_to_remember)
