@@ -44,7 +44,7 @@ from coatcheck.sessions import AsyncSessions
 from coatcheck.sweeper import checked_interval, sweeping
 from coatcheck.web.asgi import facts, peer
 from coatcheck.web.configured import checked_sessions
-from coatcheck.web.exchange import AsyncExchange, Head
+from coatcheck.web.exchange import AsyncExchange, Head, abandon
 from coatcheck.web.headers import joined_cookie, merge_str
 from coatcheck.web.pallets import (
     Advice,
@@ -121,8 +121,10 @@ class CoatcheckSessionInterface(CookieFacts, SessionInterface):
         self._advice.on_permanence(visit.exchange.session)
 
     def _join(self, app: Quart) -> None:
-        """Follow this app's errors."""
+        """Follow this app's errors, and its requests that are cancelled."""
         self._apps.add(app)
+        for torn_down in (app.teardown_request_funcs, app.teardown_websocket_funcs):
+            torn_down[None].append(_abandon)
         for name in ("handle_exception", "handle_websocket_exception"):
             setattr(app, name, _followed(app, getattr(app, name)))
 
@@ -224,6 +226,13 @@ def _followed(
         return response
 
     return handle_exception
+
+
+async def _abandon(error: BaseException | None) -> None:
+    """Quart cancels a request whose client leaves."""
+    visit = _visit()
+    if visit is not None and isinstance(error, asyncio.CancelledError):
+        await abandon(visit.exchange)
 
 
 async def _cancel(task: "asyncio.Task[None]") -> None:
