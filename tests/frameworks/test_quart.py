@@ -324,7 +324,8 @@ class TestCancellation:
             reached.set()
             await asyncio.Event().wait()
 
-        site.app.view_functions["_view"] = site.app.view_functions["_socket"] = waiting
+        views: Any = site.app.view_functions
+        views["_view"] = views["_socket"] = waiting
         path = "/" if parts["type"] == "http" else "/ws"
         cookie = f"{site.sessions.cookie.full_name}={site.token}".encode()
         scope = asgi_scope(path=path, headers=[(b"cookie", cookie)], **parts)

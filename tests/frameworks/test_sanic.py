@@ -663,6 +663,22 @@ class TestTestClients:
         assert ["user:7"] * 2 == answers
         assert [session_id] == [info.id for info in site.inside.list_for("user:7")]
 
+    def test_logins_of_several_sessions_stand_side_by_side(self) -> None:
+        """Each replaces its own only."""
+
+        async def both(request: Any) -> HTTPResponse:
+            return text(f"{current().subject} {current('staff').subject}")
+
+        staff = AsyncSessions(AsyncMemoryStore(), cookie=Cookie("staff"))
+        site = Site(named={"staff": staff}).get(both)
+        client = site.app.test_client
+        client.port = None
+        login(client, site.sessions, "user:7")
+        login(client, staff, "staff:1")
+        login(client, site.sessions, "user:8")
+
+        assert "user:8 staff:1" == client.get("/")[1].text
+
     def test_the_one_of_asgi(self) -> None:
         """`app.asgi_client`."""
         site = Site().get(who)
