@@ -798,11 +798,13 @@ class TestOutage:
         assert (status, b"a page of our own") == (answer.status, answer.body)
         assert "77" == answer["retry-after"]
 
-    def test_an_app_that_makes_a_500_of_it(self) -> None:
+    @pytest.mark.parametrize("used", [True, False])
+    def test_an_app_that_makes_a_500_of_it(self, used: bool) -> None:
         """Answered while it is handled, by a framework or by the app: it is an outage still."""
 
         async def app(scope: Any, receive: Any, send: Any) -> None:
-            scope["session"]["a"] = 1
+            if used:
+                scope["session"]["a"] = 1
             try:
                 raise StoreUnavailable("expected an answer, got none")
             except StoreUnavailable:
@@ -810,6 +812,21 @@ class TestOutage:
 
         answer = ask(behind(app, sessions_over()))
         assert (503, b"503\n", []) == (answer.status, answer.body, answer.cookies)
+
+    def test_a_500_of_an_app_that_is_called_while_an_outage_is_handled_is_the_apps(self) -> None:
+        """What its caller met, before it or in its place, is none of its errors."""
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            assert scope["session"].subject is None
+            await PlainTextResponse("an error", 500)(scope, receive, send)
+
+        async def caller(scope: Any, receive: Any, send: Any) -> None:
+            try:
+                raise StoreUnavailable("expected an answer, got none")
+            except StoreUnavailable:
+                await behind(app, sessions_over())(scope, receive, send)
+
+        assert b"an error" == ask(caller).body
 
     def test_a_500_of_another_error_is_the_apps(self) -> None:
         """However it is answered."""
@@ -1258,6 +1275,38 @@ class TestMounted:
         app = Starlette(routes=[Mount("/part", part), Route("/page", view)])
 
         assert [b"True", b"False"] == [ask(app, path=p).body for p in ("/part/page", "/page")]
+
+
+class TestTwice:
+    """Two middlewares over the same sessions: around an app, and around a part of it."""
+
+    def test_the_inner_one_leaves_the_session_to_the_outer_one(self) -> None:
+        """So what was written between them, and a login inside, go out in one cookie."""
+        sessions = sessions_over()
+        inner = behind(doing(lambda session: session.login("user:42")), sessions)
+
+        async def between(scope: Any, receive: Any, send: Any) -> None:
+            scope["session"]["a"] = 1
+            await inner(scope, receive, send)
+
+        answer = ask(behind(between, sessions))
+        assert 1 == len(answer.cookies)
+        assert ("user:42", {"a": 1}) == stored(sessions, cookie_of(answer))
+
+    def test_other_sessions_are_opened(self) -> None:
+        """With a cookie of their own, and in the place of the outer ones."""
+        sessions, others = sessions_over(), sessions_over(cookie=Cookie("part"))
+        answer = ask(behind(behind(doing(put("a", 1)), others), sessions))
+
+        assert (None, {"a": 1}) == stored(others, cookie_of(answer))
+
+    def test_a_scope_that_is_used_again_is_another_request(self) -> None:
+        """Something outside may call the app twice, to try again."""
+        sessions = sessions_over()
+        app, scope = behind(doing(put("a", 1)), sessions), asgi_scope()
+        answers = [as_answer(asyncio.run(played(app, scope, []))) for _ in range(2)]
+
+        assert [(200, 1, None)] * 2 == [(a.status, len(a.cookies), a.error) for a in answers]
 
 
 class TestDisconnects:

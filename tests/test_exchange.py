@@ -141,6 +141,24 @@ class TestSettled:
         assert None is self.asked(act)[0]
 
 
+def raised_from(cause: BaseException) -> Exception:
+    error = RuntimeError("an app's own")
+    error.__cause__ = cause
+    return error
+
+
+def grouped(error: Exception) -> BaseException:
+    """As a task group in a task group raises it."""
+    return ExceptionGroup("two", [LookupError(), ExceptionGroup("one", [raised_from(error)])])
+
+
+def in_a_circle(error: Exception) -> BaseException:
+    """As after `raise error from error`."""
+    first, second = raised_from(error), ExceptionGroup("one", [error])
+    error.__cause__ = second
+    return first
+
+
 class TestOutages:
     @pytest.mark.parametrize("error", [StoreUnavailable("down"), Contention("busy")])
     def test_an_error_of_the_store_is_answered_for(
@@ -148,6 +166,28 @@ class TestOutages:
     ) -> None:
         """Whether it came from the session, or from a call that knows no session."""
         assert UNAVAILABLE == opened(sessions).fail(error).refused
+
+    def test_a_page_that_says_500_of_one_is_answered_for_too(self, sessions: Sessions) -> None:
+        """Also where the request did not use its session: a list of devices, say."""
+        exchange = opened(sessions)
+
+        assert None is exchange.settled(500)
+        assert UNAVAILABLE == exchange.respond(500, StoreUnavailable("down")).refused
+
+    @pytest.mark.parametrize("made", [grouped, raised_from, in_a_circle])
+    def test_what_was_made_of_an_error_of_the_store_is_one(
+        self, sessions: Sessions, made: Callable[[Exception], BaseException]
+    ) -> None:
+        """A group that holds it, and what was raised from it, at any depth."""
+        assert UNAVAILABLE == opened(sessions).fail(made(StoreUnavailable("down"))).refused
+        assert None is opened(sessions).fail(made(OSError("a disk"))).refused
+
+    def test_an_error_of_the_store_that_was_handled_is_none(self, sessions: Sessions) -> None:
+        """What was raised beside it, and not from it, is the app's own."""
+        error = RuntimeError()
+        error.__context__ = StoreUnavailable("down")
+
+        assert None is opened(sessions).fail(error).refused
 
     def test_any_other_error_goes_on(self, sessions: Sessions) -> None:
         """It is the app's."""

@@ -108,6 +108,8 @@ FLOORS: dict[str, float] = {
     "web.configured": 7.5,
     "web.exchange": 7.6,
     "web.headers": 7.5,
+    "web.messages": 7.6,
+    "web.streams": 7.7,
     "web.aiohttp": 8,
     "web.asgi": 8,
     "web.django.mapping": 8,

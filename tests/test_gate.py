@@ -12,9 +12,11 @@ from fastapi import FastAPI
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.applications import Starlette
+from starlette.endpoints import WebSocketEndpoint
 from starlette.requests import Request as Page
 from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Mount, Route
+from starlette.routing import Mount, Route, WebSocketRoute
+from starlette.websockets import WebSocket
 
 from coatcheck import AsyncSessions, ConfigurationError, Session, Sessions, current
 from coatcheck.gate import Admitted, LoginGate, Refused, Request, admit, safe_next
@@ -22,7 +24,7 @@ from coatcheck.stores.memory import AsyncMemoryStore, MemoryStore
 from coatcheck.testing import Clock
 from coatcheck.web import asgi, wsgi
 from tests.outside import Answer, asgi_scope, wsgi_call, wsgi_environ
-from tests.test_asgi import as_answer, played
+from tests.test_asgi import as_answer, played, websocket
 from tests.test_laws import Flaky
 
 if TYPE_CHECKING:
@@ -844,6 +846,55 @@ class TestLoginRequired:
         assert (200, b"user:42") == seen(site.ask("/", site.login()))
         assert [True] == threads
 
+    @pytest.mark.parametrize("kind", ["function", "method"])
+    def test_a_websocket_is_closed(self, kind: str) -> None:
+        """With code 1008, whether it is a function or the method of an endpoint."""
+        accept = asgi.login_required(LoginGate())(WebSocket.accept)
+
+        class Endpoint(WebSocketEndpoint):
+            @asgi.login_required(LoginGate())
+            async def on_connect(self, websocket: WebSocket) -> None:
+                await websocket.accept()
+
+        site = AsgiDoor(LoginGate())
+        view: Any = Endpoint if kind == "method" else accept
+        whole = asgi.SessionMiddleware(Starlette(routes=[WebSocketRoute("/", view)]), site.sessions)
+        refused, accepted = (websocket(whole, cookie, path="/") for cookie in (None, site.login()))
+
+        assert [("websocket.close", 1008)] == [(m["type"], m["code"]) for m in refused]
+        assert "websocket.accept" == accepted[0]["type"]
+
+    def test_the_request_may_have_any_name(self) -> None:
+        """FastAPI gives it by the name that the view has for it."""
+        site = AsgiDoor(LoginGate())
+        app = FastAPI()
+        app.add_middleware(asgi.SessionMiddleware, sessions=site.sessions)
+
+        @app.get("/cart/{item}", response_model=None)
+        @asgi.login_required(LoginGate())
+        async def cart(item: int, asked: Page) -> Any:
+            return f"{item} of {asked.url.path}"
+
+        site.app = app  # type: ignore[assignment]
+        assert 303 == site.ask("/cart/7").status
+        assert (200, b'"7 of /cart/7"') == seen(site.ask("/cart/7", site.login()))
+
+    def test_a_view_that_takes_no_request_is_an_error(self) -> None:
+        """And never an open door; it says what to do."""
+        site = AsgiDoor(LoginGate())
+        app = FastAPI()
+        app.add_middleware(asgi.SessionMiddleware, sessions=site.sessions)
+
+        @app.get("/cart", response_model=None)
+        @asgi.login_required(LoginGate())
+        async def cart() -> str:
+            return "the cart"
+
+        site.app = app  # type: ignore[assignment]
+        answer = site.ask("/cart", site.login())
+        assert isinstance(answer.error, ConfigurationError)
+        assert "a parameter for the request" in str(answer.error)
+
 
 class TestPlacing:
     @pytest.mark.parametrize("kind", ["asgi", "wsgi"])
@@ -876,6 +927,21 @@ class TestPlacing:
 
         assert (200, b"a page") == seen(site.ask("/part/open"))
         assert "/part/login?next=/part/closed" == site.ask("/part/closed")["location"]
+
+    @pytest.mark.parametrize("root", ["", "/site"])
+    def test_a_view_below_a_mount(self, root: str) -> None:
+        """The login page of its gate is the site's: a mount may do no more than group routes."""
+
+        @asgi.login_required(LoginGate())
+        async def view(request: Page) -> Response:
+            return PlainTextResponse("a page")
+
+        site = AsgiDoor(LoginGate())
+        whole = Starlette(routes=[Mount("/part", routes=[Route("/closed", view)])])
+        site.app = asgi.SessionMiddleware(whole, site.sessions)
+        answer = site.ask("/part/closed", root=root)
+
+        assert f"{root}/login?next={root}/part/closed" == answer["location"]
 
     def test_a_path_both_skipped_and_public_is_served(self, door: Door) -> None:
         """Static files need neither a session nor a login."""

@@ -3,13 +3,15 @@
 import asyncio
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from coatcheck import (
     AsyncSessions,
@@ -38,6 +40,7 @@ from coatcheck.events import (
     Swept,
 )
 from coatcheck.record import Record
+from coatcheck.session import Terms
 from coatcheck.stores.cookie import AsyncCookieStore, CookieStore
 from coatcheck.stores.file import FileStore
 from coatcheck.stores.memory import AsyncMemoryStore, MemoryStore
@@ -610,6 +613,308 @@ class TestContention:
 
         assert [] == owner.end(reading)
         assert [newer] == site.records()
+
+
+FIVE = Terms(Lifetime(idle=300, absolute=600), persistent=True)
+ENDLESS = Terms(Lifetime(idle=300, absolute=None), persistent=True)
+MONTHS = Terms(Lifetime(idle=5_000_000, absolute=5_000_000), persistent=True)
+WINDOW = Terms(Lifetime(idle=3600, absolute=86_400), persistent=False)
+LIMITS = [FIVE, ENDLESS, MONTHS, WINDOW, None]
+
+
+class Limited(Browser):
+    """A browser of an adapter that keeps a session's own limits, as Django's does."""
+
+    kept: Terms | None = None
+    until = 0.0  # when the cookie ends
+
+    def begin(self) -> Session:
+        session = super().begin()
+        session._terms = self.kept if session._origin is not None else None
+        return session
+
+    def end(self, session: Session, *, failed: bool = False) -> list[str]:
+        sent = super().end(session, failed=failed)
+        self.kept = session._terms
+        for header in sent:
+            self.until = self.site.clock() + (_age(header) or 400 * 86_400)
+        return sent
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """In how many seconds the record ends, and in how many at the latest."""
+        origin = self.begin()._origin
+        assert origin is not None
+        now = self.site.now
+        return (origin.record.expires_at - now) / 1000, (origin.head.deadline - now) / 1000
+
+
+def _age(header: str) -> int | None:
+    found = [part for part in header.split("; ") if part.startswith("Max-Age=")]
+    return int(found[0].removeprefix("Max-Age=")) if found else None
+
+
+def limit(terms: Terms | None) -> Callable[[Session], None]:
+    return lambda session: session._limit(terms)
+
+
+class TestOwnLimits:
+    """What an adapter gives one session in the place of the lifetime of all."""
+
+    @pytest.fixture(params=["memory", "memory-async", "cookie", "cookie-async"])
+    def owner(self, request: pytest.FixtureRequest) -> Iterator[Limited]:
+        """Of a stored session that has the usual limits."""
+        site = Site(request.param, Path())
+        owner = Limited(site)
+        owner.visit(put("a", 1))
+        yield owner
+        site.close()
+
+    def test_a_new_session_may_have_them(self, memory: Site) -> None:
+        """An empty one too, that is to exist: one lifetime for the cookie and the record."""
+        owner = Limited(memory)
+
+        def create(session: Session) -> None:
+            session._ensure()
+            session._limit(FIVE)
+
+        owner.visit(create)
+        assert (600, (300, 600)) == (_age(owner.answers[-1]), owner.ends)
+
+    def test_a_stored_one_counts_them_from_then_on(self, owner: Limited) -> None:
+        """Its new cookie says so, and nothing is lost."""
+        owner.site.clock.move(1000)
+        owner.visit(limit(FIVE))
+
+        assert (600, (300, 600)) == (_age(owner.answers[-1]), owner.ends)
+        assert {"a": 1} == owner.values()
+
+    def test_a_login_counts_them_anew(self, owner: Limited) -> None:
+        """As it does the usual ones."""
+        owner.visit(limit(FIVE))
+        owner.site.clock.move(100)
+        owner.login()
+
+        assert (600, (300, 600)) == (_age(owner.answers[-1]), owner.ends)
+
+    def test_a_rotation_keeps_the_end(self, owner: Limited) -> None:
+        """The cookie that it sends has what is left."""
+        owner.visit(limit(FIVE))
+        owner.site.clock.move(100)
+        owner.visit(lambda session: session.rotate())
+
+        assert (500, (300, 500)) == (_age(owner.answers[-1]), owner.ends)
+
+    @pytest.mark.parametrize(("terms", "left"), [(FIVE, 400), (ENDLESS, 400 * 86_400)])
+    def test_a_renewal_keeps_the_end_too(self, terms: Terms, left: int) -> None:
+        """But for an end that the browser alone sets: that moves with the cookie."""
+        site = Site("memory", Path(), {"renew_after": 200})
+        owner = Limited(site)
+        owner.visit(limit_new(terms))
+        site.clock.move(200)
+        owner.visit(lambda session: session.subject)
+
+        assert (2, left) == (len(owner.answers), _age(owner.answers[-1]))
+        assert left == owner.ends[1]
+
+    def test_a_renewal_keeps_a_cookie_to_the_window(self) -> None:
+        """It says no age again."""
+        site = Site("memory", Path(), {"renew_after": 200})
+        owner = Limited(site)
+        owner.visit(limit_new(WINDOW))
+        site.clock.move(200)
+        owner.visit(lambda session: session.subject)
+
+        assert [None, None] == [_age(each) for each in owner.answers]
+
+    def test_the_usual_ones_come_back(self, owner: Limited) -> None:
+        """In the cookie too."""
+        owner.visit(limit(MONTHS))
+        owner.visit(lambda session: session.get("a"))
+        owner.site.clock.move(100)
+        owner.visit(limit(None))
+
+        assert (86_400, (3600, 86_400)) == (_age(owner.answers[-1]), owner.ends)
+
+    def test_a_cookie_that_reaches_far_enough_is_kept(self, owner: Limited) -> None:
+        """A shorter idle time leaves the hard end where it was."""
+        owner.site.clock.move(100)
+        owner.visit(limit(Terms(Lifetime(idle=300, absolute=86_400), persistent=True)))
+
+        assert (1 + owner.site.is_carried, (300, 86_300)) == (len(owner.answers), owner.ends)
+
+    def test_a_cookie_moves_with_its_end_once_a_minute(self, memory: Site) -> None:
+        """Not with each request that asks for the same time from now on."""
+        owner = Limited(memory)
+        owner.visit(limit_new(MONTHS))
+        memory.clock.move(60)
+        owner.visit(limit(MONTHS))
+        assert 1 == len(owner.answers)
+        memory.clock.move(1)
+        owner.visit(limit(MONTHS))
+
+        assert (2, 5_000_000) == (len(owner.answers), _age(owner.answers[-1]))
+
+    def test_a_cookie_loses_its_age_by_a_renewal(self, memory: Site) -> None:
+        """Where that alone is new."""
+        owner = Limited(memory)
+        owner.login()
+        owner.visit(limit(WINDOW))
+
+        assert (None, 1) == (_age(owner.answers[-1]), len(memory.events_of(Renewed)))
+
+    def test_the_last_of_several_counts(self, memory: Site) -> None:
+        """Compared with what the browser has."""
+        owner = Limited(memory)
+        owner.login()
+
+        def waver(session: Session) -> None:
+            session._limit(WINDOW)
+            session._limit(None)
+
+        owner.visit(waver)
+        assert 1 == len(owner.answers)
+
+    def test_a_cookie_that_must_wait_lives_longer_than_its_record(self, memory: Site) -> None:
+        """A shorter life counts at once, whatever the browser keeps."""
+        owner = Limited(memory)
+        owner.visit(put("a", 1))
+        owner.visit(limit(MONTHS))
+        owner.visit(limit(FIVE))
+
+        assert (5_000_000, (300, 600)) == (_age(owner.answers[-1]), owner.ends)
+
+    def test_other_limits_are_a_renewal(self, memory: Site) -> None:
+        """A request under the cookie of a moment ago is still the owner's."""
+        owner = Limited(memory)
+        owner.login()
+        late = owner.copy()
+        owner.visit(limit(MONTHS))
+        memory.clock.move(59)
+
+        assert ("user:42", "user:42") == (owner.visit().subject, late.begin().subject)
+        assert [1, 0] == [len(memory.events_of(kind)) for kind in (Renewed, Rotated)]
+
+    @pytest.mark.parametrize("terms", LIMITS)
+    def test_requests_side_by_side_make_one_renewal(self, memory: Site, terms: Terms) -> None:
+        """Each asks for the same; none loses the session."""
+        owner = Limited(memory)
+        owner.login()
+        tabs = [owner.begin() for _ in range(4)]
+        for number, tab in enumerate(tabs):
+            tab[str(number)] = number
+            tab._limit(terms)
+            memory.clock.move(0.5)
+            owner.end(tab)
+            owner.kept = terms
+
+        assert 4 == len(owner.values())
+        assert [] == memory.events_of(Rotated)
+
+    def test_a_much_longer_life_does_not_wait_for_a_renewal(self, memory: Site) -> None:
+        """While the previous proof is needed, a new seed brings the cookie."""
+        owner = Limited(memory)
+        owner.login()
+        owner.visit(limit(FIVE))
+        owner.visit()
+        owner.visit(limit(MONTHS))
+
+        assert (5_000_000, (5_000_000, 5_000_000)) == (_age(owner.answers[-1]), owner.ends)
+        assert [1, 1] == [len(memory.events_of(kind)) for kind in (Renewed, Rotated)]
+
+    def test_a_life_for_the_window_does_not_wait_either(self, memory: Site) -> None:
+        """Whoever closes the browser leaves nothing behind."""
+        owner = Limited(memory)
+        owner.login()
+        owner.visit(limit(MONTHS))
+        owner.visit(limit(WINDOW))
+
+        assert (None, 1) == (_age(owner.answers[-1]), len(memory.events_of(Rotated)))
+
+    def test_a_renewal_waits_for_its_minute(self, memory: Site) -> None:
+        """Then the previous proof is no longer shown."""
+        owner = Limited(memory)
+        owner.login()
+        owner.visit(limit(MONTHS))
+        owner.visit(lambda session: session.subject)
+        memory.clock.move(60)
+        owner.visit(limit(FIVE))
+
+        assert [2, 0] == [len(memory.events_of(kind)) for kind in (Renewed, Rotated)]
+
+    def test_an_error_leaves_them_as_they_were(self, owner: Limited) -> None:
+        """They are an edit like any other (law 9)."""
+        owner.visit(limit(FIVE))
+        session = owner.begin()
+        session._limit(MONTHS)
+        owner.end(session, failed=True)
+
+        assert (FIVE, (300, 600)) == (session._terms, owner.ends)
+
+    def test_a_wiped_session_has_the_usual_ones(self, owner: Limited) -> None:
+        """What was another subject's is nobody's now."""
+        owner.login("user:1")
+        owner.visit(limit(MONTHS))
+        owner.login("user:2")
+
+        assert (86_400, (3600, 86_400)) == (_age(owner.answers[-1]), owner.ends)
+
+    def test_a_login_that_lost_its_session_has_the_usual_ones(self, memory: Site) -> None:
+        """Only its own edits go on."""
+        owner = Limited(memory)
+        owner.login()
+        owner.visit(limit(MONTHS))
+        session = owner.begin()
+        session.login("user:42")
+        memory.call("revoke_all", "user:42")
+        owner.end(session)
+
+        assert (86_400, (3600, 86_400)) == (_age(owner.answers[-1]), owner.ends)
+
+    STEPS = st.tuples(
+        st.sampled_from(["limit", "login", "other", "rotate", "read", "clear", "late", "tabs"]),
+        st.sampled_from(LIMITS),
+        st.sampled_from([0.0, 7.5, 61.0, 250.0]),
+    )
+
+    @given(steps=st.lists(STEPS, max_size=12), renew_after=st.sampled_from([None, 200]))
+    def test_no_record_outlives_its_cookie(self, steps: Any, renew_after: int | None) -> None:
+        """Whatever is done to it (law 4), and no honest browser is taken for a thief."""
+        site = Site("memory", Path(), {"renew_after": renew_after})
+        owner = Limited(site)
+        for name, terms, pause in steps:
+            late = owner.begin()
+            if name == "tabs":
+                owner.visit(limit(terms))
+                late._limit(terms)
+            else:
+                owner.visit(ACTS.get(name, limit(terms)))
+            if name in ("tabs", "late"):
+                late.get("a")
+                owner.end(late)
+            for record in site.records():
+                assert record.expires_at <= owner.until * 1000 + 1000
+            site.clock.move(pause)
+        assert [] == site.events_of(CopiedCookie)
+
+
+ACTS: dict[str, Callable[[Session], Any]] = {
+    "login": lambda session: session.login("user:42"),
+    "other": lambda session: session.login("user:7"),
+    "rotate": lambda session: session.rotate(),
+    "read": lambda session: session.subject,
+    "clear": lambda session: session.clear(),
+}
+
+
+def limit_new(terms: Terms) -> Callable[[Session], None]:
+    """A new session that has them from the start."""
+
+    def act(session: Session) -> None:
+        session._ensure()
+        session._limit(terms)
+
+    return act
 
 
 class TestTogether:

@@ -380,6 +380,38 @@ class File(Body):
     """What a server's `wsgi.file_wrapper` is: a class."""
 
 
+class TestTwice:
+    """Two middlewares over the same sessions: around an app, and around a part of it."""
+
+    def test_the_inner_one_leaves_the_session_to_the_outer_one(self) -> None:
+        """So what was written between them, and a login inside, go out in one cookie."""
+        sessions = sessions_over()
+        inner = behind(doing(lambda session: session.login("user:42")), sessions)
+
+        def between(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+            environ["coatcheck.session"]["a"] = 1
+            return inner(environ, start_response)
+
+        answer = ask(behind(between, sessions))
+        assert 1 == len(answer.cookies)
+        assert ("user:42", {"a": 1}) == stored(sessions, cookie_of(answer))
+
+    def test_other_sessions_are_opened(self) -> None:
+        """With a cookie of their own, and in the place of the outer ones."""
+        sessions, others = sessions_over(), sessions_over(cookie=Cookie("part"))
+        answer = ask(behind(behind(doing(put("a", 1)), others), sessions))
+
+        assert (None, {"a": 1}) == stored(others, cookie_of(answer))
+
+    def test_an_environ_that_is_used_again_is_another_request(self) -> None:
+        """Something outside may call the app twice, to try again."""
+        sessions = sessions_over()
+        app, environ = behind(doing(put("a", 1)), sessions), wsgi_environ()
+        answers = [wsgi_call(app, environ) for _ in range(2)]
+
+        assert [(200, 1, None)] * 2 == [(a.status, len(a.cookies), a.error) for a in answers]
+
+
 class TestWrite:
     """The old way to answer, which PEP 3333 still demands."""
 

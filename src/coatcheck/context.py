@@ -5,7 +5,7 @@ from contextvars import ContextVar, Token
 
 from coatcheck.session import Session
 
-__all__ = ["bind", "current", "follow", "unbind"]
+__all__ = ["bind", "current", "follow", "is_bound", "unbind"]
 
 Bound = Mapping[str | None, Session]
 
@@ -50,6 +50,12 @@ def follow(find: Callable[[], Bound | None]) -> None:
     `find` gives the sessions of that framework's request, or None outside of one.
     """
     _followed.append(find)
+
+
+def is_bound(session: Session) -> bool:
+    """Whether it is the main one of the request that is running."""
+    sessions = _bound.get()
+    return sessions is not None and sessions[None] is session
 
 
 def bind(sessions: Bound | None) -> Token[Bound | None]:

@@ -60,6 +60,11 @@ class Refused:
     status: int
     headers: tuple[tuple[str, str], ...]
 
+    @property
+    def body(self) -> str:
+        """The status, for whoever sees no more; a redirect has none."""
+        return "" if self.status == 303 else f"{self.status}\n"
+
 
 Verdict = Admitted | Refused
 

@@ -80,6 +80,10 @@ class Configured:
         same_store = (self._carrier or self._store) is (other._carrier or other._store)
         return same_store and self.name == other.name
 
+    def began(self, session: Session) -> bool:
+        """Whether it was opened here, and not by other sessions."""
+        return session._domain is self._rules.domain
+
     def is_idle(self, session: Session) -> bool:
         """Whether `commit` would have nothing to do, and no cookie to send."""
         return lifecycle.is_idle(self._rules, session, self._now())
@@ -117,6 +121,10 @@ class Configured:
         if self._carrier is not None:
             session._carried = True
         return session
+
+    def _began(self, session: Session) -> bool:
+        """Whether it was opened here, and not by other sessions."""
+        return session._domain is self._rules.domain
 
     def _without_store(self, session: Session, error: StoreUnavailable) -> Session:
         self._tell(events.Outage(moment="open", error=str(error)))

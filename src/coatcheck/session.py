@@ -110,7 +110,8 @@ class Session(MutableMapping[str, Any]):
     # What is meant to happen.
     _login: Login | None = None
     _rotate = False
-    _limited = False  # its limits count anew, from the commit on
+    _limited = False  # its terms are to change with the commit
+    _former: Terms | None = None  # what they were, and what the browser's cookie says
     _wanted = False  # csrf_token was read, so the session must exist
     _wiped = False  # the values and messages that were stored are not to be kept
     _flashed: tuple[tuple[str, str, str], ...] = ()
@@ -383,9 +384,11 @@ class Session(MutableMapping[str, Any]):
         self._wanted = True
 
     def _limit(self, terms: Terms | None) -> None:
-        """Give the session limits of its own, or the usual ones, and a fresh token whose cookie
-        says so."""
-        self.rotate()
+        """Give the session limits of its own, or the usual ones, from the commit on; a cookie that
+        no longer fits is renewed."""
+        self._change()
+        if not self._limited:
+            self._former = self._terms
         self._terms, self._limited = terms, True
 
     def _exists(self) -> bool:
@@ -395,7 +398,7 @@ class Session(MutableMapping[str, Any]):
     def _is_changed(self) -> bool:
         """Whether the stored session must be written again for the app's sake."""
         messages = self._flashed or self._flashes_read
-        intents = self._wiped or self._login is not None or self._rotate
+        intents = self._wiped or self._login is not None or self._rotate or self._limited
         return bool(intents or messages or self._edits.operations)
 
     def _is_reseeded(self) -> bool:
@@ -450,6 +453,8 @@ class Session(MutableMapping[str, Any]):
         else:
             self._rebase(None, _EMPTY)
             self._next = self._token().moved()
+            if not self._limited:
+                self._terms = None  # they were the lost one's
 
     def _committed(self, origin: Origin, stored: Body) -> None:
         """The store holds what the request did: nothing is left to do."""
@@ -459,6 +464,8 @@ class Session(MutableMapping[str, Any]):
 
     def _drop(self) -> None:
         """Undo what the request did since its last commit, except logout()."""
+        if self._limited:
+            self._terms = self._former
         self._forget_intents()
         self._edits.start(self._stored.values)
 
@@ -470,16 +477,18 @@ class Session(MutableMapping[str, Any]):
         self._start_from(None, _EMPTY)
 
     def _wipe(self) -> None:
-        """Empty the session: its values, its messages, and those that are being added."""
+        """Empty the session: its values, its messages, those being added, and its own limits."""
         self._edits.wipe()
         self._wiped = True
         self._flashed = ()
+        if self._terms is not None:
+            self._limit(None)
 
     def _forget_intents(self) -> None:
         self._edits.forget()
         self._flashed, self._flashes_read = (), frozenset()
         self._wiped = self._rotate = self._limited = self._wanted = False
-        self._login = self._next = None
+        self._login = self._next = self._former = None
 
 
 def _checked(key: str) -> str:

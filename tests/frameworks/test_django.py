@@ -217,6 +217,18 @@ class TestLoggingIn:
         ]
         assert 1 == len(sessions().list_for(str(ann.pk)))
 
+    def test_a_middleware_above_may_meet_that_change(self, ann: Any) -> None:
+        """Django logs out where the user is first asked for, though the response is there."""
+        client = Client()
+        client.force_login(ann)
+        ann.set_password("battery staple")
+        ann.save()
+        above = f"{__name__}.telling_middleware"
+        with override_settings(MIDDLEWARE=[above, *project.MIDDLEWARE]):
+            assert "AnonymousUser" == visit(client, lambda request: None)["x-user"]
+
+        assert [] == sessions().list_for(str(ann.pk))
+
     def test_assigning_the_user_id_is_the_login(self, clock: Clock) -> None:
         """Also where somebody imitates auth.login()."""
         client = Client()
@@ -239,12 +251,94 @@ class TestLoggingIn:
         assert before != after.id
         assert [] == sessions().list_for("7")
 
+    @pytest.mark.parametrize("expiry", [0, 90 * DAY, timedelta(seconds=60)], ids=str)
+    def test_who_is_logged_out_so_keeps_the_expiry(self, clock: Clock, expiry: Any) -> None:
+        """Of values that go on, it is one."""
+        client = Client()
+
+        def enter(request: Any) -> None:
+            request.session["_auth_user_id"] = "7"
+            request.session.set_expiry(expiry)
+
+        entered = visit(client, enter)
+        left = visit(client, lambda request: request.session.pop("_auth_user_id"))
+
+        ages = [float(max_age(each) or 0) for each in (entered, left)]
+        assert ages[0] == pytest.approx(ages[1], abs=1)
+        assert client.session.get_expiry_age() == pytest.approx(ages[1] or 14 * DAY, abs=1)
+
+    @pytest.mark.parametrize("expiry", [0, 90 * DAY, timedelta(seconds=60)], ids=str)
+    def test_the_next_user_has_the_usual_expiry(self, clock: Clock, expiry: Any) -> None:
+        """Where an imitated login empties the session of the first."""
+        client = Client()
+        visit(client, put("_auth_user_id", "1"))
+        visit(client, lambda request: request.session.set_expiry(expiry))
+        response = visit(client, put("_auth_user_id", "2"))
+
+        assert [14 * DAY] * 2 == [int(max_age(response)), client.session.get_expiry_age()]
+
+    @pytest.mark.parametrize("cycle", [False, True])
+    @pytest.mark.parametrize("expiry", [0, 90 * DAY, timedelta(seconds=60)], ids=str)
+    def test_an_emptied_session_has_the_usual_expiry(
+        self, clock: Clock, expiry: Any, cycle: bool
+    ) -> None:
+        """An anonymous one goes on, without what it held."""
+        client = Client()
+        visit(client, lambda request: request.session.set_expiry(expiry))
+
+        def empty(request: Any) -> None:
+            request.session.clear()
+            request.session["a"] = 1
+            if cycle:
+                request.session.cycle_key()
+
+        response = visit(client, empty)
+        assert [14 * DAY] * 2 == [int(max_age(response)), client.session.get_expiry_age()]
+
     def test_clearing_it_logs_out(self, clock: Clock) -> None:
         """As it does with Django's own sessions."""
         client = Client()
         visit(client, put("_auth_user_id", "7"))
         visit(client, lambda request: request.session.clear())
 
+        assert [] == sessions().list_for("7")
+
+    def test_a_view_that_is_broken_off_has_logged_out(self, clock: Clock) -> None:
+        """Also by what is no Exception, such as a server's time limit (law 9)."""
+        client = Client()
+        log_in(client, sessions(), "7")
+
+        def leave(request: Any) -> None:
+            request.session.flush()
+            request.session["a"] = 1
+            raise SystemExit(1)
+
+        with pytest.raises(SystemExit):
+            visit(client, leave)
+        assert [] == sessions().list_for("7")
+        assert read(client, "a") is None
+
+    def test_a_view_whose_browser_left_has_logged_out(self, clock: Clock) -> None:
+        """Django cancels it then."""
+        client = AsyncClient()
+        log_in(client, sessions(), "7")
+
+        async def main() -> None:
+            reached = asyncio.Event()
+
+            async def leave(request: Any) -> None:
+                await request.session.aflush()
+                reached.set()
+                await asyncio.Event().wait()
+
+            do(leave)
+            visiting = asyncio.create_task(client.get("/awaited", secure=True))
+            await reached.wait()
+            visiting.cancel()
+            await asyncio.wait([visiting])
+            assert visiting.cancelled()
+
+        asyncio.run(main())
         assert [] == sessions().list_for("7")
 
     def test_login_required_sends_to_the_login_page(self, ann: Any) -> None:
@@ -527,24 +621,92 @@ class TestExpiry:
             assert "" == max_age(visit(Client(), put("a", 1)))
 
     @pytest.mark.parametrize("stored", [False, True], ids=["new", "stored"])
-    @pytest.mark.parametrize("seconds", [300, timedelta(seconds=300)])
-    def test_a_session_may_have_an_expiry_of_its_own(
-        self, clock: Clock, seconds: Any, stored: bool
-    ) -> None:
-        """One number for the cookie and the store."""
+    def test_a_time_is_the_end_of_cookie_and_store(self, clock: Clock, stored: bool) -> None:
+        """One number for both, however the session is used."""
         client = Client()
         if stored:
             visit(client, put("a", 1))
 
         def shorten(request: Any) -> None:
             request.session["a"] = 1
-            request.session.set_expiry(seconds)
+            request.session.set_expiry(timedelta(seconds=300))
 
         assert 300 == pytest.approx(int(max_age(visit(client, shorten))), abs=1)
         clock.move(298)
         assert 1 == read(client, "a")
         clock.move(3)
         assert read(client, "a") is None
+
+    @pytest.mark.parametrize("stored", [False, True], ids=["new", "stored"])
+    def test_a_number_is_seconds_without_use(self, clock: Clock, stored: bool) -> None:
+        """Within the hard end of the settings, which is the cookie's."""
+        client = Client()
+        if stored:
+            visit(client, put("a", 1))
+        visit(client, lambda request: request.session.update({"a": 1, "_session_expiry": 300}))
+        for _ in range(3):
+            clock.move(299)
+            assert 1 == read(client, "a")
+        assert 14 * DAY == int(client.cookies[NAME]["max-age"])
+        clock.move(300)
+
+        assert read(client, "a") is None
+
+    def test_a_number_leaves_the_hard_end_where_it_was(self, clock: Clock) -> None:
+        """As long as that is not sooner than the number says."""
+        client = Client()
+        with override_settings(SESSION_COOKIE_AGE=900):
+            visit(client, put("a", 1))
+            for seconds in (500, 600, 550):
+                clock.move(100)
+                visit(client, put("_session_expiry", seconds))
+            clock.move(500)
+            assert 1 == read(client, "a")
+            clock.move(101)
+
+            assert read(client, "a") is None
+
+    @pytest.mark.parametrize("expiry", [900, 0, 90 * DAY, timedelta(seconds=900)], ids=str)
+    def test_an_expiry_at_each_request_logs_no_other_request_out(
+        self, clock: Clock, expiry: Any
+    ) -> None:
+        """As a middleware does it that gives every user a sliding time."""
+        client, parallel = Client(), Client()
+        visit(client, put("_auth_user_id", "7"))
+
+        def slide(request: Any) -> None:
+            request.session.set_expiry(expiry)
+            found.append(request.session.subject)
+
+        found = list[str | None]()
+        for _ in range(4):
+            parallel.cookies[NAME] = client.cookies[NAME].value
+            visit(client, slide)
+            visit(parallel, slide)
+            clock.move(30)
+
+        assert ["7"] * 8 == found
+
+    def test_the_same_number_again_costs_nothing(self, clock: Clock) -> None:
+        """Neither a cookie nor a save."""
+        client = Client()
+        visit(client, put("_session_expiry", 900))
+        shelf = sessions()._store
+        assert isinstance(shelf, MemoryStore)
+        before = shelf.page("", 10, 0)
+        again = visit(client, lambda request: request.session.set_expiry(900))
+
+        assert (before, {}) == (shelf.page("", 10, 0), dict(again.cookies))
+
+    def test_another_time_is_told_by_a_renewal(self, clock: Clock) -> None:
+        """The cookie of a moment ago is good for a while."""
+        client, parallel = Client(), Client()
+        visit(client, put("a", 1))
+        parallel.cookies[NAME] = client.cookies[NAME].value
+        response = visit(client, lambda request: request.session.set_expiry(90 * DAY))
+
+        assert 90 * DAY == int(max_age(response))
+        assert [1, 1] == [read(client, "a"), read(parallel, "a")]
 
     def test_an_expiry_may_be_longer_than_the_setting(self, clock: Clock) -> None:
         """Up to what browsers keep."""
@@ -572,10 +734,11 @@ class TestExpiry:
     def test_a_cycled_key_does_not_prolong(self, clock: Clock) -> None:
         """The end stays where it was."""
         client = Client()
-        visit(client, lambda request: request.session.set_expiry(300))
+        visit(client, lambda request: request.session.set_expiry(timedelta(seconds=300)))
         clock.move(100)
+        response = visit(client, lambda request: request.session.cycle_key())
 
-        assert 200 == int(max_age(visit(client, lambda request: request.session.cycle_key())))
+        assert 200 == pytest.approx(int(max_age(response)), abs=1)
 
     def test_an_expiry_in_the_past_ends_it(self, clock: Clock) -> None:
         """At once."""
@@ -692,6 +855,15 @@ class TestOutages:
         assert (503, [True]) == (visit(client, half).status_code, closed)
 
 
+def telling_middleware(get_response: Any) -> Any:
+    def middleware(request: Any) -> Any:
+        response = get_response(request)
+        response["X-User"] = str(request.user)
+        return response
+
+    return middleware
+
+
 def failing_middleware(get_response: Any) -> Any:
     """One that uses the session before any view."""
 
@@ -718,6 +890,27 @@ class TestStreams:
         assert b"1" == response.getvalue()
         with pytest.raises(LookupError):
             current()
+
+    def test_a_stream_that_is_left_early_has_it_too(self, clock: Clock) -> None:
+        """A generator's `finally` is a part of the request."""
+        seen = list[int]()
+
+        def stream(request: Any) -> Any:
+            request.session["a"] = 1
+
+            def parts() -> Iterator[str]:
+                try:
+                    yield "one"
+                    yield "two"
+                finally:
+                    seen.append(current()["a"])
+
+            return StreamingHttpResponse(parts())
+
+        response = visit(Client(), stream)
+        next(iter(response.streaming_content))
+        response.close()
+        assert [1] == seen
 
     def test_a_change_while_it_streams_raises(self, clock: Clock) -> None:
         """The cookie is on its way already."""
@@ -890,6 +1083,24 @@ class TestSettings:
                 assert "dark" == current("prefs")["theme"]
 
             assert ["__Host-prefs"] == list(visit(client, choose).cookies)
+
+    def test_further_ones_are_empty_on_skipped_paths(self, clock: Clock) -> None:
+        """They are there, and take no change either."""
+        with override_settings(
+            COATCHECK_NAMED={"prefs": f"{__name__}.prefs"}, COATCHECK_SKIP=["/static/*"]
+        ):
+            assert (
+                200
+                == visit(
+                    Client(), lambda request: request.sessions["prefs"].get("a"), "/static/a.css"
+                ).status_code
+            )
+            with pytest.raises(SessionClosed):
+                visit(
+                    Client(),
+                    lambda request: request.sessions["prefs"].update(a=1),
+                    "/static/a.css",
+                )
 
     def test_nothing_is_opened_on_skipped_paths(self, clock: Clock) -> None:
         """There is an empty session, which no change can get into."""

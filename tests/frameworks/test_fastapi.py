@@ -221,9 +221,9 @@ class TestOpenApi:
         needs = {path: "security" in of["get"] for path, of in schema["paths"].items()}
 
         scheme = {"type": "apiKey", "in": "cookie", "name": "__Host-session"}
-        assert {"session": scheme} == schema["components"]["securitySchemes"]
+        assert {"__Host-session": scheme} == schema["components"]["securitySchemes"]
         assert {"/session": False, "/plain": True, "/me": True, "/user": True} == needs
-        assert [{"session": []}] == schema["paths"]["/me"]["get"]["security"]
+        assert [{"__Host-session": []}] == schema["paths"]["/me"]["get"]["security"]
 
     def test_another_cookie_is_another_scheme(self) -> None:
         """Beside the first."""
@@ -235,9 +235,30 @@ class TestOpenApi:
             """Nothing."""
 
         schemes = app.openapi()["components"]["securitySchemes"]
-        assert {"session": "__Host-session", "staff": "__Secure-staff"} == {
-            name: scheme["name"] for name, scheme in schemes.items()
-        }
+        assert {"__Host-session", "__Secure-staff"} == set(schemes)
+
+    def test_cookies_that_differ_by_their_prefix_are_two_schemes(self) -> None:
+        """One does not overwrite the other."""
+        app = app_of(sessions_over())
+        plain = LoggedIn(cookie=Cookie.insecure("session"))
+
+        @app.get("/desk", dependencies=[Depends(plain)])
+        async def desk() -> None:
+            """Nothing."""
+
+        schemes = app.openapi()["components"]["securitySchemes"]
+        assert {"__Host-session", "session"} == {scheme["name"] for scheme in schemes.values()}
+
+    def test_a_scheme_is_named_as_openapi_has_it(self) -> None:
+        """A cookie's name may hold more characters than that allows."""
+        app = app_of(sessions_over())
+
+        @app.get("/desk", dependencies=[Depends(LoggedIn(cookie=Cookie("staff~1")))])
+        async def desk() -> None:
+            """Nothing."""
+
+        schemes = app.openapi()["components"]["securitySchemes"]
+        assert "__Host-staff~1" == schemes["__Host-staff_1"]["name"]
 
 
 class TestWebSocket:

@@ -223,6 +223,18 @@ class TestTheSession:
         site.visit()
         assert [SessionClosed] == [type(error) for error in raised]
 
+    def test_a_second_context_has_a_session_of_its_own(self, site: Site) -> None:
+        """As one that a view makes of the same environ; the request's is committed all the same."""
+
+        def act(session: Session) -> str:
+            session["outer"] = 1
+            with site.app.request_context(flask.request.environ):
+                flask.session["inner"] = current() is not session
+            return str(current()["outer"])
+
+        assert "1" == site.visit(act).text
+        assert {"outer": 1} == dict(site.stored)
+
     def test_an_async_view_has_it(self, site: Site) -> None:
         """Flask runs it in a loop of its own."""
 
@@ -429,6 +441,32 @@ class TestErrors:
             with pytest.raises(RuntimeError, match="a view that fails"):
                 site.visit(act)
         assert [] == site.records()
+
+    @pytest.mark.parametrize("wanted", [SystemExit, KeyboardInterrupt, GeneratorExit])
+    def test_a_logout_is_kept_by_what_is_no_error(self, wanted: type[BaseException]) -> None:
+        """A worker that is told to stop, or runs out of time."""
+        site = Site()
+        site.login()
+
+        def stop(session: Session) -> None:
+            raise wanted
+
+        with pytest.raises(wanted):
+            site.visit(in_turn(leave, put("after", 1), stop))
+
+        assert [] == site.records()
+
+    def test_a_500_page_for_any_error_hides_no_outage(self) -> None:
+        """One that the app met by an early commit."""
+        store = Flaky()
+        site = Site(store)
+        site.login()
+        site.app.register_error_handler(Exception, lambda error: ("sorry", 500))
+        assert "sorry" == site.visit(failing).text
+        store.down = {"save"}
+
+        answer = site.visit(in_turn(put("a", 1), lambda s: site.sessions.commit(current())))
+        assert (503, True) == (answer.status_code, "Retry-After" in answer.headers)
 
     def test_the_apps_own_answer_to_an_outage_stands(self) -> None:
         """A handler for it that answers 503."""

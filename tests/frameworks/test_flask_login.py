@@ -160,6 +160,17 @@ class TestInStep:
 
         assert ("nobody", "admin:1") == site.seen()
 
+    @pytest.mark.parametrize("protection", ["basic", "strong"])
+    def test_a_subject_of_another_kind_costs_no_write(self, protection: str) -> None:
+        """Flask-Login has nobody to protect there."""
+        store = Flaky()
+        site = Site(store, protection=protection)
+        site.visit(lambda: current().login("admin:1"))
+        store.calls.clear()
+
+        assert [("nobody", "admin:1")] * 2 == [site.seen(), site.seen()]
+        assert ["load"] * 2 == store.calls
+
     def test_a_user_written_by_hand_is_logged_in(self, site: Site) -> None:
         """As tests do it, and FlaskLoginClient."""
         site.app.test_client_class = FlaskLoginClient
@@ -294,6 +305,15 @@ class TestProtection:
 
         assert ("nobody", "None") == site.seen()
         assert [] == site.sessions.list_for("user:ann")
+
+    @pytest.mark.parametrize("protection", ["basic", "strong"])
+    def test_an_anonymous_session_is_left_alone(self, protection: str) -> None:
+        """A visitor's cart is nothing to protect, and looking at the user writes nothing."""
+        site = Site(protection=protection)
+        site.visit(lambda: current().update(cart=["tea"]))
+        site.seen()
+
+        assert "{'cart': ['tea']}" == site.visit(lambda: dict(current())).text
 
     def test_strong_is_basic_for_a_permanent_session(self) -> None:
         """As Flask-Login has it."""

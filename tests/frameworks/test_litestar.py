@@ -249,6 +249,15 @@ class TestErrors:
             answer.cookies,
         )
 
+    def test_an_outage_is_503_where_the_session_was_not_used(self) -> None:
+        """A list of devices needs the store all the same."""
+
+        @get("/")
+        async def devices() -> None:
+            raise StoreUnavailable("expected an answer, got none")
+
+        assert 503 == ask(site([devices], sessions_over())).status
+
     def test_an_app_that_handles_the_outage_is_left_alone(self) -> None:
         """Its page and its status."""
         flaky = Flaky()

@@ -1,9 +1,12 @@
 """Pyramid: what it adds to the laws, which `test_outside_laws` runs through it."""
 
+import runpy
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from markupsafe import Markup
 from pyramid.authorization import Allow, Authenticated  # type: ignore[import-untyped]
 from pyramid.config import Configurator  # type: ignore[import-untyped]
 from pyramid.csrf import (  # type: ignore[import-untyped]
@@ -16,6 +19,7 @@ from pyramid.exceptions import (  # type: ignore[import-untyped]
     ConfigurationConflictError,
 )
 from pyramid.httpexceptions import HTTPFound, HTTPNotFound  # type: ignore[import-untyped]
+from pyramid.i18n import TranslationString  # type: ignore[import-untyped]
 from pyramid.interfaces import ISecurityPolicy, ISession  # type: ignore[import-untyped]
 from pyramid.request import Request  # type: ignore[import-untyped]
 from pyramid.response import Response  # type: ignore[import-untyped]
@@ -37,6 +41,7 @@ from coatcheck import (
 from coatcheck.gate import LoginGate
 from coatcheck.stores.memory import AsyncMemoryStore, MemoryStore
 from coatcheck.testing import Clock, login
+from coatcheck.web import messages
 from coatcheck.web.pyramid import _TWEEN, PyramidSession, SessionSecurityPolicy, login_required
 from tests.outside import PATIENCE, Answer, wsgi_call, wsgi_environ
 from tests.test_laws import Flaky
@@ -211,6 +216,28 @@ class TestFlash:
 
         assert [message] == session.peek_flash("q")
         assert [(message, "q")] == session.flashes()
+
+    @pytest.mark.parametrize(
+        "message",
+        [Markup("<b>"), TranslationString("hi", "site", "Hello ${name}", {"name": "Ann"}, "page")],
+    )
+    def test_a_text_that_is_more_than_text_stays_so(self, message: Any) -> None:
+        """Markup is safe in a template, and a translation is made where it is shown."""
+        sessions = sessions_over()
+        first = face(sessions)
+        first.flash(message)
+        cookie = sessions.commit(first)[0].partition(";")[0]
+        (found,) = face(sessions, cookie).pop_flash()
+
+        assert message.__reduce_ex__(2) == found.__reduce_ex__(2)
+
+    def test_messages_need_no_markupsafe(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Pyramid may come without it; what has __html__ cannot be kept then."""
+        monkeypatch.setitem(sys.modules, "markupsafe", None)
+        packed = runpy.run_path(messages.__file__)["packed"]
+        assert ("text", "q") == packed("text", "q")
+        with pytest.raises(UnsupportedValue):
+            packed(type("Literal", (str,), {"__html__": str})("<b>"), "q")
 
     def test_what_no_session_can_keep_is_refused(self) -> None:
         """On its line."""
@@ -592,6 +619,35 @@ class TestCallbacks:
         site.visit(view)
         assert {"a": 1, "b": 2} == site.visit(lambda request: dict(request.session))
 
+    def test_they_may_add_others(self, site: Site) -> None:
+        """Which may change it too, however many there are in turn."""
+
+        def second(request: Any, response: Any) -> None:
+            request.session["b"] = 2
+            request.add_response_callback(lambda request, response: current().update(c=3))
+
+        def first(request: Any, response: Any) -> None:
+            request.session["a"] = 1
+            request.add_response_callback(second)
+
+        site.visit(lambda request: request.add_response_callback(first))
+        assert {"a": 1, "b": 2, "c": 3} == site.visit(lambda request: dict(request.session))
+
+    @pytest.mark.parametrize(
+        "view", [lambda r: {}, lambda r: [r.session is None], lambda r: [r.session.is_new]]
+    )
+    def test_a_subscriber_to_the_response_may_read_it(self, view: View) -> None:
+        """And the response says that it depends on the cookie, once."""
+
+        def tell(event: Any) -> None:
+            event.response.headers["X-Who"] = event.request.session.subject
+
+        sessions = sessions_over()
+        subscribe = lambda c: c.add_subscriber(tell, "pyramid.events.NewResponse")  # noqa: E731
+        answer = ask(app_of(view, sessions, subscribe), logged_in(sessions))
+
+        assert ("user:42", "Cookie") == (answer["x-who"], answer["vary"])
+
     def test_a_subscriber_to_the_response_is_too_late(self) -> None:
         """A change there raises, whether the session was opened before or not."""
 
@@ -769,6 +825,34 @@ class TestErrors:
 
         answer = ask(app_of(lambda request: sessions.ping(), sessions, configure))
         assert (503, b"503\n", []) == (answer.status, answer.body, answer.cookies)
+
+    @pytest.mark.parametrize("where", ["callback", "subscriber", "finished"])
+    def test_an_outage_met_behind_the_tweens_is_503(self, where: str) -> None:
+        """By whatever Pyramid runs once it has a response, in the site's execution policy."""
+        flaky = Flaky()
+        sessions = sessions_over(flaky)
+        cookie = logged_in(sessions)
+        flaky.down = {"load"}
+
+        def view(request: Any) -> Any:
+            if where == "callback":
+                request.add_response_callback(lambda request, response: dict(request.session))
+            if where == "finished":
+                request.add_finished_callback(lambda request: dict(request.session))
+            return {}
+
+        def policy(environ: Any, router: Any) -> Any:
+            return default_execution_policy(environ, router)
+
+        def configure(config: Any) -> None:
+            config.set_execution_policy(policy)
+            if where == "subscriber":
+                read = lambda event: dict(event.request.session)  # noqa: E731
+                config.add_subscriber(read, "pyramid.events.NewResponse")
+
+        answer = ask(app_of(view, sessions, configure), cookie)
+        assert (503, b"503\n", "5") == (answer.status, answer.body, answer["retry-after"])
+        assert [] == answer.cookies
 
     def test_a_body_that_a_503_replaces_is_closed(self) -> None:
         """Nobody else will."""

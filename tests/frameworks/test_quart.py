@@ -225,6 +225,20 @@ class TestTheSession:
         site.visit(path="/order")
         assert {"order": 17, "thanks": True} == dict(site.stored)
 
+    def test_a_second_context_of_a_request_has_the_same(self, site: Site) -> None:
+        """What is changed there is the request's."""
+
+        @site.app.get("/twice")
+        async def twice() -> str:
+            current()["outer"] = 1
+            request: Any = quart.request
+            async with site.app.request_context(request._get_current_object()):
+                current()["inner"] = quart.session["outer"]
+            return ""
+
+        site.visit(path="/twice")
+        assert {"outer": 1, "inner": 1} == dict(site.stored)
+
 
 MODES: list[dict[str, Any]] = [
     {"PROPAGATE_EXCEPTIONS": False},
@@ -267,6 +281,38 @@ class TestErrors:
             assert 500 == site.visit(in_turn(leave, put("after", 1), failing)).status
 
         assert [] == site.records()
+
+    @pytest.mark.parametrize("way", ["request", "websocket"])
+    def test_a_logout_is_kept_where_the_client_leaves(self, site: Site, way: str) -> None:
+        """Quart cancels what nobody waits for."""
+        site.login()
+
+        def cancelled(session: Session) -> None:
+            raise asyncio.CancelledError
+
+        act = in_turn(leave, put("after", 1), cancelled)
+        with suppress(asyncio.CancelledError):
+            site.visit(act) if way == "request" else site.shake_hands(act)
+
+        assert [] == site.records()
+
+    def test_a_500_page_for_any_error_hides_no_outage(self) -> None:
+        """One that the app met by an early commit."""
+        store = Flaky()
+        site = Site(store)
+        site.login()
+        site.app.register_error_handler(Exception, lambda error: ("sorry", 500))
+        assert "sorry" == site.visit(failing).text
+        store.down = {"save"}
+
+        @site.app.get("/order")
+        async def order() -> str:
+            current()["order"] = 17
+            await site.sessions.commit(current())
+            return ""
+
+        page = site.visit(path="/order")
+        assert (503, True) == (page.status, "Retry-After" in page.headers)
 
     def test_the_apps_own_answer_to_an_outage_stands(self) -> None:
         """A handler for it that answers 503."""

@@ -69,6 +69,8 @@ def _write(rules: Rules, session: Session, now: int) -> Write | None:
         return _first(rules, session, now) if session._exists() else None
     if session._is_reseeded():
         return _reseed(rules, session, origin, now)
+    if session._limited:
+        return _relimit(rules, session, origin, now)
     if session._is_changed():
         due = _proof_upkeep(rules, session, origin, now)
         return due or _save(rules, session, origin, origin.head, now)
@@ -113,13 +115,44 @@ def _reseed(rules: Rules, session: Session, origin: Origin, now: int) -> Write:
         record = replace(record, subject=login.subject, login_at=now)
         head = replace(head, remember=login.remember, address=client.address, agent=client.agent)
     if login is not None or session._limited:
-        head = replace(
-            head,
-            deadline=lifetime.deadline(now, head.remember),
-            idle=lifetime.idle_ms(head.remember),
-        )
+        head = _with_limits(lifetime, head, now)
     kind = Rotated if login is None else LoggedIn
     return _reseeded(rules, session, record, _with_moved_end(lifetime, head, now), kind, now)
+
+
+def _relimit(rules: Rules, session: Session, origin: Origin, now: int) -> Write:
+    """A stored session gets other limits, and the browser a cookie that fits them.
+
+    A cookie that reaches as far as the idle time fits, and its hard end stays. Otherwise a renewal
+    sends another. Where that must wait, the end stays where it was, unless that takes half of the
+    time, or the cookie is not to outlive the window any more: then it takes a new seed.
+    """
+    old, head = origin.head, _with_limits(_lifetime(rules, session), origin.head, now)
+    end = expiry(now, head.idle, head.deadline)
+    is_far = end > old.deadline + min(GRACE, touch_interval(head.idle))
+    kept = replace(head, deadline=min(head.deadline, old.deadline))
+    is_same = _is_persistent(rules, session._former, old) == _is_persistent(
+        rules, session._terms, old
+    )
+    if rules.carrier is not None:
+        return _save(rules, session, origin, head if is_far else kept, now)
+    if is_far or not is_same or kept.deadline < old.deadline:
+        if _may_renew(old, now):
+            return _renewal(rules, session, origin, _with_previous(head), now)
+        if 2 * (end - old.deadline) > end - now or not (is_same or _is_crossed(session, origin)):
+            return _reseeded(rules, session, origin.record, head, Rotated, now)
+    limited = replace(origin, head=kept)
+    return _proof_upkeep(rules, session, limited, now) or _save(rules, session, limited, kept, now)
+
+
+def _is_crossed(session: Session, origin: Origin) -> bool:
+    """Whether another request renewed the proof that this one was opened with."""
+    return session._with_previous or origin.head.proof_digest != origin.proof
+
+
+def _may_renew(head: Head, now: int) -> bool:
+    """Whether nobody can still show a proof that a renewal would make a copied one."""
+    return head.previous_proof is None or 0 < head.proof_seen_at <= now - GRACE
 
 
 def _is_upkeep_due(rules: Rules, origin: Origin, now: int) -> bool:
@@ -161,8 +194,7 @@ def _proof_upkeep(rules: Rules, session: Session, origin: Origin, now: int) -> W
     if head.previous_proof is not None and head.proof_seen_at == 0:
         return _save(rules, session, origin, replace(head, proof_seen_at=now), now)
     if _is_renewal_due(rules, head, now):
-        previous = replace(head, previous_proof=head.proof_digest, successors=0)
-        return _renewal(rules, session, origin, previous, now)
+        return _renewal(rules, session, origin, _with_previous(head), now)
     return None
 
 
@@ -287,9 +319,25 @@ def _cookie(
         value = token.text()
     else:
         return None
-    persistent = rules.cookie.persistent if terms is None else terms.persistent
-    persistent = persistent or head.remember
+    persistent = _is_persistent(rules, terms, head)
     return rules.cookie.set(value, -((now - head.deadline) // 1000) if persistent else None)
+
+
+def _is_persistent(rules: Rules, terms: Terms | None, head: Head) -> bool:
+    """Whether the cookie outlives the browser's window."""
+    own = rules.cookie.persistent if terms is None else terms.persistent
+    return own or head.remember
+
+
+def _with_limits(lifetime: Lifetime, head: Head, now: int) -> Head:
+    """The limits count from now on."""
+    deadline = lifetime.deadline(now, head.remember)
+    return replace(head, deadline=deadline, idle=lifetime.idle_ms(head.remember))
+
+
+def _with_previous(head: Head) -> Head:
+    """The proof that is to be replaced stays good for a while."""
+    return replace(head, previous_proof=head.proof_digest, successors=0)
 
 
 def _with_moved_end(lifetime: Lifetime, head: Head, now: int) -> Head:

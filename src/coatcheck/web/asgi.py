@@ -13,14 +13,23 @@ carry the cookie. A handshake that is refused by a close can set no cookie, so i
 import asyncio
 import inspect
 import sys
-from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
+from collections.abc import (
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterable,
+    Mapping,
+    MutableMapping,
+    Sequence,
+)
 from functools import partial, wraps
 from typing import Any
 
 from coatcheck import context, gate
+from coatcheck.errors import ConfigurationError
 from coatcheck.gate import Admitted, LoginGate, Refused, Verdict, async_admit
 from coatcheck.paths import Patterns
-from coatcheck.session import Client
+from coatcheck.session import Client, Session
 from coatcheck.sessions import AsyncSessions
 from coatcheck.sweeper import checked_interval, sweeping
 from coatcheck.web.configured import checked_sessions
@@ -73,6 +82,9 @@ class SessionMiddleware:
         if kind not in _SERVED or (self._skip is not None and self._skip.match(_path(scope))):
             await self.app(scope, receive, send)
             return
+        if "session" in scope and self._is_open(scope["session"]):
+            await self.app(scope, receive, send)
+            return
         header, client = joined_cookie(scope["headers"]), partial(self._client, scope)
         exchange = await AsyncExchange.open(self._sessions, header, client)
         scope["session"] = exchange.session
@@ -94,16 +106,23 @@ class SessionMiddleware:
             context.unbind(bound)
         exchange.end()
 
+    def _is_open(self, found: object) -> bool:
+        """Whether a middleware around this one has opened our session, and is to commit it."""
+        if not isinstance(found, Session):
+            return False
+        return self._sessions[None]._began(found) and context.is_bound(found)
+
 
 class Outgoing:
     """One request's answer on its way out; `send` is what the app gets."""
 
-    __slots__ = ("_exchange", "_replaced", "_scope", "_send", "started")
+    __slots__ = ("_around", "_exchange", "_replaced", "_scope", "_send", "started")
 
     def __init__(self, scope: Scope, send: Send, exchange: AsyncExchange) -> None:
         self._scope = scope
         self._send = send
         self._exchange = exchange
+        self._around = sys.exception()  # whoever calls the app may be handling one
         self._replaced = False  # by a 503: what the app still sends is dropped
         self.started = False
 
@@ -122,8 +141,7 @@ class Outgoing:
     async def _first(self, message: Message) -> None:
         kind = message["type"]
         if kind in _STARTS:
-            # A framework that answers an error by itself does so while it handles the error.
-            head = await self._exchange.respond(message.get("status", 101), sys.exception())
+            head = await self._exchange.respond(message.get("status", 101), self._cause())
             if head.refused is not None:
                 await self._refuse(head.refused, head.cookies)
                 return
@@ -131,10 +149,15 @@ class Outgoing:
                 message = _with_headers(message, head.cookies)
             self.started = True
         elif kind == "websocket.close":
-            if await self.refused(sys.exception()):
+            if await self.refused(self._cause()):
                 return
             self.started = True
         await self._send(message)
+
+    def _cause(self) -> BaseException | None:
+        """A framework that answers an error by itself does so while it handles the error."""
+        error = sys.exception()
+        return None if error is self._around else error
 
     async def refused(self, error: BaseException | None) -> bool:
         """The app raised before its response began: whether a 503 answers for it."""
@@ -169,53 +192,76 @@ class LoginMiddleware:
 
 def login_required(
     gate: LoginGate,
-) -> Callable[[Callable[..., Any]], Callable[..., Awaitable[Any]]]:
+) -> Callable[[Callable[..., Any]], Callable[..., Coroutine[Any, Any, Any]]]:
     """For a single view of Starlette's kind, `(request, …) -> response`: it must pass the gate.
 
-    The gate's `public=` does not count here. A plain view runs in a thread, as Starlette does it.
+    The gate's `public=` does not count here, and its login page is the site's, also for a view
+    below a `Mount`. A plain view runs in a thread, as Starlette does it. A WebSocket that does not
+    pass is closed with code 1008.
     """
 
-    def decorate(view: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
+    def decorate(view: Callable[..., Any]) -> Callable[..., Coroutine[Any, Any, Any]]:
         @wraps(view)
-        async def guarded(request: Any, *args: Any, **options: Any) -> Any:
-            verdict = await _judge(gate, request.scope, everywhere=True)
+        async def guarded(*args: Any, **options: Any) -> Any:
+            scope = _scope_among((*args, *options.values()))
+            verdict = await _judge(gate, scope, everywhere=True)
             if isinstance(verdict, Refused):
-                return _starlette_response(verdict)
+                return _starlette_refusal(verdict, scope)
             if inspect.iscoroutinefunction(view):
-                return await view(request, *args, **options)
-            return await asyncio.to_thread(view, request, *args, **options)
+                return await view(*args, **options)
+            return await asyncio.to_thread(view, *args, **options)
 
         return guarded
 
     return decorate
 
 
-def _starlette_response(refused: Refused) -> Any:
+def _scope_among(arguments: Iterable[object]) -> Scope:
+    """Of the request, whatever the view calls it: FastAPI gives it by name."""
+    from starlette.requests import HTTPConnection
+
+    for each in arguments:
+        if isinstance(each, HTTPConnection):
+            return each.scope
+    raise ConfigurationError(
+        "login_required: expected the request among the view's arguments, got none; give the view "
+        "a parameter for the request, or in FastAPI use LoggedIn"
+    )
+
+
+def _starlette_refusal(refused: Refused, scope: Scope) -> Any:
     """FastAPI takes nothing else for a response; whose views are guarded has Starlette."""
+    from starlette.exceptions import WebSocketException
     from starlette.responses import PlainTextResponse
 
-    body = "" if refused.status == 303 else f"{refused.status}\n"
-    return PlainTextResponse(body, refused.status, dict(refused.headers))
+    if scope["type"] == "websocket":
+        raise WebSocketException(1008, "log in first")
+    return PlainTextResponse(refused.body, refused.status, dict(refused.headers))
 
 
 async def _judge(rule: LoginGate, scope: Scope, *, everywhere: bool = False) -> Verdict:
-    verdict = await async_admit(rule, facts(scope), scope.get("session"), everywhere=everywhere)
+    request = facts(scope, everywhere=everywhere)
+    verdict = await async_admit(rule, request, scope.get("session"), everywhere=everywhere)
     if isinstance(verdict, Admitted) and verdict.user is not None:
         scope["user"] = verdict.user
     return verdict
 
 
-def facts(scope: Scope) -> gate.Request:
-    """What the gate looks at."""
+def facts(scope: Scope, *, everywhere: bool = False) -> gate.Request:
+    """What the gate looks at. An app's paths are those below what it is mounted under.
+
+    `everywhere` is for a single view: its paths are the site's, as a Mount may only group routes.
+    """
+    mount = "app_root_path" if everywhere and "app_root_path" in scope else "root_path"
     query = scope.get("query_string", b"").decode("latin-1")
-    method, root = scope.get("method", ""), scope.get("root_path", "")
-    return gate.Request(method, _path(scope), query, root, partial(_header, scope))
+    method, root = scope.get("method", ""), scope.get(mount, "")
+    return gate.Request(method, _path(scope, mount), query, root, partial(_header, scope))
 
 
-def _path(scope: Scope) -> str:
-    """The path below what the app is mounted under."""
+def _path(scope: Scope, mount: str = "root_path") -> str:
+    """The path below what is mounted there."""
     path: str = scope["path"]
-    root: str = scope.get("root_path", "")
+    root: str = scope.get(mount, "")
     if root and (path == root or path.startswith(root + "/")):
         return path[len(root) :] or "/"
     return path
@@ -246,7 +292,7 @@ async def _answer(refused: Refused, scope: Scope, send: Send, cookies: Sequence[
             await send({"type": "websocket.close", "code": 1008, "reason": ""})
             return
         kind = "websocket.http.response"
-    body = b"" if refused.status == 303 else f"{refused.status}\n".encode()
+    body = refused.body.encode()
     headers = [(k.lower().encode("latin-1"), v.encode("latin-1")) for k, v in refused.headers]
     headers.append((b"content-type", b"text/plain; charset=utf-8"))
     headers.append((b"content-length", str(len(body)).encode()))

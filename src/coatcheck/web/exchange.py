@@ -32,7 +32,10 @@ __all__ = ["UNAVAILABLE", "AsyncExchange", "Exchange", "Head", "abandon", "atten
 S = TypeVar("S", Sessions, AsyncSessions)
 
 UNAVAILABLE = Refused(503, (("Retry-After", RETRY_AFTER), ("Cache-Control", "no-store")))
-"""The answer where the store is out of reach; no cookie is touched."""
+"""The answer where the store is out of reach; the cookie of what was to be saved is not touched.
+
+Of several sessions one may be stored by then, which cannot be taken back: its cookie goes along.
+"""
 
 
 class Head(NamedTuple):
@@ -49,6 +52,18 @@ class Head(NamedTuple):
 def _is_hiding(status: int) -> bool:
     """A framework's 500 hides an outage; a 503 is the app's own answer to it."""
     return status >= 500 and status != 503
+
+
+def _tells_of_outage(error: BaseException) -> bool:
+    """Whether it is one, was raised from one, or is a group that holds one."""
+    found = [error]
+    for each in found:  # it grows meanwhile
+        if isinstance(each, StoreUnavailable | Contention):
+            return True
+        inside = each.exceptions if isinstance(each, BaseExceptionGroup) else ()
+        causes = (cause for cause in (*inside, each.__cause__) if cause is not None)
+        found += [cause for cause in causes if cause not in found]
+    return False
 
 
 _UNTOUCHED, _READ = Head((), False), Head((), True)
@@ -96,7 +111,7 @@ class _Opened(Generic[S]):
     def _is_outage(self, error: BaseException) -> bool:
         """Whether the store is to blame for the app's error, whatever the app made of it."""
         met = any(each.accessed and each._fault is not None for each in self.opened.values())
-        return met or isinstance(error, StoreUnavailable | Contention)
+        return met or _tells_of_outage(error)
 
     def end(self) -> None:
         """The response is over: what was changed in place since it began is lost, so say so."""

@@ -14,7 +14,13 @@ adapter's own `Outgoing`: the commit goes with `ws.accept()`, whose headers carr
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import (
+    AsyncIterable,
+    Awaitable,
+    Callable,
+    Iterable,
+    Mapping,
+)
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any
@@ -33,6 +39,7 @@ from coatcheck.web import asgi
 from coatcheck.web.configured import checked_sessions
 from coatcheck.web.exchange import UNAVAILABLE, AsyncExchange, Exchange, Head, abandon, attend
 from coatcheck.web.headers import joined_cookie, merge_str
+from coatcheck.web.streams import AsyncStream, Stream
 
 __all__ = [
     "AsyncLoginMiddleware",
@@ -114,7 +121,7 @@ class SessionMiddleware:
         if resp.stream is None or hasattr(resp.stream, "read"):
             exchange.end()
         else:
-            resp.stream = _Stream(resp.stream, exchange)
+            resp.stream = Stream(resp.stream, exchange.opened, exchange.end)
 
 
 class AsyncSessionMiddleware:
@@ -202,10 +209,10 @@ class AsyncSessionMiddleware:
             resp.sse = None
             _replace(resp, head.refused)
         _add_headers(resp, head)
-        if hasattr(resp.sse, "__aiter__"):
-            resp.sse = _AsyncStream(resp.sse, exchange)
-        elif hasattr(resp.stream, "__aiter__") and not hasattr(resp.stream, "read"):
-            resp.stream = _AsyncStream(resp.stream, exchange)
+        if isinstance(resp.sse, AsyncIterable):
+            resp.sse = AsyncStream(resp.sse, exchange.opened, exchange.end)
+        elif isinstance(resp.stream, AsyncIterable) and not hasattr(resp.stream, "read"):
+            resp.stream = AsyncStream(resp.stream, exchange.opened, exchange.end)
         else:
             exchange.end()
 
@@ -235,60 +242,6 @@ def _replace(resp: falcon.Response, refused: Refused) -> None:
     resp.data = resp.media = resp.stream = None
     resp.content_type = falcon.MEDIA_TEXT
     resp.text = f"{refused.status}\n"
-
-
-class _Stream:
-    """A body on its way out: `current()` is at hand, and what is changed too late is told."""
-
-    def __init__(self, stream: Iterable[bytes], exchange: Exchange) -> None:
-        self._stream = stream
-        self._exchange = exchange
-
-    def __iter__(self) -> Iterator[bytes]:
-        chunks = iter(self._stream)
-        while (chunk := self._run(partial(next, chunks, None))) is not None:
-            yield chunk
-
-    def close(self) -> None:
-        self._run(getattr(self._stream, "close", lambda: None))
-        self._exchange.end()
-
-    def _run(self, step: Callable[[], Any]) -> Any:
-        bound = context.bind(self._exchange.opened)
-        try:
-            return step()
-        finally:
-            context.unbind(bound)
-
-
-class _AsyncStream:
-    """`_Stream` for what is iterated asynchronously, events too."""
-
-    def __init__(self, stream: Any, exchange: AsyncExchange) -> None:
-        self._stream = stream
-        self._chunks = aiter(stream)
-        self._exchange = exchange
-
-    def __aiter__(self) -> AsyncIterator[Any]:
-        return self
-
-    async def __anext__(self) -> Any:
-        try:
-            return await self._run(anext(self._chunks))
-        except StopAsyncIteration:
-            self._exchange.end()
-            raise
-
-    async def close(self) -> None:
-        if hasattr(self._stream, "close"):
-            await self._run(self._stream.close())
-
-    async def _run(self, step: Awaitable[Any]) -> Any:
-        bound = context.bind(self._exchange.opened)
-        try:
-            return await step
-        finally:
-            context.unbind(bound)
 
 
 class _Ending:

@@ -5,6 +5,7 @@ needs a login shows so in OpenAPI: the security scheme is the session's cookie, 
 They work for WebSockets too.
 """
 
+import re
 from typing import Annotated, Any
 
 from fastapi import Depends, HTTPException, WebSocketException
@@ -38,14 +39,14 @@ class LoggedIn(SecurityBase):
         name: str | None = None,
     ) -> None:
         self.gate = gate
+        self._rule = gate or LoginGate()
         self.name = name
         self.model = APIKey.model_validate({"in": APIKeyIn.cookie, "name": cookie.full_name})
-        self.scheme_name = cookie.name
+        self.scheme_name = re.sub(r"[^A-Za-z0-9._-]", "_", cookie.full_name)  # OpenAPI allows these
 
     async def __call__(self, connection: HTTPConnection) -> Any:
-        rule = self.gate or LoginGate()
-        request = facts(connection.scope)
-        verdict = await async_admit(rule, request, current(self.name), everywhere=True)
+        request = facts(connection.scope, everywhere=True)
+        verdict = await async_admit(self._rule, request, current(self.name), everywhere=True)
         if isinstance(verdict, Refused):
             raise _refusal(verdict if self.gate else unauthorized(), connection)
         if verdict.user is None:

@@ -2,9 +2,9 @@
 
 `flask.session` is the session, and so is `current()`. It is committed when the `after_request`
 functions are through, before the response is given to the server; a response that is a 5xx keeps
-only a `logout()`. Flask does not come to that point with every error, so `app.handle_exception`
-is followed, where all of them pass: in testing and in debug mode, too, they keep only a `logout()`,
-and where the store was out of reach the answer is 503.
+only a `logout()`. Flask does not come to that point with every error, so those of the app's methods
+are followed through which all of them pass: in testing and in debug mode, too, they keep only a
+`logout()`, and where the store was out of reach the answer is 503.
 """
 
 import threading
@@ -35,7 +35,7 @@ from coatcheck.web.wsgi import Upkeep, facts, peer
 
 __all__ = ["CoatcheckSessionInterface", "login_required", "require_login"]
 
-_VISIT = "coatcheck.visit"  # in the environ
+_VISIT = "_coatcheck"  # of the request; its environ may serve other contexts too
 
 
 class CoatcheckSessionInterface(CookieFacts, SessionInterface):
@@ -79,11 +79,12 @@ class CoatcheckSessionInterface(CookieFacts, SessionInterface):
         opened = Exchange.open(self._every, header, client).opened
         session = PalletsSession(opened[None])
         exchange = Exchange(self._every, {**opened, None: session})
-        environ[_VISIT] = _Visit(exchange, is_first)
+        setattr(request, _VISIT, _Visit(exchange, is_first))
         return session
 
     def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
-        visit: _Visit = request.environ[_VISIT]
+        visit = _visit()
+        assert visit is not None
         visit.answer(response)
         if visit.is_first:
             self._advice.on_settings(app)
@@ -102,12 +103,13 @@ class CoatcheckSessionInterface(CookieFacts, SessionInterface):
 class _Visit:
     """One request on its way to a response."""
 
-    __slots__ = ("_answered", "error", "exchange", "is_first")
+    __slots__ = ("_answered", "cause", "error", "exchange", "is_first")
 
     def __init__(self, exchange: Exchange, is_first: bool) -> None:
         self.exchange = exchange
         self.is_first = is_first
-        self.error: Exception | None = None  # what the app raised and did not handle
+        self.cause: Exception | None = None  # what the app raised, and handled or not
+        self.error: Exception | None = None  # what it did not handle
         self._answered: Response | None = None
 
     def answer(self, response: Response) -> None:
@@ -119,9 +121,10 @@ class _Visit:
             return
         self._answered = response
         if self.error is None or response.status_code == 503:
-            head = self.exchange.respond(response.status_code)
+            head = self.exchange.respond(response.status_code, self.cause)
         else:
             head = self.exchange.fail(self.error)
+        self.cause = None  # its traceback knows us: a circle costs a collection
         if head.refused is not None:
             _close_body(response)
         write_head(response, head)
@@ -129,11 +132,32 @@ class _Visit:
 
 
 def _follow_errors(app: Flask) -> None:
-    """See each error that no handler of the app took, whether it becomes a response or goes on."""
-    handle = app.handle_exception
+    """See each error, whether a handler of the app takes it, it becomes a 500, or goes on."""
+    dispatch, judge, handle = (
+        app.full_dispatch_request,
+        app.handle_user_exception,
+        app.handle_exception,
+    )
+
+    def full_dispatch_request() -> Response:
+        try:
+            return dispatch()
+        except Exception:
+            raise  # `handle_exception` is next
+        except BaseException as stop:
+            visit = _visit()
+            if visit is not None:
+                visit.exchange.fail(stop)
+            raise
+
+    def handle_user_exception(error: Exception) -> Any:
+        visit = _visit()
+        if visit is not None:
+            visit.cause = error
+        return judge(error)
 
     def handle_exception(error: Exception) -> Response:
-        visit: _Visit | None = request.environ.get(_VISIT)
+        visit = _visit()
         if visit is None:
             return handle(error)
         visit.error = error
@@ -146,6 +170,8 @@ def _follow_errors(app: Flask) -> None:
         visit.answer(response)  # where an `after_request` function failed, it has not been yet
         return response
 
+    app.full_dispatch_request = full_dispatch_request  # type: ignore[method-assign]
+    app.handle_user_exception = handle_user_exception  # type: ignore[assignment, method-assign]
     app.handle_exception = handle_exception  # type: ignore[assignment, method-assign]
 
 
@@ -155,8 +181,13 @@ def _close_body(response: Response) -> None:
         close()
 
 
+def _visit() -> _Visit | None:
+    """That of the request at hand; None outside, and on a path in `skip=`."""
+    return getattr(request, _VISIT, None) if has_request_context() else None
+
+
 def _opened() -> Mapping[str | None, Session] | None:
-    visit: _Visit | None = request.environ.get(_VISIT) if has_request_context() else None
+    visit = _visit()
     return None if visit is None else visit.exchange.opened
 
 

@@ -45,6 +45,7 @@ def connect_flask_login(app: Flask, *, prefix: str = "") -> None:
     if _EXTENSION in app.extensions:
         raise _wrong("one call", "a second", "take one out")
     _forget_remember_cookie(app, manager, interface)
+    _protect_users_only(manager)
     # The app keeps what its signals call, which keep no hold of it themselves.
     steps = app.extensions[_EXTENSION] = _Steps(manager, interface, prefix)
     for signal, step in [
@@ -149,6 +150,12 @@ def _forget_remember_cookie(app: Flask, manager: Any, interface: CoatcheckSessio
     app.config["REMEMBER_COOKIE_NAME"] = _NO_COOKIE
     functions = app.after_request_funcs.get(None, [])
     functions[:] = [each for each in functions if getattr(each, "__self__", None) is not manager]
+
+
+def _protect_users_only(manager: Any) -> None:
+    """Flask-Login would mark, or end, the sessions in which nobody is its user, time and again."""
+    has_failed = manager._session_protection_failed
+    manager._session_protection_failed = lambda: "_user_id" in flask_session and has_failed()
 
 
 def _warn(what: str) -> None:

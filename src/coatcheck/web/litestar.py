@@ -11,6 +11,7 @@ is done to the session before the response's first byte.
 
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from typing import Any
 
 from litestar.config.app import AppConfig
@@ -64,9 +65,18 @@ class CoatcheckPlugin:
         self._sweep = sweep if sweep is None else checked_interval(sweep)
         listed = skip if isinstance(skip, str) else tuple(skip)
         Patterns("CoatcheckPlugin(skip=…)", listed)  # raises for what is none
-        source = None if client is None else lambda scope: client(ASGIConnection(scope))
-        options = {"named": named, "skip": listed, "client": source, "sweep": None}
-        self.config = _Config(sessions, options)
+        source: Any = None if client is None else lambda scope: client(ASGIConnection(scope))
+        self.config = _Config(
+            sessions,
+            partial(
+                asgi.SessionMiddleware,
+                sessions=sessions,
+                named=named,
+                skip=listed,
+                client=source,
+                sweep=None,
+            ),
+        )
 
     def on_app_init(self, app_config: AppConfig) -> AppConfig:
         """Litestar calls it: the session goes around all other middleware."""
@@ -109,9 +119,11 @@ class _Config(BaseBackendConfig[_Backend]):
     exclude = None
     exclude_opt_key = "skip_session"
 
-    def __init__(self, sessions: AsyncSessions, options: dict[str, Any]) -> None:
+    def __init__(
+        self, sessions: AsyncSessions, around: Callable[[asgi.App], asgi.SessionMiddleware]
+    ) -> None:
         self.sessions = sessions
-        self.options = options
+        self.around = around
         cookie, longest = sessions.cookie, sessions.lifetime.deadline(0, remember=False)
         self.key, self.max_age = cookie.full_name, longest // 1000
         self.path, self.domain = cookie.path, cookie.domain
@@ -128,9 +140,8 @@ class _Middleware(_SessionMiddleware[_Backend]):
 
     def __init__(self, app: ASGIApp, backend: _Backend) -> None:
         super().__init__(app, backend)
-        config = backend.config
         inside: Any = self._inside
-        self._opening = asgi.SessionMiddleware(inside, config.sessions, **config.options)
+        self._opening = backend.config.around(inside)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         facts: Any = scope

@@ -5,15 +5,12 @@ set there and says otherwise is warned about, with what to do.
 """
 
 import warnings
-from base64 import b64decode, b64encode
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any, NoReturn
 
 from flask.sessions import NullSession, SessionMixin
-from markupsafe import Markup
 
-from coatcheck import values
 from coatcheck.cookie import Cookie
 from coatcheck.errors import ConfigurationError
 from coatcheck.gate import Refused
@@ -22,6 +19,7 @@ from coatcheck.record import Body
 from coatcheck.session import Flash, Origin, Session
 from coatcheck.web.exchange import Head
 from coatcheck.web.headers import merge_str
+from coatcheck.web.messages import packed, unpacked
 
 __all__ = [
     "Advice",
@@ -35,9 +33,6 @@ __all__ = [
 
 _FLASHES = "_flashes"
 _PERMANENCE = "_permanent"  # where Flask keeps it, too
-_PACKED = "\0"  # before a message's category: it is not plain text
-
-values.register(Markup, "markupsafe.Markup", encode=str, decode=Markup)
 
 
 class PalletsSession(Session, SessionMixin):
@@ -122,10 +117,10 @@ class PalletsSession(Session, SessionMixin):
 
     def flash(self, text: Any, category: str = "info") -> None:
         """Leave a message for the next page: text, or any value that a session can keep."""
-        super().flash(*_packed(text, category))
+        super().flash(*packed(text, category))
 
     def flashes(self) -> list[Flash]:
-        return [Flash(*_unpacked(text, category)) for text, category in super().flashes()]
+        return [Flash(*unpacked(text, category)) for text, category in super().flashes()]
 
     # `flash()` of the frameworks reads the list of messages, appends to it and assigns it.
 
@@ -160,22 +155,7 @@ class PalletsSession(Session, SessionMixin):
         """What is unread, as the frameworks keep it: category and message."""
         self._use()
         unread = (*self._unread(), *self._flashed)
-        return [_unpacked(text, category)[::-1] for _, category, text in unread]
-
-
-def _packed(message: Any, category: str) -> tuple[str, str]:
-    if type(message) is str:
-        return message, category
-    if type(message) is not Markup and hasattr(message, "__html__"):
-        # A lazy translation: its language is known now, and it is safe by its own account.
-        message = Markup(message)  # noqa: S704
-    return b64encode(values.encode(message)).decode(), _PACKED + category
-
-
-def _unpacked(text: str, category: str) -> tuple[Any, str]:
-    if category.startswith(_PACKED):
-        return values.decode(b64decode(text)), category.removeprefix(_PACKED)
-    return text, category
+        return [unpacked(text, category)[::-1] for _, category, text in unread]
 
 
 class SkippedSession(NullSession):
@@ -244,8 +224,7 @@ class Advice:
     def __init__(self, cookie: Cookie, lifetime: Lifetime) -> None:
         self._cookie = cookie
         self._lifetime = lifetime
-        self._longer = lifetime.remember not in (lifetime.idle, lifetime.absolute)
-        self._has_told = not self._longer
+        self._has_told = lifetime.remember in (lifetime.idle, lifetime.absolute)
 
     def on_settings(self, app: Any) -> None:
         """Of each setting in `app.config` that is not the default and says what is not so."""

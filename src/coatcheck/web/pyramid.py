@@ -2,13 +2,14 @@
 
 `request.session` is opened when it is first asked for, so a request that does without it costs
 nothing. It is committed by the last of the request's response callbacks, which run behind every
-tween, and for error pages too. The tween next to the ingress binds `current()`, and answers 503
-where an outage was raised through all of Pyramid. A request that got no response at all keeps only
-a `logout()`: its finished callback sees to that.
+tween, and for error pages too. The response gets its headers in a finished callback, when the
+subscribers to `NewResponse` have read what they want; a request that got no response at all keeps
+only a `logout()`. The tween next to the ingress binds `current()`, and answers 503 where an outage
+was raised through all of Pyramid. What runs behind the tweens can meet one too, so the execution
+policy is followed by ours.
 """
 
 import os
-from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial, wraps
 from typing import Any
@@ -18,25 +19,31 @@ from pyramid.authorization import (  # type: ignore[import-untyped]
     Authenticated,
     Everyone,
 )
+from pyramid.i18n import TranslationString  # type: ignore[import-untyped]
 from pyramid.interfaces import (  # type: ignore[import-untyped]
+    PHASE3_CONFIG,
     ICSRFStoragePolicy,
+    IExecutionPolicy,
     ISecurityPolicy,
     ISession,
 )
 from pyramid.request import RequestLocalCache  # type: ignore[import-untyped]
 from pyramid.response import Response  # type: ignore[import-untyped]
+from pyramid.router import default_execution_policy  # type: ignore[import-untyped]
 from pyramid.settings import aslist  # type: ignore[import-untyped]
 from pyramid.tweens import EXCVIEW, INGRESS  # type: ignore[import-untyped]
 from zope.interface import implementer  # type: ignore[import-untyped]
 
 from coatcheck import base64url, context, values
-from coatcheck.errors import ConfigurationError
+from coatcheck.errors import ConfigurationError, Contention, StoreUnavailable
 from coatcheck.gate import Admitted, LoginGate, Refused, Verdict, admit
 from coatcheck.session import Client, Flash, Session
 from coatcheck.sessions import Sessions
 from coatcheck.web.configured import checked_sessions
-from coatcheck.web.exchange import Exchange
+from coatcheck.web.exchange import UNAVAILABLE, Exchange, Head
 from coatcheck.web.headers import merge_str
+from coatcheck.web.messages import category_of, packed, unpacked
+from coatcheck.web.streams import Stream
 from coatcheck.web.wsgi import Upkeep, facts, is_whole, peer
 
 __all__ = [
@@ -53,13 +60,15 @@ Handler = Callable[[Any], Any]
 
 _TWEEN = "coatcheck.web.pyramid.session_tween_factory"
 _GATE_TWEEN = "coatcheck.web.pyramid.gate_tween_factory"
+_LAST = PHASE3_CONFIG + 1
 
 
 def includeme(config: Any) -> None:
-    """Add the directives, and the storage of CSRF tokens in our sessions."""
+    """Add the directives, the storage of CSRF tokens in our sessions, and the 503 of an outage."""
     config.add_directive("set_coatcheck_sessions", set_coatcheck_sessions)
     config.add_directive("set_login_gate", set_login_gate)
     config.set_csrf_storage_policy(CSRFStoragePolicy())
+    config.action(None, partial(_follow_policy, config.registry), order=_LAST)
 
 
 def set_coatcheck_sessions(
@@ -142,7 +151,7 @@ class PyramidSession(Session):
         It may be any value that a session can keep, and comes back as it was.
         """
         if allow_duplicate or msg not in self.peek_flash(queue):
-            super().flash(*_packed(msg, queue))
+            super().flash(*packed(msg, queue))
 
     def pop_flash(self, queue: str = "") -> list[Any]:
         """The queue's messages; reading them removes them, and no others."""
@@ -152,15 +161,15 @@ class PyramidSession(Session):
             stored = [flash[0] for flash in found if flash not in self._flashed]
             self._flashes_read = self._flashes_read.union(stored)
             self._flashed = tuple(flash for flash in self._flashed if flash not in found)
-        return [_unpacked(text, category)[0] for _, category, text in found]
+        return [unpacked(text, category)[0] for _, category, text in found]
 
     def peek_flash(self, queue: str = "") -> list[Any]:
         """The queue's messages, which stay."""
-        return [_unpacked(text, category)[0] for _, category, text in self._queued(queue)]
+        return [unpacked(text, category)[0] for _, category, text in self._queued(queue)]
 
     def flashes(self) -> list[Flash]:
         """The messages of every queue; reading them removes them."""
-        return [Flash(*_unpacked(text, category)) for text, category in super().flashes()]
+        return [Flash(*unpacked(text, category)) for text, category in super().flashes()]
 
     def new_csrf_token(self) -> str:
         """A new token; the forms that hold older ones are good no longer."""
@@ -182,22 +191,16 @@ class PyramidSession(Session):
     def _queued(self, queue: str) -> list[tuple[str, str, str]]:
         self._use()
         unread = (*self._unread(), *self._flashed)
-        return [flash for flash in unread if flash[1] in (queue, _PACKED + queue)]
+        return [flash for flash in unread if category_of(flash[1]) == queue]
 
 
-_PACKED = "\0"  # before a queue's name: the message is not text
-
-
-def _packed(message: Any, queue: str) -> tuple[str, str]:
-    if isinstance(message, str):
-        return str(message), queue
-    return b64encode(values.encode(message)).decode(), _PACKED + queue
-
-
-def _unpacked(text: str, category: str) -> tuple[Any, str]:
-    if category.startswith(_PACKED):
-        return values.decode(b64decode(text)), category.removeprefix(_PACKED)
-    return text, category
+# A message is translated where it is shown.
+values.register(
+    TranslationString,
+    "translationstring.TranslationString",
+    encode=TranslationString.__getstate__,
+    decode=lambda state: TranslationString(*state),
+)
 
 
 class _Hook:
@@ -239,9 +242,8 @@ class _Visit(Mapping[str | None, Session]):
         self._client: Callable[[], Client] | None = partial(hook.client, request)
         self.exchange: Exchange | None = None
         self.bound: Any = None
-        self.is_last = False  # of the request's response callbacks
-        self.is_answered = False
-        self.is_streamed = False
+        self.is_answered = False  # or failed
+        self.response: Any = None
 
     def __getitem__(self, name: str | None) -> Session:
         return self._opened().opened[name]
@@ -266,15 +268,34 @@ class _Visit(Mapping[str | None, Session]):
         """What was opened, or nothing: some other use of a store may still have met an outage."""
         return self.exchange or Exchange({}, {})
 
-    def finish(self) -> None:
+    def respond(self, response: Any, cause: BaseException | None) -> None:
+        """Commit. The response is not sent before `finish`, and may still change till then."""
+        self.is_answered = True
+        head = self.met.respond(response.status_int, cause)
+        if head.refused is not None:
+            _give(response, head.refused)
+        self.response = response
+
+    def finish(self, environ: dict[str, Any]) -> None:
         """Pyramid is done with the request. Where it has no response, it failed."""
         self.is_answered, self._client = True, None
         if self.bound is not None:
             context.unbind(self.bound)
-        if self.exchange is not None:
-            self.exchange.fail()
-        if not self.is_streamed:
+        head = self.met.fail()  # what was decided, where there is a response
+        if self.response is not None:
+            response, self.response = self.response, None
+            self._complete(response, head, environ)
+
+    def _complete(self, response: Any, head: Head, environ: dict[str, Any]) -> None:
+        """Give the response what it owes, `Vary` also where it was read after the commit."""
+        if any(session.accessed for session in self.met.opened.values()):
+            response.headerlist = merge_str(response.headerlist, head.cookies, vary=True)
+        if is_whole(response.app_iter, environ):
             self.met.end()
+        else:
+            length = response.content_length  # which a new body takes away
+            response.app_iter = Stream(response.app_iter, self, lambda: self.met.end())
+            response.content_length = length
 
 
 def session_tween_factory(handler: Handler, registry: Any) -> Handler:
@@ -297,29 +318,29 @@ def session_tween_factory(handler: Handler, registry: Any) -> Handler:
 
 
 def _respond(request: Any, response: Any) -> None:
-    """Commit, as the last of the response callbacks: the others may still change the session."""
-    visit: _Visit = vars(request)["_coatcheck"]
-    others = any(each is not _respond for each in request.response_callbacks)
-    if others and not visit.is_last:
-        visit.is_last = True
-        request.add_response_callback(_respond)
-        return
-    visit.is_answered = True
+    """Commit, after the other response callbacks: they may still change the session."""
+    others = request.response_callbacks
+    while others:
+        others.popleft()(request, response)
     cause = getattr(request, "exception", None)  # of which a view made this response
-    head = visit.met.respond(response.status_int, cause)
-    if head.refused is not None:
-        _give(response, head.refused)
-    if head.vary or head.refused is not None:
-        response.headerlist = merge_str(response.headerlist, head.cookies, vary=True)
-    if not is_whole(response.app_iter, request.environ):
-        visit.is_streamed = True
-        length = response.content_length  # which a new body takes away
-        response.app_iter = _Streamed(visit, response.app_iter)
-        response.content_length = length
+    vars(request)["_coatcheck"].respond(response, cause)
 
 
 def _finish(request: Any) -> None:
-    vars(request)["_coatcheck"].finish()
+    vars(request)["_coatcheck"].finish(request.environ)
+
+
+def _follow_policy(registry: Any) -> None:
+    """Answer 503 where what runs behind the tweens met an outage."""
+    policy = registry.queryUtility(IExecutionPolicy, default=default_execution_policy)
+
+    def followed(environ: Any, router: Any) -> Any:
+        try:
+            return policy(environ, router)
+        except (StoreUnavailable, Contention):
+            return _give(Response(), UNAVAILABLE)
+
+    registry.registerUtility(followed, IExecutionPolicy)
 
 
 def _give(response: Any, refused: Refused) -> Any:
@@ -329,31 +350,6 @@ def _give(response: Any, refused: Refused) -> Any:
     response.headerlist = [*refused.headers, ("Content-Type", "text/plain; charset=utf-8")]
     response.body = b"" if refused.status == 303 else f"{refused.status}\n".encode()
     return response
-
-
-class _Streamed:
-    """A body that is still being made: `current()` is at hand, and late changes raise."""
-
-    def __init__(self, visit: _Visit, body: Any) -> None:
-        self._visit = visit
-        self._body = body
-
-    def __iter__(self) -> Iterator[bytes]:
-        body = self._run(partial(iter, self._body))
-        while (chunk := self._run(partial(next, body, None))) is not None:
-            yield chunk
-
-    def close(self) -> None:
-        """The response is over."""
-        self._run(getattr(self._body, "close", lambda: None))
-        self._visit.met.end()
-
-    def _run(self, step: Callable[[], Any]) -> Any:
-        bound = context.bind(self._visit)
-        try:
-            return step()
-        finally:
-            context.unbind(bound)
 
 
 def gate_tween_factory(handler: Handler, registry: Any) -> Handler:

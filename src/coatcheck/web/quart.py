@@ -2,9 +2,10 @@
 
 `quart.session` is the session, and so is `current()`. It is committed when the `after_request`
 functions are through, before the response is sent; a response that is a 5xx keeps only a
-`logout()`. Quart does not come to that point with every error, so `app.handle_exception` is
-followed, where all of them pass: in testing and in debug mode, too, they keep only a `logout()`,
-and where the store was out of reach the answer is 503.
+`logout()`. Quart does not come to that point with every error, so those of the app's methods are
+followed through which all of them pass: in testing and in debug mode, too, they keep only a
+`logout()`, and where the store was out of reach the answer is 503. What is cancelled keeps only a
+`logout()`, too.
 
 A WebSocket has its session on connect: it is committed with the acceptance, whose headers carry the
 cookie. A handshake that is refused by a close can set no cookie, so it keeps only a `logout()`.
@@ -15,7 +16,7 @@ from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mappin
 from contextlib import suppress
 from contextvars import Context
 from functools import partial, wraps
-from typing import Any
+from typing import Any, cast
 from weakref import WeakSet
 
 from quart import (
@@ -58,7 +59,7 @@ from coatcheck.web.pallets import (
 __all__ = ["CoatcheckSessionInterface", "login_required", "require_login"]
 
 Answer = Response | WerkzeugResponse
-_VISIT = "coatcheck.visit"  # in the scope
+_VISIT = "_coatcheck"  # of the request or WebSocket
 
 
 class CoatcheckSessionInterface(CookieFacts, SessionInterface):
@@ -94,6 +95,9 @@ class CoatcheckSessionInterface(CookieFacts, SessionInterface):
 
     async def open_session(self, app: Quart, request: Any) -> SessionMixin | None:
         scope = request.scope
+        met: _Visit | None = getattr(request, _VISIT, None)
+        if met is not None:  # another context of the same request
+            return cast("PalletsSession", met.exchange.session)
         if self._skip and self._skip.match(facts(scope).path):
             return None
         is_first = app not in self._apps
@@ -105,7 +109,8 @@ class CoatcheckSessionInterface(CookieFacts, SessionInterface):
         opened = (await AsyncExchange.open(self._every, header, client)).opened
         session = PalletsSession(opened[None])
         exchange = AsyncExchange(self._every, {**opened, None: session})
-        scope[_VISIT] = visit = _Visit(exchange, is_first)
+        visit = _Visit(exchange, is_first)
+        setattr(request, _VISIT, visit)
         if isinstance(request, Websocket):
             visit.attend_handshake(request)
         return session
@@ -121,12 +126,10 @@ class CoatcheckSessionInterface(CookieFacts, SessionInterface):
         self._advice.on_permanence(visit.exchange.session)
 
     def _join(self, app: Quart) -> None:
-        """Follow this app's errors, and its requests that are cancelled."""
+        """Follow this app's errors, whether it handles them, they become a 500, or go on."""
         self._apps.add(app)
-        for torn_down in (app.teardown_request_funcs, app.teardown_websocket_funcs):
-            torn_down[None].append(_abandon)
-        for name in ("handle_exception", "handle_websocket_exception"):
-            setattr(app, name, _followed(app, getattr(app, name)))
+        for name, follow in _FOLLOWED.items():
+            setattr(app, name, follow(app, getattr(app, name)))
 
     def _start_sweeping(self, app: Quart) -> None:
         """Until the app's lifespan ends; without one there would be no end."""
@@ -142,12 +145,13 @@ class CoatcheckSessionInterface(CookieFacts, SessionInterface):
 class _Visit:
     """One request or WebSocket on its way to a response."""
 
-    __slots__ = ("_answered", "_headless", "error", "exchange", "is_first")
+    __slots__ = ("_answered", "_headless", "cause", "error", "exchange", "is_first")
 
     def __init__(self, exchange: AsyncExchange, is_first: bool) -> None:
         self.exchange = exchange
         self.is_first = is_first
-        self.error: Exception | None = None  # what the app raised and did not handle
+        self.cause: Exception | None = None  # what the app raised, and handled or not
+        self.error: Exception | None = None  # what it did not handle
         self._answered: Answer | None = None
         self._headless = False  # a WebSocket whose refusal can have no headers
 
@@ -163,6 +167,7 @@ class _Visit:
         elif response is not self._answered:
             self._answered = response
             head = await self._decide(response.status_code)
+            self.cause = None  # its traceback knows us: a circle costs a collection
             write_head(response, head)
             if isinstance(response, Response):
                 response.response = _Body(response.response, self.exchange.end)
@@ -170,7 +175,7 @@ class _Visit:
     async def _decide(self, status: int) -> Head:
         if self._headless or (self.error is not None and status != 503):
             return await self.exchange.fail(self.error)
-        return await self.exchange.respond(status)
+        return await self.exchange.respond(status, self.cause)
 
     def attend_handshake(self, websocket: Websocket) -> None:
         """Commit when the app accepts, which it may do again and again."""
@@ -205,6 +210,37 @@ class _Body(ResponseBody):
             self._end()
 
 
+def _stopped(app: Quart, dispatch: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    """See what is no error to Quart, which is its being cancelled."""
+
+    async def full_dispatch(*context: Any) -> Any:
+        try:
+            return await dispatch(*context)
+        except Exception:
+            raise  # `_followed` sees it next
+        except BaseException:
+            visit = _visit()
+            if visit is not None:
+                await abandon(visit.exchange)
+            raise
+
+    return full_dispatch
+
+
+def _judged(
+    app: Quart, judge: Callable[[Exception], Awaitable[Any]]
+) -> Callable[[Exception], Awaitable[Any]]:
+    """See each error that a handler of the app may take."""
+
+    async def handle_user_exception(error: Exception) -> Any:
+        visit = _visit()
+        if visit is not None:
+            visit.cause = error
+        return await judge(error)
+
+    return handle_user_exception
+
+
 def _followed(
     app: Quart, handle: Callable[[Exception], Awaitable[Answer | None]]
 ) -> Callable[[Exception], Awaitable[Answer | None]]:
@@ -228,11 +264,13 @@ def _followed(
     return handle_exception
 
 
-async def _abandon(error: BaseException | None) -> None:
-    """Quart cancels a request whose client leaves."""
-    visit = _visit()
-    if visit is not None and isinstance(error, asyncio.CancelledError):
-        await abandon(visit.exchange)
+_FOLLOWED: dict[str, Callable[[Quart, Any], Any]] = {
+    "full_dispatch_request": _stopped,
+    "full_dispatch_websocket": _stopped,
+    "handle_user_exception": _judged,
+    "handle_exception": _followed,
+    "handle_websocket_exception": _followed,
+}
 
 
 async def _cancel(task: "asyncio.Task[None]") -> None:
@@ -241,15 +279,15 @@ async def _cancel(task: "asyncio.Task[None]") -> None:
         await task
 
 
-def _scope() -> dict[str, Any]:
-    """That of the request or WebSocket at hand; an empty one outside."""
-    if has_request_context():
-        return request.scope  # type: ignore[return-value]
-    return websocket.scope if has_websocket_context() else {}  # type: ignore[return-value]
-
-
 def _visit() -> _Visit | None:
-    return _scope().get(_VISIT)
+    """That of the request or WebSocket at hand; None outside, and on a path in `skip=`."""
+    if has_request_context() or has_websocket_context():
+        return getattr(_asked(), _VISIT, None)
+    return None
+
+
+def _asked() -> Any:
+    return request if has_request_context() else websocket
 
 
 def _opened() -> Mapping[str | None, Session] | None:
@@ -297,7 +335,7 @@ def login_required(gate: LoginGate) -> Callable[[Callable[..., Any]], Callable[.
 async def _refusal(gate: LoginGate, *, everywhere: bool = False) -> Response | None:
     """The answer to a request that the gate does not let through."""
     session = (_opened() or {}).get(None)
-    verdict = await async_admit(gate, facts(_scope()), session, everywhere=everywhere)
+    verdict = await async_admit(gate, facts(_asked().scope), session, everywhere=everywhere)
     if isinstance(verdict, Refused):
         response = current_app.response_class()
         refuse(response, verdict)

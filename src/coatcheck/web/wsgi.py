@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from coatcheck import context, gate
 from coatcheck.gate import Admitted, LoginGate, Refused, Verdict, admit
 from coatcheck.paths import Patterns
-from coatcheck.session import Client
+from coatcheck.session import Client, Session
 from coatcheck.sessions import Sessions
 from coatcheck.sweeper import Sweeper
 from coatcheck.web.configured import checked_sessions
@@ -61,12 +61,20 @@ class SessionMiddleware:
     ) -> Iterable[bytes]:
         if self._skip is not None and self._skip.match(_path(environ)):
             return self.app(environ, start_response)
+        if "coatcheck.session" in environ and self._is_open(environ["coatcheck.session"]):
+            return self.app(environ, start_response)
         self._upkeep.begin(environ)
         header, client = environ.get("HTTP_COOKIE"), partial(self._client, environ)
         exchange = Exchange.open(self._sessions, header, client)
         environ["coatcheck.session"] = exchange.session
         environ["coatcheck.sessions"] = exchange.named
         return _Response(self.app, environ, start_response, exchange).begin()
+
+    def _is_open(self, found: object) -> bool:
+        """Whether a middleware around this one has opened our session, and is to commit it."""
+        if not isinstance(found, Session):
+            return False
+        return self._sessions[None].began(found) and context.is_bound(found)
 
 
 class Upkeep:

@@ -2,7 +2,8 @@
 
 Assigning `_auth_user_id` is the login (that is how `django.contrib.auth` and everybody who imitates
 it does it), and removing it is the logout. `_session_expiry` is what `set_expiry` keeps: the
-session's own limits, which take a fresh cookie.
+session's own limits. A number is an idle time, so the same one again, as a middleware may set it
+at each request, leaves nothing to do.
 """
 
 from collections.abc import Iterator, MutableMapping
@@ -34,6 +35,8 @@ class Values(MutableMapping[str, Any]):
         if key == _USER:
             self.session.login(str(value))
         elif key == _EXPIRY:
+            if value == self.session.get(key):
+                return
             self._expire(value)
         self.session[key] = value
 
@@ -60,7 +63,7 @@ class Values(MutableMapping[str, Any]):
         """Nobody is logged in any more; the other values go on in a session of their own."""
         rest = dict(self.session)
         self.session.logout()
-        self.session.update(rest)
+        self.update(rest)  # also its own limits
 
     def _expire(self, value: Any) -> None:
         if _remaining(value) < 0:
@@ -70,12 +73,16 @@ class Values(MutableMapping[str, Any]):
 
 
 def _terms(expiry: Any, usual: Lifetime) -> Terms:
-    """What a `set_expiry` means: 0 for as long as the browser is open, else seconds or a time."""
+    """What a `set_expiry` means: 0 for as long as the browser is open, else seconds without use
+    within the usual hard end, or a time that is the hard end."""
     if not expiry:
         return Terms(usual, persistent=False)
     seconds = min(max(_remaining(expiry), 1), LONGEST // 1000)
-    open_ended = usual.absolute is None and isinstance(expiry, int | float)
-    return Terms(Lifetime(idle=seconds, absolute=None if open_ended else seconds), persistent=True)
+    absolute: float | None = seconds
+    if isinstance(expiry, int | float):
+        is_open = usual.is_open_ended(remember=False)
+        absolute = None if is_open else max(seconds, usual.deadline(0, remember=False) / 1000)
+    return Terms(Lifetime(idle=seconds, absolute=absolute), persistent=True)
 
 
 def _remaining(expiry: Any) -> float:

@@ -5,6 +5,7 @@ is seen in two ways: an outage in `process_exception`, where it is answered befo
 error page of it and mails it to the administrators, and everything else by its status.
 """
 
+import asyncio
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -41,7 +42,7 @@ class SessionMiddleware(DjangoSessionMiddleware):  # type: ignore[misc]
             return self.__acall__(request)
         config = self.use or configured()
         if config.skip.match(request.path_info):
-            self._skip(request, config, config.main.sync.open(None))
+            self._skip(request, config, Exchange.open(config.sync, None, None))
             return self.get_response(request)
         header, client = _cookie_header(request), partial(config.client, request)
         exchange = Exchange.open(config.sync, header, client)
@@ -51,9 +52,9 @@ class SessionMiddleware(DjangoSessionMiddleware):  # type: ignore[misc]
         try:
             response = self.get_response(request)
             head = exchange.respond(response.status_code)
-        except Exception as error:
+        except BaseException as error:  # a server's time limit may be no Exception
             head = exchange.fail(error)
-            if head.refused is None:
+            if head.refused is None or not isinstance(error, Exception):
                 raise
         finally:
             context.unbind(bound)
@@ -62,7 +63,8 @@ class SessionMiddleware(DjangoSessionMiddleware):  # type: ignore[misc]
     async def __acall__(self, request: Any) -> Any:
         config = self.use or configured()
         if config.skip.match(request.path_info):
-            self._skip(request, config, await config.main.asynchronous.open(None))
+            exchange = await AsyncExchange.open(config.asynchronous, None, None)
+            self._skip(request, config, exchange)
             return await self.get_response(request)
         header, client = _cookie_header(request), partial(config.client, request)
         exchange = await AsyncExchange.open(config.asynchronous, header, client)
@@ -72,6 +74,9 @@ class SessionMiddleware(DjangoSessionMiddleware):  # type: ignore[misc]
         try:
             response = await self.get_response(request)
             head = await exchange.respond(response.status_code)
+        except asyncio.CancelledError:
+            await exchange.fail()  # nobody waits any more; who asked to leave has left all the same
+            raise
         except Exception as error:
             head = await exchange.fail(error)
             if head.refused is None:
@@ -96,11 +101,13 @@ class SessionMiddleware(DjangoSessionMiddleware):  # type: ignore[misc]
         request.session = self._store(exchange.session, config, header)
         request.sessions = exchange.named
 
-    def _skip(self, request: Any, config: Configured, session: Session) -> None:
-        """Nothing is opened on this path: Django's users find an empty session, which no change
-        can get into, because nobody would write it."""
-        session.close()
-        request.session = self._store(session, config, None)
+    def _skip(self, request: Any, config: Configured, exchange: Exchange | AsyncExchange) -> None:
+        """Nothing is opened on this path: Django's users find empty sessions, which no change can
+        get into, because nobody would write it."""
+        for session in exchange.opened.values():
+            session.close()
+        request.session = self._store(exchange.session, config, None)
+        request.sessions = exchange.named
 
     def _store(
         self, session: Session, config: Configured, header: str | bytes | None

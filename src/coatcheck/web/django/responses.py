@@ -1,6 +1,7 @@
 """What a response of Django's gets from its sessions."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Callable
+from functools import partial
 from http.cookies import Morsel
 from typing import Any
 
@@ -10,10 +11,9 @@ from coatcheck import context
 from coatcheck.gate import Refused
 from coatcheck.web.exchange import AsyncExchange, Exchange, Head
 from coatcheck.web.headers import merge_str
+from coatcheck.web.streams import AsyncStream, Stream
 
 __all__ = ["add", "refusal", "watch"]
-
-_END: Any = object()
 
 
 def add(request: Any, response: Any, head: Head) -> None:
@@ -75,36 +75,20 @@ def watch(response: Any, exchange: Exchange | AsyncExchange) -> None:
     then, so say so. A file is left to the server, which may have a faster way to send it."""
     if not response.streaming or getattr(response, "file_to_stream", None) is not None:
         return
+    # What a stream that is left early still does is a part of the request.
+    closers = [partial(_close, exchange, close) for close in response._resource_closers]
+    response._resource_closers[:] = closers
     parts = response.streaming_content
     if response.is_async:
-        response.streaming_content = _awaited_parts(parts, exchange)
+        watched = AsyncStream(parts, exchange.opened, exchange.end)
+        response.streaming_content = (part async for part in watched)  # Django awaits no close()
     else:
-        response.streaming_content = _parts(iter(parts), exchange)
+        response.streaming_content = Stream(parts, exchange.opened, exchange.end)
 
 
-def _parts(parts: Iterator[bytes], exchange: Exchange | AsyncExchange) -> Iterator[bytes]:
-    while True:
-        bound = context.bind(exchange.opened)
-        try:
-            part = next(parts, _END)
-        finally:
-            context.unbind(bound)
-        if part is _END:
-            break
-        yield part
-    exchange.end()
-
-
-async def _awaited_parts(
-    parts: AsyncIterator[bytes], exchange: Exchange | AsyncExchange
-) -> AsyncIterator[bytes]:
-    while True:
-        bound = context.bind(exchange.opened)
-        try:
-            part = await anext(parts, _END)
-        finally:
-            context.unbind(bound)
-        if part is _END:
-            break
-        yield part
-    exchange.end()
+def _close(exchange: Exchange | AsyncExchange, close: Callable[[], None]) -> None:
+    bound = context.bind(exchange.opened)
+    try:
+        close()
+    finally:
+        context.unbind(bound)

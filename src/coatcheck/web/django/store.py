@@ -178,12 +178,14 @@ class SessionStore(SessionBase):  # type: ignore[misc]
         self._check_kept(session)
 
     def delete(self, session_key: str | None = None) -> None:
+        session_key = session_key or self._key_when_over()
         session = self._opened() if session_key is None else self._other(session_key)
         session.logout()
         if session_key is not None or not self._in_request:
             self._twins.sync.commit(session)
 
     async def adelete(self, session_key: str | None = None) -> None:
+        session_key = session_key or self._key_when_over()
         session = await self._aopened() if session_key is None else await self._aother(session_key)
         session.logout()
         if session_key is not None or not self._in_request:
@@ -226,6 +228,12 @@ class SessionStore(SessionBase):  # type: ignore[misc]
 
     async def _aother(self, key: str | None) -> Session:
         return await self._twins.asynchronous.open(self._header(key))
+
+    def _key_when_over(self) -> str | None:
+        """The key where the response has begun: a logout needs no response. Django logs out so who
+        reads `request.user` in an outer middleware after a change of password."""
+        session = self._session_now
+        return self._get_key() if session is not None and session._closed else None
 
     def _forget(self) -> None:
         """Read the store anew; in a request the session is opened once."""
