@@ -201,6 +201,38 @@ def test_the_task_ends_with_its_block() -> None:
     assert (2, 1) == asyncio.run(run())
 
 
+def test_a_started_one_goes_round_in_each_loop() -> None:
+    """Between its rounds there is no task, which a loop that is closed would find pending."""
+    sweeper = AsyncSweeper(AsyncSessions(AsyncMemoryStore(store := Counting())), SOON)
+
+    async def run() -> None:
+        async with asyncio.timeout(30):
+            sweeper.start()
+            while not store.done.is_set() or len(asyncio.all_tasks()) > 1:
+                await asyncio.sleep(0)
+
+    for _ in range(2):
+        store.rounds = 0
+        store.done.clear()
+        asyncio.run(run())
+
+
+def test_a_started_one_is_not_started_twice() -> None:
+    """Each request starts it."""
+    sweeper = AsyncSweeper(AsyncSessions(AsyncMemoryStore(store := Counting())), SOON)
+    tasks: list[int] = []
+
+    async def run() -> None:
+        async with asyncio.timeout(30):
+            while not store.done.is_set():
+                sweeper.start()
+                await asyncio.sleep(0)
+                tasks.append(len(asyncio.all_tasks()))
+
+    asyncio.run(run())
+    assert 2 >= max(tasks)
+
+
 def test_an_error_in_the_block_goes_through() -> None:
     """The sweeper is in nobody's way."""
 

@@ -27,12 +27,30 @@ _logger = logging.getLogger("coatcheck")
 
 
 class AsyncSweeper:
-    """A task that sweeps while the `async with` block runs. `every` is in seconds."""
+    """A task that sweeps while the `async with` block runs, or from `start` on. `every` is in
+    seconds."""
 
     def __init__(self, sessions: AsyncSessions, every: float = 600.0) -> None:
         self._sessions = sessions
         self._every = checked_interval(every)
         self._task: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def start(self) -> None:
+        """Begin, unless the running loop has begun already, and end with it.
+
+        For a loop that ends untold: between two rounds nothing is pending but a timer.
+        """
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:
+            self._loop = loop
+            loop.call_later(_random.uniform(0, self._every), self._go_round, loop)
+
+    def _go_round(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._task = loop.create_task(self._round(), name="coatcheck sweeper")
+        self._task.add_done_callback(
+            lambda _: loop.call_later(_with_jitter(self._every), self._go_round, loop)
+        )
 
     async def __aenter__(self) -> Self:
         self._task = asyncio.create_task(self._run(), name="coatcheck sweeper")
@@ -52,13 +70,16 @@ class AsyncSweeper:
     async def _run(self) -> None:
         await asyncio.sleep(_random.uniform(0, self._every))
         while True:
-            try:
-                await self._sessions.sweep()
-            except StoreUnavailable as error:
-                _logger.warning("sweeping: the store is unavailable: %s", error)
-            except Exception:
-                _logger.exception("sweeping failed; the next round comes all the same")
+            await self._round()
             await asyncio.sleep(_with_jitter(self._every))
+
+    async def _round(self) -> None:
+        try:
+            await self._sessions.sweep()
+        except StoreUnavailable as error:
+            _logger.warning("sweeping: the store is unavailable: %s", error)
+        except Exception:
+            _logger.exception("sweeping failed; the next round comes all the same")
 
 
 class Sweeper:

@@ -2,13 +2,13 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import anyio
 import pytest
-from aiohttp import CookieJar, WSMsgType, WSServerHandshakeError, web
+from aiohttp import ClientPayloadError, CookieJar, WSMsgType, WSServerHandshakeError, web
 from aiohttp.test_utils import TestClient, TestServer, make_mocked_request
 from multidict import CIMultiDictProxy
 
@@ -360,6 +360,37 @@ class TestStreams:
         assert "Set-Cookie" not in answer.headers
 
 
+class TestGeneratedBodies:
+    """Of a response that was returned, whose body is made while it goes out."""
+
+    @staticmethod
+    def made(act: Callable[[Any], object]) -> Handler:
+        async def chunks() -> AsyncIterator[bytes]:
+            yield str(act(current())).encode()
+
+        async def handler(request: web.Request) -> web.Response:
+            get_session(request)["cart"] = []
+            return web.Response(body=chunks())
+
+        return handler
+
+    def test_current_is_at_hand(self, browse: Browse, sessions: AsyncSessions) -> None:
+        """As what was committed."""
+        handler = self.made(lambda session: session["cart"])
+
+        assert "[]" == browse(site(sessions, handler)).get().text
+
+    def test_a_late_change_in_place_is_told_at_the_end(
+        self, browse: Browse, sessions: AsyncSessions, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """The body breaks off, and aiohttp logs why."""
+        handler = self.made(lambda session: session["cart"].append("tea"))
+        with pytest.raises(ClientPayloadError):
+            browse(site(sessions, handler)).get()
+
+        assert [SessionClosed] == logged(caplog)
+
+
 def logged(caplog: pytest.LogCaptureFixture) -> list[type]:
     """The errors that were logged, by their kind."""
     infos = [record.exc_info for record in caplog.records if record.levelno >= logging.ERROR]
@@ -463,9 +494,17 @@ class TestApps:
     def test_a_sub_app_may_have_sessions_of_its_own(
         self, browse: Browse, sessions: AsyncSessions
     ) -> None:
-        """Inside it they are the request's; both kinds are committed."""
+        """Inside it they are the request's, outside the app's are; both kinds are committed."""
         inner = AsyncSessions(AsyncMemoryStore(), cookie=Cookie("inner"))
         admin = web.Application()
+        found: list[bool] = []
+
+        @web.middleware
+        async def outside(request: web.Request, handler: Handler) -> web.StreamResponse:
+            answer = await handler(request)
+            found.append(get_session(request) is current())
+            return answer
+
         setup(admin, inner, sweep=None)
 
         async def put(request: web.Request) -> web.Response:
@@ -473,7 +512,7 @@ class TestApps:
             return web.Response()
 
         admin.router.add_get("/put", put)
-        root = web.Application(middlewares=[session_middleware(sessions)])
+        root = web.Application(middlewares=[session_middleware(sessions), outside])
         root.add_subapp("/admin", admin)
         root.router.add_get("/", enter)
         browser = browse(root)
@@ -482,6 +521,7 @@ class TestApps:
         assert [["__Host-inner"], ["__Host-session"]] == [
             [cookie.partition("=")[0] for cookie in each] for each in cookies
         ]
+        assert [True, True] == found
 
     def test_a_cloned_request_has_the_session_too(
         self, browse: Browse, sessions: AsyncSessions

@@ -992,6 +992,24 @@ class TestTestClients:
         assert [("user:7", 1)] * 2 == found
         assert [session_id] == [info.id for info in site.inside.list_for("user:7")]
 
+    def test_logins_of_several_sessions_stand_side_by_side(self, make: Make) -> None:
+        """With the other cookies that the client shows; each login replaces its own only."""
+        found: list[tuple[str | None, str | None, Any]] = []
+
+        def act(req: Any, resp: Any) -> None:
+            found.append((current().subject, current("staff").subject, req.cookies["theme"]))
+
+        site = make(act)
+        staff = type(site.sessions)(site.inner(), cookie=Cookie("staff"), clock=site.clock)
+        site.middleware = [site.session_middleware(named={"staff": staff})]
+        client = testing.TestClient(site.app(), headers={"Cookie": "theme=dark"})
+        login(client, site.sessions, "user:7")
+        login(client, staff, "staff:1")
+        login(client, site.sessions, "user:8")
+        client.simulate_get("/")
+
+        assert [("user:8", "staff:1", "dark")] == found
+
     def test_a_conductor_is_a_client_too(self) -> None:
         """In its own loop."""
         found: list[str | None] = []

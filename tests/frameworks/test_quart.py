@@ -344,6 +344,49 @@ class TestErrors:
         assert "Max-Age=0" in page.headers["Set-Cookie"]
 
 
+@pytest.mark.parametrize(("leaves", "found"), [(True, []), (False, [{"a": 1}])])
+class TestCancellation:
+    """As where a client leaves: a logout is kept, and nothing else."""
+
+    def test_of_a_request(self, site: Site, leaves: bool, found: list[Any]) -> None:
+        """While its view runs."""
+        assert found == self.cut(site, leaves, type="http")
+
+    def test_of_a_handshake(self, site: Site, leaves: bool, found: list[Any]) -> None:
+        """Before it is accepted."""
+        assert found == self.cut(site, leaves, type="websocket", scheme="wss", subprotocols=[])
+
+    @staticmethod
+    def cut(site: Site, leaves: bool, **parts: Any) -> list[dict[str, Any]]:
+        """What is stored when the client has left."""
+        site.login()
+        site.visit(lambda session: session.update(a=1))
+        reached = asyncio.Event()
+
+        async def waiting() -> None:
+            if leaves:
+                quart.session.logout()  # type: ignore[attr-defined]
+            quart.session["a"] = 2
+            reached.set()
+            await asyncio.Event().wait()
+
+        views: Any = site.app.view_functions
+        views["_view"] = views["_socket"] = waiting
+        path = "/" if parts["type"] == "http" else "/ws"
+        cookie = f"{site.sessions.cookie.full_name}={site.token}".encode()
+        scope = asgi_scope(path=path, headers=[(b"cookie", cookie)], **parts)
+
+        async def receive() -> Any:
+            await reached.wait()
+            return {"type": f"{parts['type']}.disconnect", "code": 1001}
+
+        async def send(message: Any) -> None:
+            raise AssertionError(message)
+
+        asyncio.run(asyncio.wait_for(site.app(cast("Any", scope), receive, send), PATIENCE))
+        return [dict(site.stored) for _ in site.records()]
+
+
 class TestStreaming:
     def test_the_commit_is_before_the_first_part(self, site: Site) -> None:
         """The session can be read, by both names, and a change raises."""

@@ -663,6 +663,22 @@ class TestTestClients:
         assert ["user:7"] * 2 == answers
         assert [session_id] == [info.id for info in site.inside.list_for("user:7")]
 
+    def test_logins_of_several_sessions_stand_side_by_side(self) -> None:
+        """Each replaces its own only."""
+
+        async def both(request: Any) -> HTTPResponse:
+            return text(f"{current().subject} {current('staff').subject}")
+
+        staff = AsyncSessions(AsyncMemoryStore(), cookie=Cookie("staff"))
+        site = Site(named={"staff": staff}).get(both)
+        client = site.app.test_client
+        client.port = None
+        login(client, site.sessions, "user:7")
+        login(client, staff, "staff:1")
+        login(client, site.sessions, "user:8")
+
+        assert "user:8 staff:1" == client.get("/")[1].text
+
     def test_the_one_of_asgi(self) -> None:
         """`app.asgi_client`."""
         site = Site().get(who)
@@ -696,6 +712,72 @@ class Served:
     def __exit__(self, *error: object) -> None:
         self.client.stop()
         self.loop.close()
+
+
+class Cut:
+    """A site whose page puts a value, may log out, and is cut short while it waits."""
+
+    def __init__(self, *, leaves: bool) -> None:
+        self.site = Site().get(self._put).get(who, "/who")
+        self.cookie = self.site.logged_in(a=1)
+        self.leaves = leaves
+        self.reached, self.left = asyncio.Event(), asyncio.Event()
+
+    async def _put(self, request: Any) -> HTTPResponse:
+        if self.leaves:
+            request.ctx.session.logout()
+        request.ctx.session["a"] = 2
+        self.reached.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.left.set()
+        return text("never")
+
+    def found(self) -> list[dict[str, Any]]:
+        """What is stored of the user's session, if anything."""
+        return [self.site.stored(self.cookie) for _ in self.site.store._records]
+
+
+@pytest.mark.parametrize(("leaves", "found"), [(True, []), (False, [{"a": 1}])])
+class TestCancellation:
+    """It keeps a logout and nothing else."""
+
+    def test_under_asgi(self, leaves: bool, found: list[Any]) -> None:
+        """By whoever runs the app."""
+        cut = Cut(leaves=leaves)
+        shown = [(b"cookie", cut.cookie.encode())]
+        scope = asgi_scope(path="/", raw_path=b"/", headers=shown)
+
+        async def main() -> None:
+            await begin_lifespan(cut.site.app)
+            asked = asyncio.create_task(played(cut.site.app, scope, [{"type": "http.request"}]))
+            await cut.reached.wait()
+            asked.cancel()
+            await asyncio.wait([asked])
+            later = {**scope, "path": "/who", "raw_path": b"/who"}
+            await played(cut.site.app, later, [{"type": "http.request"}])
+
+        asyncio.run(asyncio.wait_for(main(), PATIENCE))
+        assert found == cut.found()
+
+    @pytest.mark.usefixtures("unpatched")
+    def test_on_sanics_own_server(self, leaves: bool, found: list[Any]) -> None:
+        """By a visitor who hangs up."""
+        cut = Cut(leaves=leaves)
+
+        async def hang_up(port: int) -> None:
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(f"GET / HTTP/1.1\r\nHost: a\r\nCookie: {cut.cookie}\r\n\r\n".encode())
+            await cut.reached.wait()
+            writer.close()
+            await cut.left.wait()
+
+        with Served(cut.site) as client:
+            client._loop.run_until_complete(asyncio.wait_for(hang_up(client.port), PATIENCE))
+            client.get("/who")
+
+        assert found == cut.found()
 
 
 @pytest.mark.usefixtures("unpatched")

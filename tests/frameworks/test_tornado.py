@@ -715,6 +715,27 @@ class TestSetup:
             browser.get("/who")
             browser.run(store.event.wait)
 
+    def test_a_loop_that_is_closed_untold_leaves_no_task(self, sessions: AsyncSessions) -> None:
+        """Tornado's own way to start is to run a loop, and nobody ends its tasks."""
+        app = site(sessions, Who, sweep=600)
+
+        async def main() -> None:
+            sock, port = testing.bind_unused_port()
+            server = HTTPServer(app)
+            server.add_sockets([sock])
+            client = AsyncHTTPClient(force_instance=True)
+            await client.fetch(f"http://127.0.0.1:{port}/who")
+            client.close()
+            server.stop()
+            await server.close_all_connections()
+
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(asyncio.wait_for(main(), PATIENCE))
+        left = {task.get_name() for task in asyncio.all_tasks(loop)}
+        loop.close()
+
+        assert set() == {name for name in left if "coatcheck" in name}
+
 
 class Ann:
     """A user as an application has them."""

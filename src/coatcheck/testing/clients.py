@@ -84,20 +84,28 @@ def _give(client: Any, name: str, value: str) -> None:
         # With the site's address, so that the site may replace it.
         client.session.cookie_jar.update_cookies({name: value}, client.make_url("/"))
     elif hasattr(client, "get_new_session"):  # Sanic's, which makes a client for each request
-        client.get_new_session = partial(client.get_new_session, cookies={name: value})
+        made = client.get_new_session
+        given = {**getattr(made, "keywords", {}).get("cookies", {}), name: value}
+        client.get_new_session = partial(getattr(made, "func", made), cookies=given)
     elif hasattr(client, "_default_headers"):  # Falcon's, which has no public place for it
-        client._default_headers = {**(client._default_headers or {}), "Cookie": f"{name}={value}"}
+        client._default_headers = headers = {**(client._default_headers or {})}
+        _add_to(headers, name, value)
     elif hasattr(getattr(client, "_session", None), "cookies"):  # Sanic's ReusableClient
         client._session.cookies.set(name, value)
     elif isinstance(client, MutableMapping):
-        kept = [pair for pair in client.get("Cookie", "").split("; ") if pair]
-        others = [pair for pair in kept if not pair.startswith(f"{name}=")]
-        client["Cookie"] = "; ".join([*others, f"{name}={value}"])
+        _add_to(client, name, value)
     else:
         raise ConfigurationError(
             f"login(): expected a test client that keeps cookies, got {type(client).__name__}; "
             "set the cookie yourself, as sessions.commit gives it"
         )
+
+
+def _add_to(headers: MutableMapping[str, str], name: str, value: str) -> None:
+    """Among the cookies that are there already."""
+    kept = [pair for pair in headers.get("Cookie", "").split("; ") if pair]
+    others = [pair for pair in kept if not pair.startswith(f"{name}=")]
+    headers["Cookie"] = "; ".join([*others, f"{name}={value}"])
 
 
 def _of_host(client: Any, name: str, value: str) -> Cookie:

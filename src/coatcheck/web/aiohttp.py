@@ -20,6 +20,7 @@ from typing import Any
 from weakref import ref
 
 from aiohttp import web
+from aiohttp.payload import AsyncIterablePayload
 from aiohttp.typedefs import Handler, Middleware
 from multidict import CIMultiDict
 
@@ -33,6 +34,7 @@ from coatcheck.sweeper import checked_interval, sweeping
 from coatcheck.web.configured import checked_sessions
 from coatcheck.web.exchange import AsyncExchange, abandon
 from coatcheck.web.headers import merge_str
+from coatcheck.web.streams import AsyncStream
 
 __all__ = [
     "get_session",
@@ -100,7 +102,7 @@ def session_middleware(
         if skipped.match(_path(request)):
             return await handler(request)
         exchange = await AsyncExchange.open(every, _cookies(request), partial(known, request))
-        request[_EXCHANGE] = exchange
+        outer, request[_EXCHANGE] = request.get(_EXCHANGE), exchange
         head = _Head(exchange, request.writer)
         bound = context.bind(exchange.opened)
         try:
@@ -111,7 +113,14 @@ def session_middleware(
         finally:
             head.decided = True
             context.unbind(bound)
-        exchange.end()
+            if outer is not None:
+                request[_EXCHANGE] = outer
+        body = getattr(response, "body", None)
+        if isinstance(body, AsyncIterablePayload) and body._iter is not None:
+            # aiohttp iterates it when all middlewares are done, and has no public way to wrap it.
+            body._iter = aiter(AsyncStream(body._iter, exchange.opened, exchange.end))
+        else:
+            exchange.end()
         return response
 
     return middleware

@@ -35,7 +35,7 @@ from coatcheck.session import Client
 from coatcheck.sessions import AsyncSessions
 from coatcheck.sweeper import checked_interval, sweeping
 from coatcheck.web.configured import checked_sessions
-from coatcheck.web.exchange import AsyncExchange, Head
+from coatcheck.web.exchange import AsyncExchange, Head, attend
 from coatcheck.web.headers import merge_str
 
 __all__ = ["login_required", "setup", "setup_gate"]
@@ -95,16 +95,17 @@ class _Openings:
         header, client = _cookies_of(request), partial(self._client, request)
         exchange = await AsyncExchange.open(self._every, header, client)
         request.ctx.session, request.ctx.sessions = exchange.session, exchange.named
-        request.ctx.coatcheck = _Visit(exchange)
+        request.ctx.coatcheck = _Visit(exchange, attend(exchange))
 
 
 class _Visit:
     """One request's sessions, and what became of them so far."""
 
-    __slots__ = ("cause", "ended", "exchange", "response")
+    __slots__ = ("_leave", "cause", "ended", "exchange", "response")
 
-    def __init__(self, exchange: AsyncExchange) -> None:
+    def __init__(self, exchange: AsyncExchange, leave: Callable[[], object]) -> None:
         self.exchange = exchange
+        self._leave = leave  # the task, which may serve other requests of the connection
         self.cause: BaseException | None = None  # what the app raised
         self.response: Response | None = None  # which has our headers
         self.ended = False
@@ -120,6 +121,7 @@ class _Visit:
     def end(self) -> None:
         if not self.ended:  # an error of its own comes through here again
             self.ended = True
+            self._leave()
             self.exchange.end()
 
 

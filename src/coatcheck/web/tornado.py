@@ -30,7 +30,7 @@ from coatcheck.gate import LoginGate, Refused, async_admit
 from coatcheck.paths import Patterns
 from coatcheck.session import Client, Session
 from coatcheck.sessions import AsyncSessions
-from coatcheck.sweeper import checked_interval, sweeping
+from coatcheck.sweeper import AsyncSweeper, checked_interval
 from coatcheck.web.configured import checked_sessions
 from coatcheck.web.exchange import AsyncExchange
 from coatcheck.web.headers import merge_str
@@ -75,27 +75,17 @@ class _Setup:
         self._every = every
         self._skip = skip
         self._client = client
-        self._interval = interval
-        self._sweeping: asyncio.Task[None] | None = None
+        each = every.values()
+        self._sweepers = [] if interval is None else [AsyncSweeper(one, interval) for one in each]
 
     async def open(self, request: HTTPServerRequest) -> AsyncExchange | None:
         """The request's sessions, or None where its path is skipped."""
-        self._sweep()
+        for sweeper in self._sweepers:
+            sweeper.start()
         if self._skip.match(_path(request)):
             return None
         cookies = "; ".join(request.headers.get_list("Cookie")) or None
         return await AsyncExchange.open(self._every, cookies, partial(self._client, request))
-
-    def _sweep(self) -> None:
-        """Begin to sweep, unless this loop does so already; it ends with the loop's tasks."""
-        loop = asyncio.get_running_loop()
-        task = self._sweeping
-        if self._interval is not None and (task is None or task.get_loop() is not loop):
-            self._sweeping = loop.create_task(self._until_cancelled(), name="coatcheck sweeping")
-
-    async def _until_cancelled(self) -> None:
-        async with sweeping(self._every, self._interval):
-            await asyncio.Event().wait()
 
 
 class SessionMixin(RequestHandler):
