@@ -904,6 +904,18 @@ class TestLaw12NoSecretInAMessage:
         for part in (token, token[24:40], token[-16:]):
             assert part not in told
 
+    def test_no_value_in_a_traceback(self, make_site: Callable[..., Site]) -> None:
+        """Error pages show the locals of every frame; ours hold no session value."""
+        session = make_site(max_bytes=1000).browser().begin()
+        session["a"], session["b"] = "hunter2", "x" * 2000
+        with pytest.raises(SessionTooLarge) as raised:
+            make_site(max_bytes=1000).sessions.commit(session)
+        frames = [each.frame for each in raised.traceback]
+        ours = [frame for frame in frames if "/coatcheck/" in str(frame.code.path)]
+
+        assert ours
+        assert [] == [frame for frame in ours if "hunter2" in repr(frame.f_locals)]
+
 
 class TestRotation:
     """Renewal with grace, and copied cookies."""

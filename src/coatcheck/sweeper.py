@@ -11,7 +11,7 @@ import os
 import random
 import threading
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from types import TracebackType
 from typing import Self
 
@@ -64,8 +64,7 @@ class AsyncSweeper:
     ) -> None:
         if self._task is not None:
             self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
+            await asyncio.wait([self._task])  # it hides no cancellation of the caller's
 
     async def _run(self) -> None:
         await asyncio.sleep(_random.uniform(0, self._every))

@@ -266,7 +266,9 @@ def _built(
     data = records.encode_body(body)
     # What grew under an older, larger limit is only refused when the app changes it.
     if len(data) > rules.max_bytes and session._is_changed():
-        raise _too_large(rules, body, len(data))
+        size = len(data)
+        del data  # error pages show the locals of every frame
+        raise _too_large(rules, body, size)
     # A carried record is sealed by its carrier, and its revision is never looked at.
     noise = os.urandom(records.NOISE) if rules.carrier is None else _SILENCE
     seen_at = max(now, record.seen_at)
