@@ -42,7 +42,8 @@ from coatcheck.gate import LoginGate
 from coatcheck.stores.memory import AsyncMemoryStore, MemoryStore
 from coatcheck.testing import Clock, login
 from coatcheck.web import messages
-from coatcheck.web.pyramid import _TWEEN, PyramidSession, SessionSecurityPolicy, login_required
+from coatcheck.web.pyramid import PyramidSession, SessionSecurityPolicy, login_required
+from coatcheck.web.pyramid.hook import _TWEEN
 from tests.outside import PATIENCE, Answer, wsgi_call, wsgi_environ
 from tests.test_laws import Flaky
 from tests.test_wsgi import Swept

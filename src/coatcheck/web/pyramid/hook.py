@@ -1,4 +1,4 @@
-"""Pyramid: `config.include("coatcheck.web.pyramid")`, `config.set_coatcheck_sessions(sessions)`.
+"""From a request to its response, through Pyramid's tweens, callbacks and execution policy.
 
 The tween next to the ingress opens the session, binds `current()`, and answers 503 where an outage
 was raised through all of Pyramid. The session is committed by the last of the request's response
@@ -8,50 +8,38 @@ keeps only a `logout()`. What runs behind the tweens can meet an outage too, so 
 is followed by ours.
 """
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial, wraps
 from typing import Any
 
-from pyramid.authorization import (  # type: ignore[import-untyped]
-    ACLHelper,
-    Authenticated,
-    Everyone,
-)
-from pyramid.i18n import TranslationString  # type: ignore[import-untyped]
 from pyramid.interfaces import (  # type: ignore[import-untyped]
     PHASE3_CONFIG,
-    ICSRFStoragePolicy,
     IExecutionPolicy,
-    ISecurityPolicy,
-    ISession,
 )
-from pyramid.request import RequestLocalCache  # type: ignore[import-untyped]
 from pyramid.response import Response  # type: ignore[import-untyped]
 from pyramid.router import default_execution_policy  # type: ignore[import-untyped]
 from pyramid.settings import aslist  # type: ignore[import-untyped]
 from pyramid.tweens import EXCVIEW, INGRESS  # type: ignore[import-untyped]
-from zope.interface import implementer  # type: ignore[import-untyped]
 
-from coatcheck import base64url, context, values
+from coatcheck import context
 from coatcheck.errors import ConfigurationError, Contention, StoreUnavailable
 from coatcheck.gate import Admitted, LoginGate, Refused, Verdict, admit
 from coatcheck.paths import Patterns
-from coatcheck.session import Client, Flash, Session
+from coatcheck.session import Client, Session
 from coatcheck.sessions import Sessions
 from coatcheck.web.configured import checked_sessions
 from coatcheck.web.exchange import UNAVAILABLE, Exchange
 from coatcheck.web.headers import merge_str
-from coatcheck.web.messages import category_of, packed, unpacked
+from coatcheck.web.pyramid.security import CSRFStoragePolicy
+from coatcheck.web.pyramid.session import PyramidSession
 from coatcheck.web.streams import Stream
 from coatcheck.web.wsgi import Upkeep, facts, is_whole, peer
 
 __all__ = [
-    "CSRFStoragePolicy",
-    "PyramidSession",
-    "SessionSecurityPolicy",
+    "gate_tween_factory",
     "includeme",
     "login_required",
+    "session_tween_factory",
     "set_coatcheck_sessions",
     "set_login_gate",
 ]
@@ -122,88 +110,6 @@ def _check_tweens(config: Any, tween: str) -> None:
             f"pyramid.tweens: expected {tween} in the list of this setting, got {listed!r}; "
             "add it, the tween of the sessions first"
         )
-
-
-@implementer(ISession)
-class PyramidSession(Session):
-    """A `Session` that is Pyramid's `ISession` too. Its messages have the queue for a category."""
-
-    def __init__(self, session: Session) -> None:
-        self.__dict__ = session.__dict__  # another face of the same session
-
-    @property
-    def created(self) -> int:
-        """When it was first stored, or opened where it is new, in seconds since the epoch."""
-        return int((self.created_at or self.opened_at).timestamp())
-
-    @property
-    def new(self) -> bool:
-        return self.is_new
-
-    def changed(self) -> None:
-        """Nothing is to be done: a value changed in place is noticed."""
-        self._use()
-
-    def invalidate(self) -> None:
-        """`logout()`: the session ends, and what is left is a new, empty one."""
-        self.logout()
-
-    def flash(self, msg: Any, queue: str = "", allow_duplicate: bool = True) -> None:
-        """Leave a message for the next page that calls `pop_flash(queue)`, or `flashes()`.
-
-        It may be any value that a session can keep, and comes back as it was.
-        """
-        if allow_duplicate or msg not in self.peek_flash(queue):
-            super().flash(*packed(msg, queue))
-
-    def pop_flash(self, queue: str = "") -> list[Any]:
-        """The queue's messages; reading them removes them, and no others."""
-        found = self._queued(queue)
-        if found:
-            self._change()
-            stored = [flash[0] for flash in found if flash not in self._flashed]
-            self._flashes_read = self._flashes_read.union(stored)
-            self._flashed = tuple(flash for flash in self._flashed if flash not in found)
-        return [unpacked(text, category)[0] for _, category, text in found]
-
-    def peek_flash(self, queue: str = "") -> list[Any]:
-        """The queue's messages, which stay."""
-        return [unpacked(text, category)[0] for _, category, text in self._queued(queue)]
-
-    def flashes(self) -> list[Flash]:
-        """The messages of every queue; reading them removes them."""
-        return [Flash(*unpacked(text, category)) for text, category in super().flashes()]
-
-    def new_csrf_token(self) -> str:
-        """A new token; the forms that hold older ones are good no longer."""
-        self["_csrf_"] = os.urandom(16)
-        return self.get_csrf_token()
-
-    def get_csrf_token(self) -> str:
-        """The token as it stays until login, rotation or `new_csrf_token`.
-
-        `csrf_token` is the same one under a mask, for pages that are compressed (BREACH).
-        """
-        _ = self.csrf_token  # a session that has a token must exist
-        return base64url.encode(bytes(16) + self._csrf_secret())
-
-    def _csrf_secret(self) -> bytes:
-        salt = int.from_bytes(self.get("_csrf_", b""))
-        return (int.from_bytes(super()._csrf_secret()) ^ salt).to_bytes(16)
-
-    def _queued(self, queue: str) -> list[tuple[str, str, str]]:
-        self._use()
-        unread = (*self._unread(), *self._flashed)
-        return [flash for flash in unread if category_of(flash[1]) == queue]
-
-
-# A message is translated where it is shown.
-values.register(
-    TranslationString,
-    "translationstring.TranslationString",
-    encode=TranslationString.__getstate__,
-    decode=lambda state: TranslationString(*state),
-)
 
 
 class _Hook:
@@ -400,68 +306,3 @@ def _judge(gate: LoginGate, request: Any, *, everywhere: bool) -> Verdict:
     if isinstance(verdict, Admitted) and verdict.user is not None:
         request.user = verdict.user
     return verdict
-
-
-@implementer(ICSRFStoragePolicy)
-class CSRFStoragePolicy:
-    """Pyramid's CSRF checks with our tokens: masked anew on each page, new after each login."""
-
-    def new_csrf_token(self, request: Any) -> str:
-        token: str = request.session.new_csrf_token()
-        return token
-
-    def get_csrf_token(self, request: Any) -> str:
-        token: str = request.session.csrf_token
-        return token
-
-    def check_csrf_token(self, request: Any, token: str) -> bool:
-        good: bool = request.session.check_csrf(token)
-        return good
-
-
-@implementer(ISecurityPolicy)
-class SessionSecurityPolicy:
-    """Pyramid's security over `session.subject`, for `config.set_security_policy`.
-
-    `user` loads the user of a subject, who is then `request.identity`; where it returns None the
-    session ends, and nobody is logged in. Without it the identity is the subject. Permissions are
-    those of the context's ACL, whose principals are `Everyone`, `Authenticated` and the subject;
-    override `permits` for others.
-    """
-
-    def __init__(self, user: Callable[[str], Any] | None = None) -> None:
-        self._user = user
-        self._loaded = RequestLocalCache(lambda request: {})
-        self._acl = ACLHelper()
-
-    def identity(self, request: Any) -> Any:
-        subject = request.session.subject
-        if subject is None or self._user is None:
-            return subject
-        loaded: dict[str, Any] = self._loaded.get_or_create(request)
-        if subject not in loaded:
-            loaded[subject] = self._user(subject)
-        if loaded[subject] is None:
-            request.session.logout()
-        return loaded[subject]
-
-    def authenticated_userid(self, request: Any) -> str | None:
-        subject: str | None = request.session.subject
-        return None if self.identity(request) is None else subject
-
-    def permits(self, request: Any, context: Any, permission: str) -> Any:
-        subject = self.authenticated_userid(request)
-        principals = [Everyone] if subject is None else [Everyone, Authenticated, subject]
-        return self._acl.permits(context, principals, permission)
-
-    def remember(
-        self, request: Any, userid: str, *, remember: bool = False, **_: Any
-    ) -> list[tuple[str, str]]:
-        """`session.login`; the response gets its cookie by itself."""
-        request.session.login(userid, remember=remember)
-        return []
-
-    def forget(self, request: Any, **_: Any) -> list[tuple[str, str]]:
-        """`session.logout`."""
-        request.session.logout()
-        return []
