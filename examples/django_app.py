@@ -54,7 +54,7 @@ def act(request: HttpRequest, action: str, session_id: str = "") -> HttpResponse
     return redirect("/")
 
 
-urlpatterns = [path("", home), path("<action>", act), path("<action>/<session_id>", act)]
+urlpatterns = [path("", home), path("<slug:action>", act), path("<slug:action>/<session_id>", act)]
 if __name__ == "__main__":
     port = int(os.environ.get("PORT", "8000"))
     make_server("localhost", port, get_wsgi_application()).serve_forever()
