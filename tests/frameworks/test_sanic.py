@@ -351,6 +351,20 @@ class TestOutages:
 
         assert (503, b"come back later") == (answer.status, answer.body)
 
+    def test_one_met_between_the_response_and_its_first_part_is_a_503_too(self) -> None:
+        """Nothing has gone out yet."""
+
+        async def view(request: Any) -> None:
+            response = await request.respond()
+            await response.send(str(request.ctx.session.subject))
+
+        site = Site(flaky := Flaky()).get(view)
+        cookie = site.logged_in()
+        flaky.down = {"load"}
+        answer = site.ask(cookie=cookie)
+
+        assert (503, b"503\n", "5") == (answer.status, answer.body, answer["retry-after"])
+
     def test_what_a_streaming_view_still_sends_is_dropped(self) -> None:
         """The 503 goes out whole, and once."""
 

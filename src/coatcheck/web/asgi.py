@@ -86,7 +86,10 @@ class SessionMiddleware:
             await self.app(scope, receive, send)
             return
         header, client = joined_cookie(scope["headers"]), partial(self._client, scope)
-        exchange = await AsyncExchange.open(self._sessions, header, client)
+        if header is None:  # which needs no coroutine
+            exchange = AsyncExchange.fresh(self._sessions, client)
+        else:
+            exchange = await AsyncExchange.open(self._sessions, header, client)
         scope["session"] = exchange.session
         if len(self._sessions) > 1:
             scope["sessions"] = exchange.named

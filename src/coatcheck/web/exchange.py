@@ -80,6 +80,11 @@ class _Opened(Generic[S]):
         self.head: Head | None = None
         """What was decided, once the response has begun or the app has failed."""
 
+    @classmethod
+    def fresh(cls, every: Mapping[str | None, S], client: ClientSource) -> Self:
+        """What `open` gives where there is no Cookie header: no call that may wait."""
+        return cls(every, {name: each._begin(client, each._now()) for name, each in every.items()})
+
     @property
     def session(self) -> Session:
         return self.opened[None]
@@ -142,12 +147,11 @@ class Exchange(_Opened[Sessions]):
         client: ClientSource,
     ) -> Self:
         """Open each of the sessions with the request's cookies."""
+        if cookie_header is None:
+            return cls.fresh(every, client)
         opened = {}
         for name, sessions in every.items():
-            if cookie_header is None:  # nothing to look up, so no call that may wait
-                opened[name] = sessions._begin(client, sessions._now())
-            else:
-                opened[name] = sessions.open(cookie_header, client)
+            opened[name] = sessions.open(cookie_header, client)
         return cls(every, opened)
 
     def respond(self, status: int, cause: BaseException | None = None) -> Head:
@@ -214,12 +218,11 @@ class AsyncExchange(_Opened[AsyncSessions]):
         client: ClientSource,
     ) -> Self:
         """Open each of the sessions with the request's cookies."""
+        if cookie_header is None:
+            return cls.fresh(every, client)
         opened = {}
         for name, sessions in every.items():
-            if cookie_header is None:  # nothing to look up, so no call that may wait
-                opened[name] = sessions._begin(client, sessions._now())
-            else:
-                opened[name] = await sessions.open(cookie_header, client)
+            opened[name] = await sessions.open(cookie_header, client)
         return cls(every, opened)
 
     async def respond(self, status: int, cause: BaseException | None = None) -> Head:

@@ -35,7 +35,7 @@ from coatcheck.session import Client
 from coatcheck.sessions import AsyncSessions
 from coatcheck.sweeper import checked_interval, sweeping
 from coatcheck.web.configured import checked_sessions
-from coatcheck.web.exchange import AsyncExchange, Head, attend
+from coatcheck.web.exchange import UNAVAILABLE, AsyncExchange, Head, attend
 from coatcheck.web.headers import merge_str
 
 __all__ = ["login_required", "setup", "setup_gate"]
@@ -118,6 +118,11 @@ class _Visit:
             _add_headers(response, head.cookies)
         return head
 
+    def late_refusal(self) -> Refused | None:
+        """Where an outage was met after `request.respond()`, and nothing has gone out yet."""
+        met = self.cause is not None and self.exchange._is_outage(self.cause)
+        return UNAVAILABLE if met else None
+
     def end(self) -> None:
         if not self.ended:  # an error of its own comes through here again
             self.ended = True
@@ -149,8 +154,9 @@ async def _finish(request: Request[Any, Any], response: BaseHTTPResponse) -> Non
     begun = request.stream is None or request.stream.stage is not Stage.HANDLER
     if response is not visit.response and not begun:
         head = await visit.respond(response)
-        if head.refused is not None:
-            _become(response, head.refused, head.cookies)
+        refused = head.refused or visit.late_refusal()
+        if refused is not None:
+            _become(response, refused, head.cookies)
     visit.end()
 
 
