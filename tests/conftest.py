@@ -1,5 +1,6 @@
 """Fixtures that many tests share."""
 
+import asyncio
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,15 @@ from typing import Any
 import pytest
 
 from tests.sites import KINDS, LISTING_KINDS, SERVER_KINDS, SWEEPING_KINDS, Site
+
+
+@pytest.fixture(autouse=True)
+def usual_event_loops() -> Iterator[None]:
+    """Sanic's own server gives its process uvloop's loops; the next test has the usual ones."""
+    yield
+    policy = getattr(asyncio.events, "_event_loop_policy", None)  # asking for it would make one
+    if type(policy).__module__.startswith("uvloop"):
+        asyncio.set_event_loop_policy(None)
 
 
 @pytest.fixture

@@ -126,7 +126,7 @@ def test_a_framework_whose_rows_need_a_process_each(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["Bottle", "Starlette", "aiohttp", "Tornado", "Sanic"])
 def test_http_frameworks(name: str, tmp_path: Path) -> None:
     """Each kind of server answers reads and writes; a row brings what it is compared with."""
-    effort, mine = Effort(rounds=1, seconds=0.05), row(name, "coatcheck, cookie")
+    effort, mine = Effort(rounds=1, seconds=0.4), row(name, "coatcheck, cookie")
 
     section = http_frameworks.measure(effort, mine.__eq__, tmp_path)
 

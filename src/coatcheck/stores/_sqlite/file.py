@@ -42,6 +42,7 @@ _SCHEMA = (
 )
 _SMALLEST = 512  # bytes of the smallest page
 _PAUSE = 0.0005  # seconds between two tries
+_LOOKS, _BETWEEN = 10, 0.02  # at what cannot be read, and the seconds between two
 _PASSING = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_CANTOPEN)  # as when another process closes it
 _NO_DATABASE = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
 _REMEDIES = {
@@ -62,6 +63,10 @@ def connect(file: str, how: str, timeout: float) -> sqlite3.Connection:
     )
 
 
+class _Torn(ConfigurationError):
+    """What is there cannot be read as a database, at this moment."""
+
+
 def identity(file: str) -> Identity | None:
     """By which it is known from another of the same name; None where nothing is in reach."""
     with suppress(OSError):
@@ -80,7 +85,7 @@ def prepare(file: str, timeout: float) -> Identity | None:
     _create(file)
     this = identity(file)
     _check_access(file)
-    ours = patiently(lambda: _look(file), deadline)
+    ours = _look_again(file, deadline)
     with closing(connect(file, "mode=rw", timeout)) as connection:
         mode = patiently(lambda: _value(connection, "PRAGMA journal_mode = WAL"), deadline)
         if mode != "wal":
@@ -142,6 +147,15 @@ def _check_access(file: str) -> None:
         raise _read_only(file, "folder")
 
 
+def _look_again(file: str, deadline: float) -> bool:
+    """`_look`, and again where nothing can be read: while others create it, it may be torn."""
+    for _ in range(_LOOKS):
+        with suppress(_Torn):
+            return patiently(lambda: _look(file), deadline)
+        time.sleep(_BETWEEN)
+    return patiently(lambda: _look(file), deadline)
+
+
 def _look(file: str) -> bool:
     """Whether it is ours, or else empty; raises for anything else. Changes nothing whatever."""
     # In this order: processes that come and go at this moment have a -shm while their -wal grows.
@@ -154,7 +168,7 @@ def _look(file: str) -> bool:
     except sqlite3.DatabaseError as error:
         if _code(error) not in _NO_DATABASE:
             raise
-        raise _not_ours(file, f"another ({error})") from error
+        raise _Torn(str(_not_ours(file, f"another ({error})"))) from error
     if not ours and 0 < (_size(file) or 0) < _SMALLEST:
         raise _not_ours(file, "a file too short for one")  # which SQLite may take for empty
     if not ours and log and memory is None:
