@@ -33,7 +33,7 @@ def _by_url(kind: str) -> dict[str, Callable[[Path], Any]]:
 
 KEPT: dict[str, Kept] = {
     "sqlite": (
-        lambda folder: f"sqlite:///{folder}/sessions.sqlite3",
+        lambda folder: f"sqlite:///{folder}/sessions.sqlite3?timeout=10",
         lambda folder: b"".join(path.read_bytes() for path in sorted(folder.iterdir())),
     ),
     "file": (file.url, file.dump),

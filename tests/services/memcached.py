@@ -163,7 +163,7 @@ def prefix(folder: Path) -> str:
 
 
 def url(folder: Path) -> str:
-    return f"memcached://{shared().name}/?prefix={prefix(folder)}"
+    return f"memcached://{shared().name}/?prefix={prefix(folder)}&timeout=10&connect_timeout=10"
 
 
 def dump(folder: Path) -> bytes:

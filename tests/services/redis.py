@@ -87,29 +87,33 @@ def cluster() -> Cluster:
     return Cluster(node_timeout=_CALM).start()
 
 
+_PATIENT = "&timeout=10&connect_timeout=10"
+"""A busy machine is no failure; what is about the limits has URLs of its own."""
+
+
 def prefix(folder: Path) -> str:
     """What a URL for this folder has its keys begin with."""
     return hashlib.sha256(bytes(folder)).hexdigest()[:12] + ":"
 
 
 def url(folder: Path) -> str:
-    return f"redis://{HOST}:{single().port}/0?prefix={prefix(folder)}"
+    return f"redis://{HOST}:{single().port}/0?prefix={prefix(folder)}{_PATIENT}"
 
 
 def secured_url(folder: Path) -> str:
     server = secured()
     login = f"{quote(server.user)}:{quote(server.password, safe='')}"
-    options = f"ssl_ca_certs={quote(str(server.authority))}&prefix={prefix(folder)}"
+    options = f"ssl_ca_certs={quote(str(server.authority))}&prefix={prefix(folder)}{_PATIENT}"
     return f"rediss://{login}@localhost:{server.port}/0?{options}"
 
 
 def sentinel_url(folder: Path) -> str:
     hosts, name = _hosts(sentinels().sentinel_ports), Sentinels.service_name
-    return f"redis+sentinel://{hosts}/{name}/0?prefix={prefix(folder)}"
+    return f"redis+sentinel://{hosts}/{name}/0?prefix={prefix(folder)}{_PATIENT}"
 
 
 def cluster_url(folder: Path) -> str:
-    return f"redis+cluster://{_hosts(cluster().ports)}?prefix={prefix(folder)}"
+    return f"redis+cluster://{_hosts(cluster().ports)}?prefix={prefix(folder)}{_PATIENT}"
 
 
 def dump(folder: Path) -> bytes:
