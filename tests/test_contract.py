@@ -27,18 +27,23 @@ class TestAsyncMemoryStore(AsyncStoreContract):
 
 
 class TestSQLiteStore(StoreContract):
+    admits = False
+
     @pytest.fixture
     def store(self, tmp_path: Path) -> SQLiteStore:
         return SQLiteStore(tmp_path / "sessions.sqlite3")
 
 
 class TestAsyncSQLiteStore(AsyncStoreContract):
+    admits = False
+
     @pytest.fixture
     def store(self, tmp_path: Path) -> AsyncSQLiteStore:
         return AsyncSQLiteStore(tmp_path / "sessions.sqlite3")
 
 
 class TestRedisStore(StoreContract):
+    admits = False
     sweeps = False
 
     @pytest.fixture
@@ -49,6 +54,7 @@ class TestRedisStore(StoreContract):
 
 
 class TestAsyncRedisStore(AsyncStoreContract):
+    admits = False
     sweeps = False
 
     @pytest.fixture
@@ -57,6 +63,7 @@ class TestAsyncRedisStore(AsyncStoreContract):
 
 
 class TestRedisClusterStore(StoreContract):
+    admits = False
     sweeps = False
 
     @pytest.fixture
@@ -67,6 +74,7 @@ class TestRedisClusterStore(StoreContract):
 
 
 class TestAsyncRedisClusterStore(AsyncStoreContract):
+    admits = False
     sweeps = False
 
     @pytest.fixture
@@ -75,18 +83,24 @@ class TestAsyncRedisClusterStore(AsyncStoreContract):
 
 
 class TestFileStore(StoreContract):
+    admits = False
+
     @pytest.fixture
     def store(self, tmp_path: Path) -> FileStore:
         return FileStore(tmp_path / "sessions")
 
 
 class TestAsyncFileStore(AsyncStoreContract):
+    admits = False
+
     @pytest.fixture
     def store(self, tmp_path: Path) -> AsyncFileStore:
         return AsyncFileStore(tmp_path / "sessions")
 
 
 class TestPostgresStore(StoreContract):
+    admits = False
+
     @pytest.fixture
     def store(self, tmp_path: Path) -> Iterator[Any]:
         opened: Any = from_url(postgres.url(tmp_path))
@@ -95,12 +109,15 @@ class TestPostgresStore(StoreContract):
 
 
 class TestAsyncPostgresStore(AsyncStoreContract):
+    admits = False
+
     @pytest.fixture
     def store(self, tmp_path: Path) -> Any:
         return async_from_url(postgres.url(tmp_path))
 
 
 class TestMemcachedStore(StoreContract):
+    admits = False
     lists = False
     sweeps = False
 
@@ -112,6 +129,7 @@ class TestMemcachedStore(StoreContract):
 
 
 class TestAsyncMemcachedStore(AsyncStoreContract):
+    admits = False
     lists = False
     sweeps = False
 

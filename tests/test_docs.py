@@ -559,6 +559,11 @@ CLASSES: list[type] = [
     store.AsyncListable,
     store.Sweepable,
     store.AsyncSweepable,
+    store.Admitting,
+    store.AsyncAdmitting,
+    store.Entry,
+    store.Entered,
+    store.Watchable,
     store.Advising,
     store.Carrier,
     testing.Clock,
@@ -566,7 +571,7 @@ CLASSES: list[type] = [
     tornado.SessionMixin,
 ]
 VERBS = {"load", "create", "save", "touch", "delete", "close", "by_subject", "page", "sweep"}
-VERBS |= {"advise"}
+VERBS |= {"advise", "admit", "forbid", "watch"}
 MAPPING = {"get", "pop", "popitem()", "setdefault", "update", "keys", "items", "values"}
 
 

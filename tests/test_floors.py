@@ -49,6 +49,7 @@ FLOORS: dict[str, float] = {
     "options": 5,
     "stores._url": 4,
     "stores._address": 4,
+    "stores._admission": 4,
     "stores._advice": 4.1,
     "stores._fair_lock": 4,
     "stores._threads": 4,

@@ -22,7 +22,7 @@ TWINS = {
     "stores/cookie.py": ["CookieStore"],
     "stores/redis.py": ["RedisStore"],
     "web/exchange.py": ["Exchange"],
-    "store.py": ["Store", "Listable", "Sweepable", "CarrierStore"],
+    "store.py": ["Store", "Listable", "Sweepable", "Admitting", "CarrierStore"],
 }
 EXCEPTED = {
     ("stores/memory.py", "MemoryStore"): "its twin hands each call over to the one shelf",

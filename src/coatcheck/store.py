@@ -12,49 +12,64 @@ on first use. What one store keeps is defined by its client and namespace, so tw
 alike are the same store.
 
 What a store can do beyond the five verbs is a protocol of its own here: `Listable`, `Sweepable`,
-`Advising`. Four attributes say what kind it is: `shared = False` that other processes do not see
-what it keeps, `evicts = True` that it may forget live records when it is full, `why_not` why it is
-not `Listable`, for the error that says so, and `patience` how many seconds its slowest single call
-may take; `Sessions` then grants a whole `open` or `commit` no more, and the store asks
-`coatcheck.patience.left` before it waits.
+`Admitting`, `Watchable`, `Advising`. Four attributes say what kind it is: `shared = False`
+that other processes do not see what it keeps, `evicts = True` that it may forget live records when
+it is full, `why_not` why it is not `Listable`, for the error that says so, and `patience` how many
+seconds its slowest single call may take; `Sessions` then grants a whole `open` or `commit` no more,
+and the store asks `coatcheck.patience.left` before it waits.
 `coatcheck.testing.StoreContract` tests all of this; a store of your own subclasses it.
 """
 
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, Literal, NamedTuple, Protocol, runtime_checkable
 
 from coatcheck.record import Record
 from coatcheck.token import Token
 
 __all__ = [
+    "FORBIDDEN",
+    "FULL",
     "GONE",
     "SAVED",
+    "Admitting",
     "Advising",
+    "AsyncAdmitting",
     "AsyncCarrierStore",
     "AsyncListable",
     "AsyncStore",
     "AsyncSweepable",
     "Carrier",
     "CarrierStore",
+    "Entered",
+    "Entry",
+    "Forbidden",
+    "Full",
     "Gone",
     "Listable",
     "Risk",
     "Saved",
     "Store",
     "Sweepable",
+    "Watchable",
 ]
 
 
 class _Answer(enum.Enum):
     SAVED = "saved"
     GONE = "gone"
+    FORBIDDEN = "forbidden"
+    FULL = "full"
 
 
 SAVED: Final = _Answer.SAVED
 GONE: Final = _Answer.GONE
+FORBIDDEN: Final = _Answer.FORBIDDEN
+FULL: Final = _Answer.FULL
 Saved = Literal[_Answer.SAVED]
 Gone = Literal[_Answer.GONE]
+Forbidden = Literal[_Answer.FORBIDDEN]
+Full = Literal[_Answer.FULL]
 
 
 @runtime_checkable
@@ -160,6 +175,90 @@ class AsyncSweepable(Protocol):
     """`Sweepable`, awaited."""
 
     async def sweep(self, limit: int, now: int) -> int: ...
+
+
+class Entry(NamedTuple):
+    """What a login has to pass."""
+
+    opened_at: int
+    """When its request was opened: a not-before mark that is later refuses it."""
+    most: int | None = None
+    """How many live sessions its subject may have, this one included; None is any number."""
+    refuse: bool = False
+    """Where that is too many: whether to refuse this one, or else to end the oldest."""
+
+
+class Entered(NamedTuple):
+    """The login was written."""
+
+    ended: Sequence[str] = ()
+    """The ids of the sessions that ended for it."""
+
+
+@runtime_checkable
+class Admitting(Protocol):
+    """A store that can forbid a subject's logins, and limit how many they have (OWASP ASVS 5.0,
+    7.1.2, 7.4.1): it writes a login and checks it against both in one step that nothing comes
+    between, or so that nobody can tell the difference.
+
+    A mark forbids what was *opened* before it: whoever sets one and then ends all that
+    `by_subject` finds has ended every login that had begun by then, also those still on their way.
+    """
+
+    def admit(
+        self, record: Record, expected: bytes, entry: Entry, now: int
+    ) -> Entered | Forbidden | Full | Gone | Record:
+        """`save` of a record that has a subject, or `create` where `expected` is empty; as durable
+        as a deletion.
+
+        `FORBIDDEN` where a mark of its subject is later than `entry.opened_at` and keeps another
+        id; `FULL` where it is one too many; else what `save`
+        and `create` answer and raise. Where the live record has this very revision it was written
+        by an earlier call whose answer was lost, and is checked again. What is not admitted
+        is not there when this returns, and a record that it was to replace may have gone with it.
+        Where the oldest are to end, the newest by `login_at` stay, whoever is admitted last; of two
+        that are as old, the greater id; one of more than a minute ahead counts as the oldest. Where
+        the login itself is not among them the answer is `FULL`.
+        """
+        ...
+
+    def forbid(self, subject: str, before: int, keep: str | None, until: int, now: int) -> None:
+        """Set the subject's mark: refuse their logins whose requests were opened before `before`,
+        but that of the id `keep`.
+
+        It is kept at least until `until`. Of two marks the later one counts; of two that are
+        alike the one set last. One that lies more than a minute ahead was set by a clock that was
+        wrong, and refuses nobody. When it returns, the mark is as durable as a deletion.
+        """
+        ...
+
+
+@runtime_checkable
+class AsyncAdmitting(Protocol):
+    """`Admitting`, awaited."""
+
+    async def admit(
+        self, record: Record, expected: bytes, entry: Entry, now: int
+    ) -> Entered | Forbidden | Full | Gone | Record: ...
+    async def forbid(
+        self, subject: str, before: int, keep: str | None, until: int, now: int
+    ) -> None: ...
+
+
+@runtime_checkable
+class Watchable(Protocol):
+    """An asynchronous store that says at once when a session ends or becomes another subject's, in
+    whatever process."""
+
+    async def watch(self, tell: Callable[[str], None], ready: Callable[[], None]) -> None:
+        """Call `tell` with the id of each session that was deleted, or saved with another subject,
+        until cancelled; `ready` once nothing is missed any more.
+
+        Raises `StoreUnavailable` when the line breaks or cannot be had: what ended meanwhile is not
+        told, so the caller looks for itself, and may call again. Ids may come twice, or of sessions
+        that nobody watches; an expiry is not told. It holds one connection of its own.
+        """
+        ...
 
 
 class Risk(NamedTuple):

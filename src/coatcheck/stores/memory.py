@@ -13,17 +13,33 @@ import warnings
 from heapq import nsmallest
 from itertools import islice
 from operator import attrgetter
+from typing import TypeVar
 
 from coatcheck.errors import Collision, ConfigurationError, StoreUnavailable
 from coatcheck.record import Record
-from coatcheck.store import GONE, SAVED, Gone, Saved
+from coatcheck.store import (
+    FORBIDDEN,
+    FULL,
+    GONE,
+    SAVED,
+    Entered,
+    Entry,
+    Forbidden,
+    Full,
+    Gone,
+    Saved,
+)
+from coatcheck.stores._admission import Mark, surplus
 from coatcheck.stores._url import StoreURL
 
 __all__ = ["AsyncMemoryStore", "MemoryStore", "async_from_url", "from_url"]
 
 
+R = TypeVar("R", Forbidden, Full)
+
+
 class MemoryStore:
-    """A dictionary of records behind one lock; thread-safe. Lists, sweeps.
+    """A dictionary of records behind one lock; thread-safe. Lists, sweeps, admits.
 
     `max_sessions` bounds it; a session's own size is bounded by `Sessions(max_bytes=…)`.
     """
@@ -42,6 +58,7 @@ class MemoryStore:
         self._records: dict[str, Record] = {}
         self._anonymous: dict[str, None] = {}  # their ids, the longest unsaved first
         self._by_subject: dict[str, set[str]] = {}
+        self._marks: dict[str, Mark] = {}
         self._nothing_expires_before = 0
         self._process = _process_of_its_own()
 
@@ -95,10 +112,41 @@ class MemoryStore:
             self._remove(id)
             return found is not None
 
+    def admit(
+        self, record: Record, expected: bytes, entry: Entry, now: int
+    ) -> Entered | Forbidden | Full | Gone | Record:
+        self._warn_once()
+        with self._lock:
+            subject = record.subject or ""
+            mark = self._marks.get(subject)
+            if mark is not None and mark.forbids(record.id, entry.opened_at, now):
+                return self._refused(record, FORBIDDEN)
+            found = self.load(record.id, now)
+            if found is None and expected:
+                return GONE
+            if found is not None and found.revision not in (expected, record.revision):
+                if expected:
+                    return found
+                raise Collision(f"MemoryStore: session {record.id} is there already")
+            others = [each for each in self._of(subject, now) if each.id != record.id]
+            too_old = surplus(record, others, entry, now)
+            if too_old is FULL:
+                return self._refused(record, FULL)
+            ended = [each.id for each in too_old]
+            for each in (record.id, *ended):
+                self._remove(each)
+            self._make_room(now)
+            self._put(record)
+            return Entered(ended)
+
+    def forbid(self, subject: str, before: int, keep: str | None, until: int, now: int) -> None:
+        mark = Mark(before, keep, until)
+        with self._lock:
+            self._marks[subject] = self._marks.get(subject, mark).followed_by(mark)
+
     def by_subject(self, subject: str, now: int) -> list[Record]:
         with self._lock:
-            found = [self._records[each] for each in self._by_subject.get(subject, ())]
-        return [record for record in found if record.expires_at > now]
+            return self._of(subject, now)
 
     def page(self, after: str, limit: int, now: int) -> list[Record]:
         with self._lock:
@@ -112,6 +160,17 @@ class MemoryStore:
 
     def close(self) -> None:
         """Nothing to close; what is kept stays."""
+
+    def _of(self, subject: str, now: int) -> list[Record]:
+        found = (self._records[each] for each in self._by_subject.get(subject, ()))
+        return [record for record in found if record.expires_at > now]
+
+    def _refused(self, record: Record, answer: R) -> R:
+        """An earlier call may have written it."""
+        found = self._records.get(record.id)
+        if found is not None and found.revision == record.revision:
+            self._remove(record.id)
+        return answer
 
     def _put(self, record: Record) -> None:
         self._records[record.id] = record
@@ -156,6 +215,8 @@ class MemoryStore:
         expired = list(islice((r.id for r in everything if r.expires_at <= now), limit))
         for each in expired:
             self._remove(each)
+        for subject in [each for each, mark in self._marks.items() if mark.until <= now]:
+            del self._marks[subject]
         if not expired:
             self._nothing_expires_before = min((r.expires_at for r in everything), default=now)
         return len(expired)
@@ -196,6 +257,16 @@ class AsyncMemoryStore:
 
     async def delete(self, id: str, now: int) -> bool:
         return self.memory.delete(id, now)
+
+    async def admit(
+        self, record: Record, expected: bytes, entry: Entry, now: int
+    ) -> Entered | Forbidden | Full | Gone | Record:
+        return self.memory.admit(record, expected, entry, now)
+
+    async def forbid(
+        self, subject: str, before: int, keep: str | None, until: int, now: int
+    ) -> None:
+        self.memory.forbid(subject, before, keep, until, now)
 
     async def by_subject(self, subject: str, now: int) -> list[Record]:
         return self.memory.by_subject(subject, now)
