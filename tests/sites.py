@@ -57,6 +57,8 @@ SERVER_KINDS = [kind for kind in KINDS if not kind.startswith("cookie")]
 laws 2 (the answer that arrives last wins whole) and 7 beyond its revocations, nor list."""
 LISTING_KINDS = [kind for kind in SERVER_KINDS if not kind.startswith("memcached")]
 """The stores that find sessions by subject. Memcached declares that it cannot."""
+ADMITTING_KINDS = LISTING_KINDS
+"""The stores that check a login against marks and limits: those that list."""
 SWEEPING_KINDS = [kind for kind in LISTING_KINDS if not kind.startswith(("redis", "cluster"))]
 """The stores that do not drop what expired by themselves."""
 

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import warnings
 from collections.abc import Callable
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, quote, unquote, urljoin, urlsplit
 
@@ -406,6 +407,56 @@ class TestFresh:
             verdicts.append(type(admit(gate, request("/pay"), sessions.open(cookie))))
 
         assert [Admitted, Admitted, Refused] == verdicts
+
+    def test_what_is_missing_is_asked_for_at_its_own_page(self) -> None:
+        """A person is sent there, with the way back; a script is told by RFC 9470's words."""
+        sessions = Sessions(MemoryStore())
+        session = sessions.open(None)
+        session.login("user:42")
+        gate = LoginGate(step_up="/confirm", level=2, fresh=900)
+        verdict = admit(gate, request("/pay"), session)
+        script = admit(gate, request("/pay", headers={}), session)
+
+        assert isinstance(verdict, Refused)
+        assert "/confirm?next=/pay" == dict(verdict.headers)["Location"]
+        assert isinstance(script, Refused)
+        assert (
+            'Session realm="login", error="insufficient_user_authentication", acr_values="2", '
+            'max_age="900"'
+        ) == dict(script.headers)["WWW-Authenticate"]
+        assert Admitted("user:42") == admit(gate, request("/confirm"), session)
+
+    def test_who_is_not_logged_in_logs_in_first(self) -> None:
+        """The page that asks for more is for those who are."""
+        gate = LoginGate(step_up="/confirm", level=2)
+        session = Sessions(MemoryStore()).open(None)
+        for path in ("/pay", "/confirm"):
+            verdict = admit(gate, request(path), session)
+            assert isinstance(verdict, Refused)
+            assert f"/login?next={path}" == dict(verdict.headers)["Location"]
+
+    @pytest.mark.parametrize(("level", "passes"), [(1, False), (2, True), (3, True)])
+    def test_the_level_must_be_high_enough(self, level: int, passes: bool) -> None:
+        """More is fine."""
+        session = Sessions(MemoryStore()).open(None)
+        session.login("user:42", level=level)
+
+        assert passes is isinstance(admit(LoginGate(level=2), request("/pay"), session), Admitted)
+
+    def test_a_login_elsewhere_counts_from_then(self) -> None:
+        """What an identity provider says was an hour ago is not fresh."""
+        session = Sessions(MemoryStore()).open(None)
+        session.login("user:42", authenticated_at=session.opened_at - timedelta(hours=1))
+
+        assert isinstance(admit(LoginGate(fresh=300), request("/pay"), session), Refused)
+
+    @pytest.mark.parametrize(
+        "options", [{"level": 0}, {"level": True}, {"level": "2"}, {"step_up": "confirm"}]
+    )
+    def test_a_malformed_step_up_is_refused(self, options: Any) -> None:
+        """When the gate is made."""
+        with pytest.raises(ConfigurationError, match=next(iter(options))):
+            LoginGate(**options)
 
     def test_a_new_login_is_fresh_again(self) -> None:
         """Of the same subject, in the same session."""

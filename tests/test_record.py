@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from coatcheck import record as records
 from coatcheck.events import Unreadable as Dropped
-from coatcheck.record import Body, Head, NewerFormat, Record, Unreadable
+from coatcheck.record import Assurance, Body, Head, NewerFormat, Record, Unreadable
 from coatcheck.sealing import NONCE, Plain, Seal
 from coatcheck.session import Client
 from coatcheck.testing import changed
@@ -35,7 +35,10 @@ KINDS: dict[Any, st.SearchStrategy[Any]] = {
     int: TIMES,
     int | None: st.none() | TIMES,
     bool: st.booleans(),
+    bool | None: st.none() | st.booleans(),
     str | None: st.none() | TEXT,
+    Assurance | None: st.none()
+    | st.builds(Assurance, TIMES, st.lists(TEXT, max_size=3).map(tuple), TIMES),
 }
 HEADS = st.builds(Head, **{name: KINDS[kind] for name, kind in get_type_hints(Head).items()})
 BODIES = st.builds(

@@ -8,14 +8,32 @@ between two requests that end it.
 from typing import TypeAlias
 
 from coatcheck import lifecycle
-from coatcheck.errors import Collision
+from coatcheck.errors import Collision, Contention
 from coatcheck.lifecycle import End, Write
 from coatcheck.record import Record
-from coatcheck.store import GONE, SAVED, AsyncStore, Gone, Saved, Store
+from coatcheck.store import (
+    FORBIDDEN,
+    GONE,
+    SAVED,
+    Admitting,
+    AsyncAdmitting,
+    AsyncStore,
+    Entered,
+    Entry,
+    Forbidden,
+    Full,
+    Gone,
+    Saved,
+    Store,
+)
+from coatcheck.token import Domain
 
-__all__ = ["Answer", "AsyncCarried", "AsyncKept", "Carried", "Kept"]
+__all__ = ["Answer", "AsyncCarried", "AsyncKept", "Carried", "Kept", "Outcome"]
 
 Answer: TypeAlias = Saved | Gone | Record
+Outcome: TypeAlias = Answer | Entered | Forbidden | Full
+
+_TRIES = 24
 
 
 class Kept:
@@ -23,11 +41,14 @@ class Kept:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._admits = store if isinstance(store, Admitting) else None
         self.load = store.load
 
-    def write(self, write: Write, now: int) -> Answer:
-        """`SAVED`, or what was found instead."""
+    def write(self, write: Write, now: int) -> Outcome:
+        """`SAVED` or `Entered`, or what was found instead, or why a login was refused."""
         record = write.origin.record
+        if write.entry is not None and self._admits is not None:
+            return self._admit(self._admits, write, write.entry, now)
         if write.verb == "save":
             answer = self._store.save(record, write.expected, now)
             if isinstance(answer, Record) and answer.revision == record.revision:
@@ -41,6 +62,12 @@ class Kept:
         except Collision:
             return GONE
         return SAVED
+
+    def _admit(self, store: Admitting, write: Write, entry: Entry, now: int) -> Outcome:
+        try:
+            return store.admit(write.origin.record, write.expected, entry, now)
+        except Collision:
+            return GONE
 
     def end(self, end: End, now: int) -> bool:
         """End a session for good; whether nobody did so before in a way that matters."""
@@ -57,10 +84,13 @@ class AsyncKept:
 
     def __init__(self, store: AsyncStore) -> None:
         self._store = store
+        self._admits = store if isinstance(store, AsyncAdmitting) else None
         self.load = store.load
 
-    async def write(self, write: Write, now: int) -> Answer:
+    async def write(self, write: Write, now: int) -> Outcome:
         record = write.origin.record
+        if write.entry is not None and self._admits is not None:
+            return await self._admit(self._admits, write, write.entry, now)
         if write.verb == "save":
             answer = await self._store.save(record, write.expected, now)
             if isinstance(answer, Record) and answer.revision == record.revision:
@@ -77,6 +107,12 @@ class AsyncKept:
             return GONE
         return SAVED
 
+    async def _admit(self, store: AsyncAdmitting, write: Write, entry: Entry, now: int) -> Outcome:
+        try:
+            return await store.admit(write.origin.record, write.expected, entry, now)
+        except Collision:
+            return GONE
+
     async def end(self, end: End, now: int) -> bool:
         await self._store.delete(end.id, now)
         return True
@@ -88,18 +124,23 @@ class AsyncKept:
 class Carried:
     """Sessions that their cookies carry; the store, if any, keeps the ids that ended."""
 
-    def __init__(self, revocations: Store | None) -> None:
+    def __init__(self, revocations: Store | None, domain: Domain) -> None:
         self._revocations = revocations
+        self._domain = domain
 
     def load(self, id: str, now: int) -> Record | None:
         """The denial of that id, or None."""
         return None if self._revocations is None else self._revocations.load(id, now)
 
-    def write(self, write: Write, now: int) -> Answer:
+    def write(self, write: Write, now: int) -> Outcome:
         """Nothing is written; but what was denied meanwhile must not get a new cookie."""
+        record = write.origin.record
+        if write.entry is not None:
+            forbidden = self._forbids(record, write.entry.opened_at, now)
+            return FORBIDDEN if forbidden else SAVED
         if write.minted:
             return SAVED  # a new id, which nobody can have denied
-        return SAVED if self.load(write.origin.record.id, now) is None else GONE
+        return SAVED if self.load(record.id, now) is None else GONE
 
     def end(self, end: End, now: int) -> bool:
         """Deny the id; False where another request did so first."""
@@ -114,20 +155,65 @@ class Carried:
     def drop(self, id: str, now: int) -> None:
         """No record is kept here."""
 
+    def denial(self, record: Record, now: int) -> Record | None:
+        """What denies the cookie because all that its subject had has ended, or None."""
+        if record.login_at is None:
+            return None
+        forbidden = self._forbids(record, record.login_at, now)
+        return lifecycle.denial(lifecycle.revocation(record.id, now), now) if forbidden else None
+
+    def forbid(self, subject: str, before: int, keep: str | None, now: int) -> None:
+        """Deny all that the subject has by now, but the session that is kept."""
+        mark = lifecycle.mark(self._domain, subject, keep, before, now)
+        for _ in range(_TRIES):
+            found = self.load(mark.id, now)
+            whole = mark if found is None else lifecycle.following(found, mark)
+            if self._put(whole, found, now):
+                return
+        raise Contention(
+            f"revoke_all(): expected to get through in {_TRIES} tries, got refused each time by "
+            "others of the same subject; try again"
+        )
+
+    def _forbids(self, record: Record, since: int, now: int) -> bool:
+        mark = self.load(lifecycle.mark_id(self._domain, record.subject or ""), now)
+        return lifecycle.forbids(mark, record.id, since)
+
+    def _put(self, mark: Record, found: Record | None, now: int) -> bool:
+        """One step that nothing comes between, as durable as the store can make it."""
+        store = self._revocations
+        if store is None:
+            return True
+        if found is None:
+            try:
+                store.create(mark, now)
+            except Collision:
+                return False
+            return True
+        if isinstance(store, Admitting):
+            answer: object = store.admit(mark, found.revision, Entry(now), now)
+            return isinstance(answer, Entered)
+        return store.save(mark, found.revision, now) is SAVED
+
 
 class AsyncCarried:
     """`Carried`, awaited."""
 
-    def __init__(self, revocations: AsyncStore | None) -> None:
+    def __init__(self, revocations: AsyncStore | None, domain: Domain) -> None:
         self._revocations = revocations
+        self._domain = domain
 
     async def load(self, id: str, now: int) -> Record | None:
         return None if self._revocations is None else await self._revocations.load(id, now)
 
-    async def write(self, write: Write, now: int) -> Answer:
+    async def write(self, write: Write, now: int) -> Outcome:
+        record = write.origin.record
+        if write.entry is not None:
+            forbidden = await self._forbids(record, write.entry.opened_at, now)
+            return FORBIDDEN if forbidden else SAVED
         if write.minted:
             return SAVED  # a new id, which nobody can have denied
-        return SAVED if await self.load(write.origin.record.id, now) is None else GONE
+        return SAVED if await self.load(record.id, now) is None else GONE
 
     async def end(self, end: End, now: int) -> bool:
         if self._revocations is None:
@@ -140,3 +226,40 @@ class AsyncCarried:
 
     async def drop(self, id: str, now: int) -> None:
         """No record is kept here."""
+
+    async def denial(self, record: Record, now: int) -> Record | None:
+        if record.login_at is None:
+            return None
+        forbidden = await self._forbids(record, record.login_at, now)
+        return lifecycle.denial(lifecycle.revocation(record.id, now), now) if forbidden else None
+
+    async def forbid(self, subject: str, before: int, keep: str | None, now: int) -> None:
+        mark = lifecycle.mark(self._domain, subject, keep, before, now)
+        for _ in range(_TRIES):
+            found = await self.load(mark.id, now)
+            whole = mark if found is None else lifecycle.following(found, mark)
+            if await self._put(whole, found, now):
+                return
+        raise Contention(
+            f"revoke_all(): expected to get through in {_TRIES} tries, got refused each time by "
+            "others of the same subject; try again"
+        )
+
+    async def _forbids(self, record: Record, since: int, now: int) -> bool:
+        mark = await self.load(lifecycle.mark_id(self._domain, record.subject or ""), now)
+        return lifecycle.forbids(mark, record.id, since)
+
+    async def _put(self, mark: Record, found: Record | None, now: int) -> bool:
+        store = self._revocations
+        if store is None:
+            return True
+        if found is None:
+            try:
+                await store.create(mark, now)
+            except Collision:
+                return False
+            return True
+        if isinstance(store, AsyncAdmitting):
+            answer: object = await store.admit(mark, found.revision, Entry(now), now)
+            return isinstance(answer, Entered)
+        return await store.save(mark, found.revision, now) is SAVED

@@ -5,6 +5,7 @@
     ├── UnsupportedValue     (also TypeError)   a value that a session cannot keep exactly
     ├── SessionTooLarge      the session's values exceed `max_bytes`
     ├── CookieTooLarge       the cookie exceeds what browsers keep (4096 bytes)
+    ├── LoginRefused         too many sessions, or all of the subject's just ended: 403
     ├── SessionClosed        changed during or after the commit, so the change would vanish
     └── StoreError
         ├── StoreUnavailable  the store did not answer in time, or refused for now: 503
@@ -15,12 +16,15 @@ A message says what was expected, what was got, and what to do.
 It never holds a token, a key or a session's value.
 """
 
+from typing import Literal
+
 __all__ = [
     "CoatcheckError",
     "Collision",
     "ConfigurationError",
     "Contention",
     "CookieTooLarge",
+    "LoginRefused",
     "SessionClosed",
     "SessionTooLarge",
     "StoreError",
@@ -47,6 +51,18 @@ class SessionTooLarge(CoatcheckError):
 
 class CookieTooLarge(CoatcheckError):
     """Its name and value exceed 4096 bytes, so browsers would drop it: nothing was sent."""
+
+
+class LoginRefused(CoatcheckError):
+    """A login was not let in: nothing of its request was written, and the session is as it was.
+
+    `reason` is "limit" where the subject has as many sessions as they may (`Sessions(limit=…)`),
+    and "revoked" where `revoke_all` ended all of theirs after the request had been opened.
+    """
+
+    def __init__(self, message: str, reason: Literal["limit", "revoked"]) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class SessionClosed(CoatcheckError):

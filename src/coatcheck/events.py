@@ -17,6 +17,7 @@ __all__ = [
     "Handler",
     "LoggedIn",
     "LoggedOut",
+    "LoginRefused",
     "Outage",
     "Refused",
     "Renewed",
@@ -56,6 +57,13 @@ class LoggedOut(Event):
     """A session was ended by its own browser."""
 
     __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoginRefused(Event):
+    """A login was not let in: `reason` is "limit" or "revoked", as of the error of that name."""
+
+    reason: str
 
 
 class Rotated(Event):

@@ -73,8 +73,15 @@ class LoginGate:
     """Who may pass: `login` is the path of the login page, `public` lists paths open to all.
 
     `user` loads the user of a subject, plain or async; where it returns None the session ends
-    and the request counts as anonymous. `fresh` is how many seconds ago the login may be at most;
-    an older one has to log in again, for views that need a step-up. CORS preflights carry no cookie
+    and the request counts as anonymous.
+
+    `fresh` is how many seconds ago the subject may have proved who they are, and `level` how sure
+    the app must be of it, at the least (OWASP ASVS 5.0, 7.5.1, 7.5.3). Who is logged in but misses
+    these is sent to `step_up`, a page that every login may see, which asks for what is missing
+    and calls `login` again; by default the login page. Scripts are told by the 401 what is
+    missing (RFC 9470).
+
+    CORS preflights carry no cookie
     and pass; anybody can send one, so where a view answers OPTIONS as it answers GET, turn
     `preflights` off and put the CORS middleware outside the gate. Raises `ConfigurationError`.
     """
@@ -85,13 +92,17 @@ class LoginGate:
         public: Iterable[str] = (),
         user: Loader | None = None,
         fresh: float | None = None,
+        level: int | None = None,
+        step_up: str | None = None,
         *,
         preflights: bool = True,
     ) -> None:
-        if not isinstance(login, str) or not _is_page(login):
+        _check_page("login", login)
+        _check_page("step_up", login if step_up is None else step_up)
+        if level is not None and not (type(level) is int and 1 <= level <= 255):
             raise ConfigurationError(
-                f"LoginGate: expected login to be a path of this site, got {login!r}; "
-                "write it as '/login'"
+                f"LoginGate: expected level to be a number from 1 to 255 or None, got {level!r}; "
+                "pass 2, say"
             )
         if fresh is not None and not (type(fresh) in (int, float) and fresh > 0):
             raise ConfigurationError(
@@ -101,15 +112,19 @@ class LoginGate:
         self.login = login
         self.user = user
         self.fresh = fresh
+        self.level = level
+        self.step_up = login if step_up is None else step_up
         self.preflights = preflights
         self._public = Patterns("LoginGate(public=…)", public)
 
     def judge(self, request: Request, session: Session) -> Verdict:
         """Whether the request may go on, whatever its path: for one that is not public."""
         subject = session.subject
-        if subject is None or not self._is_fresh(session):
+        if subject is None:
             return self.refuse(request)
-        return Admitted(subject)
+        if request.path == self.step_up or (self._is_fresh(session) and self._is_sure(session)):
+            return Admitted(subject)
+        return self._send(request, self.step_up, self._challenge())
 
     def is_public(self, request: Request) -> bool:
         """Whether everybody may see this path: the login page, `public=`, and preflights."""
@@ -122,23 +137,31 @@ class LoginGate:
 
     def refuse(self, request: Request) -> Refused:
         """The answer to a request that is not logged in: 303 for a page, 401 for a script."""
-        target = self._login_page(request)
+        return self._send(request, self.login, "")
+
+    def _send(self, request: Request, page: str, challenge: str) -> Refused:
+        target = _with_way_back(request, page)
         if request.header("hx-request") == "true":
-            return unauthorized(("HX-Redirect", target))
+            return unauthorized(("HX-Redirect", target), challenge=challenge)
         if not _is_navigation(request):
-            return unauthorized()
+            return unauthorized(challenge=challenge)
         return Refused(303, (("Location", target), _NO_STORE))
 
     def _is_fresh(self, session: Session) -> bool:
-        if self.fresh is None or session.login_at is None:
+        since = session.authenticated_at
+        if self.fresh is None or since is None:
             return self.fresh is None
-        return (session.opened_at - session.login_at).total_seconds() <= self.fresh
+        return (session.opened_at - since).total_seconds() <= self.fresh
 
-    def _login_page(self, request: Request) -> str:
-        """The login page, with the way back where the request can be repeated."""
-        login = quote(request.root) + self.login
-        back = safe_next(_page_of(request), default="")
-        return f"{login}?next={quote(back, safe='/')}" if back else login
+    def _is_sure(self, session: Session) -> bool:
+        return self.level is None or (session.level or 0) >= self.level
+
+    def _challenge(self) -> str:
+        # RFC 9470, section 3; an assurance level is named by its number here.
+        challenge = ', error="insufficient_user_authentication"'
+        if self.level is not None:
+            challenge += f', acr_values="{self.level}"'
+        return challenge if self.fresh is None else f'{challenge}, max_age="{int(self.fresh)}"'
 
 
 def admit(
@@ -202,6 +225,21 @@ def _with_user(
     return Admitted(subject, user)
 
 
+def _check_page(option: str, page: object) -> None:
+    if not isinstance(page, str) or not _is_page(page):
+        raise ConfigurationError(
+            f"LoginGate: expected {option} to be a path of this site, got {page!r}; "
+            "write it as '/login'"
+        )
+
+
+def _with_way_back(request: Request, page: str) -> str:
+    """The page, with the way back where the request can be repeated."""
+    target = quote(request.root) + page
+    back = safe_next(_page_of(request), default="")
+    return f"{target}?next={quote(back, safe='/')}" if back else target
+
+
 def _is_page(login: str) -> bool:
     ordinary = is_plain(login) and not set(login) & set("?#")
     return login != "" and ordinary and safe_next(login, default="") == login
@@ -249,6 +287,7 @@ def _is_navigation(request: Request) -> bool:
     return "text/html" in (request.header("accept") or "")
 
 
-def unauthorized(*headers: tuple[str, str]) -> Refused:
+def unauthorized(*headers: tuple[str, str], challenge: str = "") -> Refused:
     # RFC 9110, section 11.6.1: a 401 must name a scheme; browsers show no dialog for this one.
-    return Refused(401, (("WWW-Authenticate", 'Session realm="login"'), _NO_STORE, *headers))
+    scheme = f'Session realm="login"{challenge}'
+    return Refused(401, (("WWW-Authenticate", scheme), _NO_STORE, *headers))

@@ -11,7 +11,7 @@ from datetime import timedelta
 
 from coatcheck.errors import ConfigurationError
 
-__all__ = ["LONGEST", "Lifetime", "Span"]
+__all__ = ["AAL1", "AAL2", "AAL3", "LONGEST", "Lifetime", "Span"]
 
 LONGEST = 400 * 86_400_000
 """400 days in milliseconds: the longest that browsers keep a cookie."""
@@ -77,3 +77,13 @@ def milliseconds(field: str, span: Span) -> int | None:
             "browsers keep no cookie longer; None means no limit of ours"
         )
     return round(seconds * 1000)
+
+
+AAL1 = Lifetime(idle=None, absolute=30 * 86_400, remember=30 * 86_400)
+"""NIST SP 800-63B-4, authenticator assurance level 1: at most 30 days, any time unused."""
+
+AAL2 = Lifetime(idle=3600, absolute=86_400, remember=86_400)
+"""Level 2: at most 24 hours, and 1 hour unused."""
+
+AAL3 = Lifetime(idle=900, absolute=43_200, remember=43_200)
+"""Level 3: at most 12 hours, and 15 minutes unused."""

@@ -1,10 +1,10 @@
 """Sessions as lists show them: what a device list or an operator may see."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from coatcheck.record import NewerFormat, Record, Unreadable, read_payload
+from coatcheck.record import Head, NewerFormat, Record, Unreadable, read_payload
 from coatcheck.session import Client
 
 __all__ = ["SessionInfo", "describe", "is_id"]
@@ -21,15 +21,27 @@ class SessionInfo:
     expires_at: datetime
     login_at: datetime | None
     client: Client
+    level: int | None
+    """How sure the app is of who it is, as `login` said."""
+    methods: tuple[str, ...]
+    """By what means they proved who they are."""
+    current: bool = False
+    """Whether it is the one that asks."""
 
 
-def describe(found: Sequence[Record]) -> list[SessionInfo]:
+def describe(found: Iterable[Record], current: str | None = None) -> list[SessionInfo]:
     """The records as lists show them, the last seen first; what cannot be read is left out."""
-    infos = [info for info in map(_info, found) if info is not None]
+    infos = describe_in_order(found, current)
     return sorted(infos, key=lambda info: info.seen_at, reverse=True)
 
 
-def _info(record: Record) -> SessionInfo | None:
+def describe_in_order(found: Iterable[Record], current: str | None = None) -> list[SessionInfo]:
+    """`describe`, in the order in which they are given."""
+    infos = (_info(record, current) for record in found)
+    return [info for info in infos if info is not None]
+
+
+def _info(record: Record, current: str | None) -> SessionInfo | None:
     try:
         head = read_payload(record.payload)
     except (NewerFormat, Unreadable):
@@ -42,7 +54,15 @@ def _info(record: Record) -> SessionInfo | None:
         _datetime(record.expires_at),
         None if record.login_at is None else _datetime(record.login_at),
         Client(head.address, head.agent),
+        *_assurance(record, head),
+        record.id == current,
     )
+
+
+def _assurance(record: Record, head: Head) -> tuple[int | None, tuple[str, ...]]:
+    if record.subject is None:
+        return None, ()
+    return (1, ()) if head.assurance is None else (head.assurance.level, head.assurance.methods)
 
 
 def _datetime(milliseconds: int) -> datetime:

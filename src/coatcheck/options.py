@@ -7,13 +7,25 @@ from datetime import timedelta
 from typing import Literal
 
 from coatcheck import events, lifecycle, patience
+from coatcheck.backends import Answer, Outcome
 from coatcheck.cookie import Cookie
 from coatcheck.errors import ConfigurationError, StoreUnavailable
 from coatcheck.events import Event, Handler
-from coatcheck.lifecycle import Rules
+from coatcheck.lifecycle import Rules, Write
 from coatcheck.lifetime import LONGEST, Lifetime
 from coatcheck.session import ClientSource, Session
-from coatcheck.store import Advising, AsyncStore, Carrier, Listable, Risk
+from coatcheck.store import (
+    FORBIDDEN,
+    FULL,
+    SAVED,
+    Admitting,
+    Advising,
+    AsyncStore,
+    Carrier,
+    Entered,
+    Listable,
+    Risk,
+)
 from coatcheck.token import Domain
 
 __all__ = ["Configured", "cannot", "check_store"]
@@ -39,11 +51,14 @@ class Configured:
         lifetime: Lifetime,
         max_bytes: int,
         outage: Literal["refuse", "anonymous"],
+        limit: int | None,
+        over_limit: Literal["end", "refuse"],
         renew_after: float | timedelta | None,
         on_event: Handler | None,
         clock: Callable[[], float],
     ) -> None:
         _check_options(cookie, lifetime, max_bytes, outage, on_event, clock)
+        _check_limit(limit, over_limit)
         self.name = cookie.name if name is None else name
         self.cookie = cookie
         self.lifetime = lifetime
@@ -59,6 +74,8 @@ class Configured:
             max_bytes=max_bytes,
             renew_after=_renewal_ms(renew_after, carrier),
             carrier=carrier,
+            limit=limit,
+            refuses=over_limit == "refuse",
             read=lifecycle.reader(domain, carrier),
         )
 
@@ -72,7 +89,7 @@ class Configured:
 
     @property
     def is_listable(self) -> bool:
-        """Whether `list_for` and `revoke_all` can answer."""
+        """Whether `list_for` and `list_all` can answer."""
         return self._carrier is None and isinstance(self._store, Listable)
 
     def shares_tokens_with(self, other: "Configured") -> bool:
@@ -96,9 +113,31 @@ class Configured:
         for event in told:
             events.send(self._on_event, event)
 
+    def _admitted(self, session: Session, write: Write, outcome: Outcome) -> Answer:
+        """What a write came to, where it was let in. Raises `LoginRefused`."""
+        record = write.origin.record
+        if isinstance(outcome, Entered):
+            ended = (
+                events.Revoked(session_id=each, subject=record.subject) for each in outcome.ended
+            )
+            self._tell(*ended)
+            return SAVED
+        if outcome is FORBIDDEN or outcome is FULL:
+            refused = lifecycle.refuse(session, outcome, self._rules.limit)
+            self._tell(
+                events.LoginRefused(
+                    session_id=record.id, subject=record.subject, reason=refused.reason
+                )
+            )
+            raise refused
+        return outcome
+
     def _attend(self) -> None:
         """Learn from the store how long it may take, and what it finds wrong with its server."""
         self._patience = getattr(self._store, "patience", None)
+        can_limit = self._carrier is None and isinstance(self._store, Admitting)
+        if self._rules.limit is not None and not can_limit:
+            raise cannot("limit how many sessions a subject has", self._carrier, self._store)
         if isinstance(self._store, Advising):
             self._store.advise(self._warn)
 
@@ -180,6 +219,13 @@ def _check_options(
         raise _wrong("max_bytes", "a positive int", max_bytes, "pass bytes, such as 65536")
     if outage not in ("refuse", "anonymous"):
         raise _wrong("outage", '"refuse" or "anonymous"', outage, "choose one of the two")
+
+
+def _check_limit(limit: object, over_limit: object) -> None:
+    if limit is not None and (type(limit) is not int or limit < 1):
+        raise _wrong("limit", "a positive int or None", limit, "pass 5, say")
+    if over_limit not in ("end", "refuse"):
+        raise _wrong("over_limit", '"end" or "refuse"', over_limit, "choose one of the two")
 
 
 def _wrong(

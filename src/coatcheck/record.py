@@ -19,6 +19,7 @@ from coatcheck.sealing import NONCE, BadSeal, Sealer
 
 __all__ = [
     "NOISE",
+    "Assurance",
     "Body",
     "Head",
     "NewerFormat",
@@ -64,6 +65,14 @@ class Record(msgspec.Struct, frozen=True, array_like=True):
         return f"Record({self.id!r}, subject={self.subject!r}, expires_at={self.expires_at})"
 
 
+class Assurance(msgspec.Struct, frozen=True, array_like=True):
+    """How sure the app is of who is logged in."""
+
+    level: int
+    methods: tuple[str, ...]
+    authenticated_at: int
+
+
 class Head(msgspec.Struct, frozen=True, array_like=True):
     """What the payload says beside the session's values; nothing in it opens anything."""
 
@@ -81,6 +90,8 @@ class Head(msgspec.Struct, frozen=True, array_like=True):
     address: str | None
     agent: str | None
     body: bytes
+    assurance: Assurance | None = None
+    open_ended: bool | None = None  # whether each new token moves the hard end; None as configured
 
     def __repr__(self) -> str:
         return f"Head(created_at={self.created_at}, deadline={self.deadline})"

@@ -5,18 +5,20 @@ intents of the same kind. `lifecycle` turns all of them into one write, or does 
 newer record when another request of the session was faster.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, NamedTuple, Self, TypeVar
 
 import msgspec
 
+from coatcheck import login as logins
 from coatcheck import token as tokens
 from coatcheck import typed
 from coatcheck.edits import Edits, Replay, encode
 from coatcheck.errors import SessionClosed, StoreUnavailable, UnsupportedValue
 from coatcheck.lifetime import Lifetime
-from coatcheck.record import Body, Head, Record
+from coatcheck.login import Login
+from coatcheck.record import Assurance, Body, Head, Record
 from coatcheck.sealing import Sealer
 from coatcheck.token import Domain, Token
 
@@ -24,12 +26,10 @@ __all__ = [
     "Client",
     "ClientSource",
     "Flash",
-    "Login",
     "Origin",
     "Refusal",
     "Session",
     "Terms",
-    "is_subject",
 ]
 
 T = TypeVar("T")
@@ -71,13 +71,6 @@ class Terms(NamedTuple):
     persistent: bool
 
 
-class Login(msgspec.Struct, frozen=True):
-    """The intent to be somebody."""
-
-    subject: str
-    remember: bool
-
-
 _MISSING: Final = object()
 _EMPTY: Final = Body({}, [])
 
@@ -110,6 +103,7 @@ class Session(MutableMapping[str, Any]):
     # What is meant to happen.
     _login: Login | None = None
     _rotate = False
+    _lowered: int | None = None  # what the level is to be at most
     _limited = False  # its terms are to change with the commit
     _former: Terms | None = None  # what they were, and what the browser's cookie says
     _wanted = False  # csrf_token was read, so the session must exist
@@ -206,18 +200,46 @@ class Session(MutableMapping[str, Any]):
 
     # Who it is.
 
-    def login(self, subject: str, *, remember: bool = False) -> None:
+    def login(
+        self,
+        subject: str,
+        *,
+        remember: bool = False,
+        lifetime: Lifetime | None = None,
+        level: int = 1,
+        methods: Sequence[str] = (),
+        authenticated_at: datetime | None = None,
+    ) -> None:
         """Make this session the subject's, under a fresh token; the old one dies with the commit.
 
         The values are kept, unless they were another subject's. A subject is 1 to 255 bytes of
-        text without control characters, such as "user:42"; any other raises `UnsupportedValue`.
+        text without control characters, such as "user:42". Logging in again, after asking for the
+        password once more, say, begins both limits anew and is how the level rises.
+
+        `lifetime` is for this login alone; `remember` then chooses its `remember`. `level` says how
+        sure you are (1 to 255), `methods` by what means. `authenticated_at` is when the subject
+        proved who they are, where that was somewhere else and before (`auth_time` of OpenID
+        Connect); one in the future counts as now. What is none of that raises `UnsupportedValue`.
         """
         self._change()
-        _check_subject(subject)
+        login = logins.login(
+            subject,
+            remember=remember,
+            lifetime=lifetime,
+            level=level,
+            methods=methods,
+            authenticated_at=authenticated_at,
+        )
         if self.subject not in (None, subject):
             self._wipe()
-        self._login = Login(subject, bool(remember))
-        self._next = None
+        self._login = login
+        self._next = self._lowered = None
+
+    def lower(self, level: int) -> None:
+        """Let the level fall to this one; it stays where it is lower. Only `login` raises it."""
+        self._change()
+        most = logins.checked_level(level)
+        self._lowered = most if self._lowered is None else min(most, self._lowered)
 
     def logout(self) -> None:
         """End the session here and in the store. What is left is a new, empty, anonymous one."""
@@ -296,6 +318,27 @@ class Session(MutableMapping[str, Any]):
             return self.opened_at
         stored = self._origin.record.login_at if self._origin is not None else None
         return None if stored is None else _datetime(stored)
+
+    @property
+    def authenticated_at(self) -> datetime | None:
+        """When the subject last proved who they are; None where it is not logged in."""
+        assurance = self._assurance()
+        return self.login_at if assurance is None else _datetime(assurance.authenticated_at)
+
+    @property
+    def level(self) -> int | None:
+        """How sure the app is of who is logged in, as `login` said; None where it is not."""
+        if self.subject is None:
+            return None
+        assurance = self._assurance()
+        level = 1 if assurance is None else assurance.level
+        return level if self._lowered is None else min(level, self._lowered)
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """By what means they proved who they are, as `login` said."""
+        assurance = self._assurance()
+        return () if assurance is None else assurance.methods
 
     @property
     def opened_at(self) -> datetime:
@@ -383,6 +426,13 @@ class Session(MutableMapping[str, Any]):
         self._change()
         self._wanted = True
 
+    def _assurance(self) -> Assurance | None:
+        """Of the login that is there, or to be; None where nobody is, or an older release wrote."""
+        self._use()
+        if self._login is not None:
+            return self._login.assurance(self._opened_at)
+        return None if self._origin is None else self._origin.head.assurance
+
     def _limit(self, terms: Terms | None) -> None:
         """Give the session limits of its own, or the usual ones, from the commit on; a cookie that
         no longer fits is renewed."""
@@ -399,7 +449,8 @@ class Session(MutableMapping[str, Any]):
         """Whether the stored session must be written again for the app's sake."""
         messages = self._flashed or self._flashes_read
         intents = self._wiped or self._login is not None or self._rotate or self._limited
-        return bool(intents or messages or self._edits.operations)
+        lowered = self._lowered is not None
+        return bool(intents or lowered or messages or self._edits.operations)
 
     def _is_reseeded(self) -> bool:
         return self._rotate or self._login is not None
@@ -488,7 +539,7 @@ class Session(MutableMapping[str, Any]):
         self._edits.forget()
         self._flashed, self._flashes_read = (), frozenset()
         self._wiped = self._rotate = self._limited = self._wanted = False
-        self._login = self._next = self._former = None
+        self._login = self._lowered = self._next = self._former = None
 
 
 def _checked(key: str) -> str:
@@ -508,22 +559,6 @@ def _check_text(text: str, where: str) -> None:
             f"{where}: expected text that UTF-8 can write, got {type(text).__name__} that it "
             "cannot; use str without lone surrogates"
         ) from None
-
-
-def is_subject(text: object) -> bool:
-    """Whether `login` takes it."""
-    if type(text) is not str:
-        return False
-    return text.isprintable() and 1 <= len(text.encode("utf-8", "surrogatepass")) <= 255
-
-
-def _check_subject(subject: str) -> None:
-    if is_subject(subject):
-        return
-    raise UnsupportedValue(
-        "login(): expected a subject of 1 to 255 bytes of printable text, got "
-        f"{type(subject).__name__} that is not; use an identifier such as 'user:42'"
-    )
 
 
 def _datetime(milliseconds: int) -> datetime:

@@ -14,19 +14,22 @@ from types import TracebackType
 from typing import Literal, Self
 
 from coatcheck import events, lifecycle
-from coatcheck.backends import Answer, AsyncCarried, AsyncKept, Carried, Kept
+from coatcheck.backends import Answer, AsyncCarried, AsyncKept, Carried, Kept, Outcome
 from coatcheck.cookie import Cookie
 from coatcheck.errors import Contention, StoreUnavailable
 from coatcheck.events import Handler
 from coatcheck.lifecycle import End, Ending, Plan, Write
-from coatcheck.lifetime import Lifetime
-from coatcheck.listing import SessionInfo, describe, is_id
+from coatcheck.lifetime import LONGEST, Lifetime
+from coatcheck.listing import SessionInfo, describe, describe_in_order, is_id
+from coatcheck.login import is_subject
 from coatcheck.options import Configured, cannot, check_store
 from coatcheck.record import Record
-from coatcheck.session import ClientSource, Session, is_subject
+from coatcheck.session import ClientSource, Session
 from coatcheck.store import (
     GONE,
     SAVED,
+    Admitting,
+    AsyncAdmitting,
     AsyncCarrierStore,
     AsyncListable,
     AsyncStore,
@@ -50,6 +53,8 @@ class Sessions(Configured):
     """The sessions of one site, for synchronous code. Thread-safe; make one and keep it.
 
     `name` binds tokens to this site where several share a store; by default it is the cookie's.
+    `limit` is how many sessions a subject may have; `over_limit` says what a login does that is
+    one too many: "end" ends the oldest, "refuse" raises `LoginRefused` (OWASP ASVS 5.0, 7.1.2).
     `max_bytes` limits one session's values. `outage` says what a request whose store is out of
     reach gets: "refuse" raises `StoreUnavailable` on the session's first use, "anonymous" gives an
     empty read-only session with `degraded` set. `renew_after` (seconds, off by default) changes
@@ -66,6 +71,8 @@ class Sessions(Configured):
         lifetime: Lifetime = Lifetime(),  # noqa: B008 - frozen
         max_bytes: int = 65_536,
         outage: Literal["refuse", "anonymous"] = "refuse",
+        limit: int | None = None,
+        over_limit: Literal["end", "refuse"] = "end",
         renew_after: float | timedelta | None = None,
         on_event: Handler | None = None,
         clock: Callable[[], float] = time.time,
@@ -79,14 +86,18 @@ class Sessions(Configured):
             lifetime=lifetime,
             max_bytes=max_bytes,
             outage=outage,
+            limit=limit,
+            over_limit=over_limit,
             renew_after=renew_after,
             on_event=on_event,
             clock=clock,
         )
         self._store: Store | None
         self._backend: Kept | Carried
+        self._marks: Carried | None = None
         if isinstance(store, CarrierStore):
-            self._store, self._backend = store.revocations, Carried(store.revocations)
+            self._marks = Carried(store.revocations, self._rules.domain)
+            self._store, self._backend = store.revocations, self._marks
         else:
             self._store, self._backend = store, Kept(store)
         self._attend()
@@ -121,6 +132,8 @@ class Sessions(Configured):
             try:
                 for claim in lifecycle.claims(self._rules, values):
                     record = self._backend.load(claim.token.id, now)
+                    if record is None and self._marks is not None and claim.carried is not None:
+                        record = self._marks.denial(claim.carried, now)
                     found.append((claim, record))
                 endings, told = lifecycle.resume(self._rules, session, found, now)
             except StoreUnavailable as error:
@@ -153,9 +166,19 @@ class Sessions(Configured):
                 session._committing = False
         return lifecycle.cookies(self._rules, session)
 
-    def list_for(self, subject: str) -> list[SessionInfo]:
-        """The subject's live sessions, the last seen first."""
-        return describe(self._of(subject))
+    def list_for(self, subject: str, *, current: str | None = None) -> list[SessionInfo]:
+        """The subject's live sessions, the last seen first; the one of the id `current` says so."""
+        return describe(self._of(subject), current)
+
+    def list_all(self, *, after: str = "", limit: int = 100) -> list[SessionInfo]:
+        """At most `limit` of all live sessions, in order of their ids; go on with the last id as
+        `after`. An empty list is the end. For operators: some stores read all keys for a page."""
+        store = self._listable()
+        while records := store.page(after, limit, self._now()):
+            if found := describe_in_order(records):
+                return found
+            after = records[-1].id
+        return []
 
     def revoke(self, session_id: str, subject: str | None = None) -> bool:
         """End one session; with a subject, only if it is theirs. Whether it was there."""
@@ -174,7 +197,22 @@ class Sessions(Configured):
         return ended
 
     def revoke_all(self, subject: str, *, keep: str | None = None) -> int:
-        """End all of the subject's sessions but `keep`; how many there were."""
+        """End all of the subject's sessions but `keep`; how many there were.
+
+        A login of theirs whose request had been opened by now is refused, but that of the id
+        `keep`. A request that does both calls `login()` first. With the cookie store, which keeps
+        the mark in its revocations, nobody knows how many there are: 0.
+        """
+        now = self._now()
+        before = lifecycle.before(self.is_shared, now)
+        if self._marks is not None and self._store is not None:
+            if is_subject(subject):
+                self._marks.forbid(subject, before, keep, now)
+                self._tell(events.Revoked(subject=subject))
+            return 0
+        store: object = self._listable()
+        if isinstance(store, Admitting) and is_subject(subject):
+            store.forbid(subject, before, keep, before + LONGEST, now)
         ended = 0
         for record in self._of(subject):
             if record.id != keep:
@@ -250,29 +288,34 @@ class Sessions(Configured):
 
     def _answer(self, session: Session, write: Write) -> Answer:
         """The store's answer to the write. One that the request does not need counts as saved."""
+        outcome: Outcome | None
         try:
-            answer = self._backend.write(write, self._now())
+            outcome = self._backend.write(write, self._now())
         except StoreUnavailable as error:
             if not write.essential:
                 self._tell(events.Skipped(session_id=write.origin.record.id, error=str(error)))
                 return SAVED
             self._tell(events.Outage(moment="commit", error=str(error)))
-            if not write.minted or not self._was_written(write.origin.record):
+            outcome = (self._look_again(write)) if write.minted else None
+            if outcome is None:
                 raise
-            answer = SAVED
+        answer = self._admitted(session, write, outcome)
         if answer is SAVED:
             lifecycle.finish(session, write)
             if write.event is not None:
                 self._tell(write.event)
         return answer
 
-    def _was_written(self, record: Record) -> bool:
-        """Whether a write whose answer was lost went through after all."""
+    def _look_again(self, write: Write) -> Outcome | None:
+        """What became of a write whose answer was lost; None where that stays unknown."""
+        record = write.origin.record
         try:
+            if write.entry is not None:  # a login that was written must be checked all the same
+                return self._backend.write(write, self._now())
             found = self._backend.load(record.id, self._now())
         except StoreUnavailable:
-            return False
-        return found is not None and found.revision == record.revision
+            return None
+        return SAVED if found is not None and found.revision == record.revision else None
 
     def _end(self, end: End) -> bool:
         first = self._backend.end(end, self._now())
@@ -320,6 +363,8 @@ class AsyncSessions(Configured):
         lifetime: Lifetime = Lifetime(),  # noqa: B008 - frozen
         max_bytes: int = 65_536,
         outage: Literal["refuse", "anonymous"] = "refuse",
+        limit: int | None = None,
+        over_limit: Literal["end", "refuse"] = "end",
         renew_after: float | timedelta | None = None,
         on_event: Handler | None = None,
         clock: Callable[[], float] = time.time,
@@ -333,14 +378,18 @@ class AsyncSessions(Configured):
             lifetime=lifetime,
             max_bytes=max_bytes,
             outage=outage,
+            limit=limit,
+            over_limit=over_limit,
             renew_after=renew_after,
             on_event=on_event,
             clock=clock,
         )
         self._store: AsyncStore | None
         self._backend: AsyncKept | AsyncCarried
+        self._marks: AsyncCarried | None = None
         if isinstance(store, AsyncCarrierStore):
-            self._store, self._backend = store.revocations, AsyncCarried(store.revocations)
+            self._marks = AsyncCarried(store.revocations, self._rules.domain)
+            self._store, self._backend = store.revocations, self._marks
         else:
             self._store, self._backend = store, AsyncKept(store)
         self._attend()
@@ -375,6 +424,8 @@ class AsyncSessions(Configured):
             try:
                 for claim in lifecycle.claims(self._rules, values):
                     record = await self._backend.load(claim.token.id, now)
+                    if record is None and self._marks is not None and claim.carried is not None:
+                        record = await self._marks.denial(claim.carried, now)
                     found.append((claim, record))
                 endings, told = lifecycle.resume(self._rules, session, found, now)
             except StoreUnavailable as error:
@@ -407,9 +458,19 @@ class AsyncSessions(Configured):
                 session._committing = False
         return lifecycle.cookies(self._rules, session)
 
-    async def list_for(self, subject: str) -> list[SessionInfo]:
-        """The subject's live sessions, the last seen first."""
-        return describe(await self._of(subject))
+    async def list_for(self, subject: str, *, current: str | None = None) -> list[SessionInfo]:
+        """The subject's live sessions, the last seen first; the one of the id `current` says so."""
+        return describe(await self._of(subject), current)
+
+    async def list_all(self, *, after: str = "", limit: int = 100) -> list[SessionInfo]:
+        """At most `limit` of all live sessions, in order of their ids; go on with the last id as
+        `after`. An empty list is the end. For operators: some stores read all keys for a page."""
+        store = self._listable()
+        while records := await store.page(after, limit, self._now()):
+            if found := describe_in_order(records):
+                return found
+            after = records[-1].id
+        return []
 
     async def revoke(self, session_id: str, subject: str | None = None) -> bool:
         """End one session; with a subject, only if it is theirs. Whether it was there."""
@@ -428,7 +489,22 @@ class AsyncSessions(Configured):
         return ended
 
     async def revoke_all(self, subject: str, *, keep: str | None = None) -> int:
-        """End all of the subject's sessions but `keep`; how many there were."""
+        """End all of the subject's sessions but `keep`; how many there were.
+
+        A login of theirs whose request had been opened by now is refused, but that of the id
+        `keep`. A request that does both calls `login()` first. With the cookie store, which keeps
+        the mark in its revocations, nobody knows how many there are: 0.
+        """
+        now = self._now()
+        before = lifecycle.before(self.is_shared, now)
+        if self._marks is not None and self._store is not None:
+            if is_subject(subject):
+                await self._marks.forbid(subject, before, keep, now)
+                self._tell(events.Revoked(subject=subject))
+            return 0
+        store: object = self._listable()
+        if isinstance(store, AsyncAdmitting) and is_subject(subject):
+            await store.forbid(subject, before, keep, before + LONGEST, now)
         ended = 0
         for record in await self._of(subject):
             if record.id != keep:
@@ -504,29 +580,34 @@ class AsyncSessions(Configured):
 
     async def _answer(self, session: Session, write: Write) -> Answer:
         """The store's answer to the write. One that the request does not need counts as saved."""
+        outcome: Outcome | None
         try:
-            answer = await self._backend.write(write, self._now())
+            outcome = await self._backend.write(write, self._now())
         except StoreUnavailable as error:
             if not write.essential:
                 self._tell(events.Skipped(session_id=write.origin.record.id, error=str(error)))
                 return SAVED
             self._tell(events.Outage(moment="commit", error=str(error)))
-            if not write.minted or not await self._was_written(write.origin.record):
+            outcome = (await self._look_again(write)) if write.minted else None
+            if outcome is None:
                 raise
-            answer = SAVED
+        answer = self._admitted(session, write, outcome)
         if answer is SAVED:
             lifecycle.finish(session, write)
             if write.event is not None:
                 self._tell(write.event)
         return answer
 
-    async def _was_written(self, record: Record) -> bool:
-        """Whether a write whose answer was lost went through after all."""
+    async def _look_again(self, write: Write) -> Outcome | None:
+        """What became of a write whose answer was lost; None where that stays unknown."""
+        record = write.origin.record
         try:
+            if write.entry is not None:  # a login that was written must be checked all the same
+                return await self._backend.write(write, self._now())
             found = await self._backend.load(record.id, self._now())
         except StoreUnavailable:
-            return False
-        return found is not None and found.revision == record.revision
+            return None
+        return SAVED if found is not None and found.revision == record.revision else None
 
     async def _end(self, end: End) -> bool:
         first = await self._backend.end(end, self._now())

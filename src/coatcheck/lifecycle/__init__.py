@@ -3,6 +3,7 @@
     resume   what the cookies that came mean, given the records found for them
     settle   what the request did, as one plan: what to end, what to write, which cookie to send
     replay   a save was refused: begin again with the record found instead
+    refuse   a login was not let in: what the request did is dropped
     finish   a write went through: what the session is from now on
 
 Nothing here reads a clock or does I/O; `sessions` carries the plans out.
@@ -12,12 +13,14 @@ The seed changes at login and rotation, without grace. The proof alone changes a
 when the request is opened; a replay asks only whether the seed is still ours.
 """
 
+from coatcheck.lifecycle.marks import before, following, forbids, mark, mark_id
 from coatcheck.lifecycle.replay import (
     abandon,
     cookies,
     denial,
     ended,
     finish,
+    refuse,
     replay,
     revocation,
 )
@@ -34,13 +37,19 @@ __all__ = [
     "Rules",
     "Write",
     "abandon",
+    "before",
     "claims",
     "cookies",
     "denial",
     "ended",
     "finish",
+    "following",
+    "forbids",
     "is_idle",
+    "mark",
+    "mark_id",
     "reader",
+    "refuse",
     "replay",
     "resume",
     "revocation",

@@ -4,15 +4,25 @@ import os
 from hmac import compare_digest
 
 from coatcheck import record as records
+from coatcheck.errors import LoginRefused
 from coatcheck.events import Revoked
 from coatcheck.lifecycle.resume import REPLACED
 from coatcheck.lifecycle.rules import GRACE, End, Rules, Write
 from coatcheck.lifetime import LONGEST
 from coatcheck.record import Body, Record
 from coatcheck.session import Origin, Session
-from coatcheck.store import Gone, Saved
+from coatcheck.store import FULL, Forbidden, Full, Gone, Saved
 
-__all__ = ["abandon", "cookies", "denial", "ended", "finish", "replay", "revocation"]
+__all__ = [
+    "abandon",
+    "cookies",
+    "denial",
+    "ended",
+    "finish",
+    "refuse",
+    "replay",
+    "revocation",
+]
 
 _OVER = b"\x01over"
 
@@ -79,6 +89,23 @@ def ended(session: Session) -> None:
 def abandon(session: Session) -> None:
     """The response is an error: drop the request's edits and its login, keep its logout()."""
     session._drop()
+
+
+def refuse(session: Session, answer: Forbidden | Full, most: int | None) -> LoginRefused:
+    """The store did not let the login in: what the request did is dropped with it."""
+    session._drop()
+    if answer is FULL:
+        return LoginRefused(
+            f"login(): expected less than {most} sessions of the subject, got {most} that are "
+            "alive; let them end one first, or set over_limit to 'end'",
+            "limit",
+        )
+    return LoginRefused(
+        "login(): expected a request that was opened after the subject's last revoke_all(), got "
+        "one from before, or from the moment after it; where one request does both, call login() "
+        "first, and then revoke_all(…, keep=session.id)",
+        "revoked",
+    )
 
 
 def cookies(rules: Rules, session: Session) -> list[str]:

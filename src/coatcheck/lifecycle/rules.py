@@ -12,7 +12,7 @@ from coatcheck.lifetime import Lifetime
 from coatcheck.record import Body, Record
 from coatcheck.sealing import Sealer
 from coatcheck.session import Origin
-from coatcheck.store import Carrier
+from coatcheck.store import Carrier, Entry
 from coatcheck.token import Domain, Token
 
 __all__ = ["GRACE", "Claim", "End", "Ending", "Plan", "Rules", "Write"]
@@ -44,6 +44,8 @@ class Rules:
     max_bytes: int
     renew_after: int | None
     carrier: Carrier | None
+    limit: int | None  # how many sessions a subject may have
+    refuses: bool  # a login that is one too many, or else the oldest ends
     read: Callable[[str], Claim | None]  # what a cookie value claims, if it has the right shape
 
 
@@ -65,6 +67,7 @@ class Write(msgspec.Struct, frozen=True):
     minted: bool
     cookie: str | None
     event: Event | None
+    entry: Entry | None = None  # what it has to pass, where it is a login
 
     def __repr__(self) -> str:
         return f"Write({self.verb!r}, {self.origin.record!r})"

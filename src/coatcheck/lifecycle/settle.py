@@ -8,10 +8,11 @@ from coatcheck import record as records
 from coatcheck.errors import SessionTooLarge
 from coatcheck.events import Created, Event, LoggedIn, LoggedOut, Renewed, Rotated
 from coatcheck.lifecycle.rules import GRACE, End, Plan, Rules, Write
-from coatcheck.lifetime import Lifetime, expiry, touch_interval
+from coatcheck.lifetime import LONGEST, Lifetime, expiry, touch_interval
 from coatcheck.record import Body, Head, Record
 from coatcheck.sealing import NONCE, Plain, Seal, Sealer
 from coatcheck.session import Client, Origin, Session, Terms
+from coatcheck.store import Entry
 from coatcheck.token import Token
 
 __all__ = ["is_idle", "settle"]
@@ -99,6 +100,8 @@ def _first(rules: Rules, session: Session, now: int) -> Write:
         address=client.address,
         agent=client.agent,
         body=b"",
+        assurance=None if login is None else login.assurance(now),
+        open_ended=_own_end(session, remember),
     )
     kind = Created if login is None else LoggedIn
     subject, login_at = (None, None) if login is None else (login.subject, now)
@@ -113,7 +116,14 @@ def _reseed(rules: Rules, session: Session, origin: Origin, now: int) -> Write:
     if login is not None:
         client = _client(rules, session)
         record = replace(record, subject=login.subject, login_at=now)
-        head = replace(head, remember=login.remember, address=client.address, agent=client.agent)
+        head = replace(
+            head,
+            remember=login.remember,
+            address=client.address,
+            agent=client.agent,
+            assurance=login.assurance(now),
+            open_ended=_own_end(session, login.remember),
+        )
     if login is not None or session._limited:
         head = _with_limits(lifetime, head, now)
     kind = Rotated if login is None else LoggedIn
@@ -128,6 +138,7 @@ def _relimit(rules: Rules, session: Session, origin: Origin, now: int) -> Write:
     time, or the cookie is not to outlive the window any more: then it takes a new seed.
     """
     old, head = origin.head, _with_limits(_lifetime(rules, session), origin.head, now)
+    head = replace(head, open_ended=None)
     end = expiry(now, head.idle, head.deadline)
     is_far = end > old.deadline + min(GRACE, touch_interval(head.idle))
     kept = replace(head, deadline=min(head.deadline, old.deadline))
@@ -272,6 +283,8 @@ def _built(
     # A carried record is sealed by its carrier, and its revision is never looked at.
     noise = os.urandom(records.NOISE) if rules.carrier is None else _SILENCE
     seen_at = max(now, record.seen_at)
+    if session._lowered is not None:
+        head = _with_level(head, session._lowered)
     head = replace(head, body=draft.sealer.seal(data, record.id.encode(), noise[:NONCE]))
     record = Record(
         record.id,
@@ -291,6 +304,7 @@ def _built(
         minted,
         _cookie(rules, session._terms, draft.token, record, head, minted, now),
         None if kind is None else kind(session_id=record.id, subject=record.subject),
+        None if session._login is None else Entry(session._opened_at, rules.limit, rules.refuses),
     )
 
 
@@ -344,12 +358,31 @@ def _with_previous(head: Head) -> Head:
 
 def _with_moved_end(lifetime: Lifetime, head: Head, now: int) -> Head:
     """A new token brings a new cookie, which moves an end that only the cookie's age sets."""
-    if not lifetime.is_open_ended(head.remember):
+    own = head.open_ended
+    if not (lifetime.is_open_ended(head.remember) if own is None else own):
         return head
-    return replace(head, deadline=lifetime.deadline(now, head.remember))
+    return replace(head, deadline=now + LONGEST)
+
+
+def _own_end(session: Session, remember: bool) -> bool | None:
+    """What a login with a lifetime of its own says of the hard end."""
+    login = session._login
+    if login is None or login.lifetime is None:
+        return None
+    return login.lifetime.is_open_ended(remember)
+
+
+def _with_level(head: Head, most: int) -> Head:
+    """The level may fall, here where a replay can tell what it is by now; it never rises."""
+    assurance = head.assurance
+    if assurance is None or assurance.level <= most:
+        return head
+    return replace(head, assurance=replace(assurance, level=most))
 
 
 def _lifetime(rules: Rules, session: Session) -> Lifetime:
+    if session._login is not None and session._login.lifetime is not None:
+        return session._login.lifetime
     return rules.lifetime if session._terms is None else session._terms.lifetime
 
 

@@ -10,7 +10,8 @@ it, keeps `current()` bound to it while the app runs (`context.bind(exchange.ope
 - `end()` when the response is over.
 
 `respond` and `fail` give a `Head`. Where its `refused` is set, that answer goes out in the app's
-place: the store was out of reach, and the app did not answer for that itself (law 7). What the app
+place: the store was out of reach, or a login was not let in, and the app did not answer for that
+itself (law 7). What the app
 still sends is dropped. The first of the two decides: asked again, either gives the same `Head`, so
 a framework that makes a response of an error needs no care.
 """
@@ -21,13 +22,13 @@ from contextlib import suppress
 from functools import partial
 from typing import Generic, NamedTuple, Self, TypeVar
 
-from coatcheck.errors import Contention, StoreUnavailable
+from coatcheck.errors import Contention, LoginRefused, StoreUnavailable
 from coatcheck.gate import Refused
 from coatcheck.session import ClientSource, Session
 from coatcheck.sessions import AsyncSessions, Sessions
 from coatcheck.web.headers import RETRY_AFTER
 
-__all__ = ["UNAVAILABLE", "AsyncExchange", "Exchange", "Head", "abandon", "attend"]
+__all__ = ["FORBIDDEN", "UNAVAILABLE", "AsyncExchange", "Exchange", "Head", "abandon", "attend"]
 
 S = TypeVar("S", Sessions, AsyncSessions)
 
@@ -36,6 +37,10 @@ UNAVAILABLE = Refused(503, (("Retry-After", RETRY_AFTER), ("Cache-Control", "no-
 
 Of several sessions one may be stored by then, which cannot be taken back: its cookie goes along.
 """
+
+
+FORBIDDEN = Refused(403, (("Cache-Control", "no-store"),))
+"""The answer where a login was not let in, and the app did not answer for that itself."""
 
 
 class Head(NamedTuple):
@@ -54,16 +59,19 @@ def _is_hiding(status: int) -> bool:
     return status >= 500 and status != 503
 
 
-def _tells_of_outage(error: BaseException) -> bool:
-    """Whether it is one, was raised from one, or is a group that holds one."""
+def _answer_to(error: BaseException) -> Refused | None:
+    """What answers for it in the app's place: for an outage or a refused login, what was raised
+    from one, and a group that holds one."""
     found = [error]
     for each in found:  # it grows meanwhile
         if isinstance(each, StoreUnavailable | Contention):
-            return True
+            return UNAVAILABLE
+        if isinstance(each, LoginRefused):
+            return FORBIDDEN
         inside = each.exceptions if isinstance(each, BaseExceptionGroup) else ()
         causes = (cause for cause in (*inside, each.__cause__) if cause is not None)
         found += [cause for cause in causes if cause not in found]
-    return False
+    return None
 
 
 _UNTOUCHED, _READ = Head((), False), Head((), True)
@@ -113,10 +121,11 @@ class _Opened(Generic[S]):
             return session._fault is None and self._every[None].is_idle(session)
         return False
 
-    def _is_outage(self, error: BaseException) -> bool:
-        """Whether the store is to blame for the app's error, whatever the app made of it."""
+    def _refusal(self, error: BaseException) -> Refused | None:
+        """The answer where the store is to blame for the app's error, whatever the app made of it,
+        or a login was not let in."""
         met = any(each.accessed and each._fault is not None for each in self.opened.values())
-        return met or _tells_of_outage(error)
+        return UNAVAILABLE if met else _answer_to(error)
 
     def end(self) -> None:
         """The response is over: what was changed in place since it began is lost, so say so."""
@@ -163,7 +172,7 @@ class Exchange(_Opened[Sessions]):
         """
         if self.head is not None:
             return self.head
-        if _is_hiding(status) and cause is not None and self._is_outage(cause):
+        if _is_hiding(status) and cause is not None and self._refusal(cause) is not None:
             return self.fail(cause)
         try:
             cookies = self._commit(status)
@@ -177,8 +186,8 @@ class Exchange(_Opened[Sessions]):
     def fail(self, error: BaseException | None = None) -> Head:
         """The app raised this, or sent no response: only a `logout()` is kept.
 
-        Where the store is not to blame there is nothing to answer in the app's place, and the error
-        goes on; the cookies are for whoever makes a response of it.
+        Where neither the store nor a refused login is to blame there is nothing to answer in the
+        app's place, and the error goes on; the cookies are for whoever makes a response of it.
         """
         if self.head is not None:
             return self.head
@@ -187,8 +196,7 @@ class Exchange(_Opened[Sessions]):
             if session.accessed and session._fault is None:
                 with suppress(StoreUnavailable, Contention):  # told as events; the answer is fixed
                     cookies += self._every[name].commit(session, failed=True)
-        blamed = error is not None and self._is_outage(error)
-        return self._decide(cookies, UNAVAILABLE if blamed else None)
+        return self._decide(cookies, None if error is None else self._refusal(error))
 
     def _commit(self, status: int) -> list[str]:
         cookies: list[str] = []
@@ -234,7 +242,7 @@ class AsyncExchange(_Opened[AsyncSessions]):
         """
         if self.head is not None:
             return self.head
-        if _is_hiding(status) and cause is not None and self._is_outage(cause):
+        if _is_hiding(status) and cause is not None and self._refusal(cause) is not None:
             return await self.fail(cause)
         try:
             cookies = await self._commit(status)
@@ -248,8 +256,8 @@ class AsyncExchange(_Opened[AsyncSessions]):
     async def fail(self, error: BaseException | None = None) -> Head:
         """The app raised this, or sent no response: only a `logout()` is kept.
 
-        Where the store is not to blame there is nothing to answer in the app's place, and the error
-        goes on; the cookies are for whoever makes a response of it.
+        Where neither the store nor a refused login is to blame there is nothing to answer in the
+        app's place, and the error goes on; the cookies are for whoever makes a response of it.
         """
         if self.head is not None:
             return self.head
@@ -258,8 +266,7 @@ class AsyncExchange(_Opened[AsyncSessions]):
             if session.accessed and session._fault is None:
                 with suppress(StoreUnavailable, Contention):  # told as events; the answer is fixed
                     cookies += await self._every[name].commit(session, failed=True)
-        blamed = error is not None and self._is_outage(error)
-        return self._decide(cookies, UNAVAILABLE if blamed else None)
+        return self._decide(cookies, None if error is None else self._refusal(error))
 
     async def _commit(self, status: int) -> list[str]:
         cookies: list[str] = []

@@ -10,11 +10,13 @@ from datetime import datetime, timedelta
 from typing import Any, NoReturn
 
 from flask.sessions import NullSession, SessionMixin
+from msgspec.structs import replace
 
 from coatcheck.cookie import Cookie
 from coatcheck.errors import ConfigurationError
 from coatcheck.gate import Refused
 from coatcheck.lifetime import Lifetime, Span, milliseconds
+from coatcheck.login import Login
 from coatcheck.record import Body
 from coatcheck.session import Flash, Origin, Session
 from coatcheck.web.exchange import Head
@@ -64,11 +66,17 @@ class PalletsSession(Session, SessionMixin):
             self._change()  # which says that it comes too late
         self._permanent = bool(value)
         if self._login is not None:
-            self.login(self._login.subject, remember=self._asked_to_remember)
+            self._remember(self._login)
 
-    def login(self, subject: str, *, remember: bool = False) -> None:
-        super().login(subject, remember=remember or self._permanent is True)
+    def login(self, subject: str, *, remember: bool = False, **options: Any) -> None:
+        super().login(subject, remember=remember, **options)
         self._asked_to_remember = remember
+        if self._login is not None:
+            self._remember(self._login)
+
+    def _remember(self, login: Login) -> None:
+        remember = self._asked_to_remember or self._permanent is True
+        self._login = replace(login, remember=remember)
         if self._permanent:
             self[_PERMANENCE] = True
         else:

@@ -35,7 +35,7 @@ from coatcheck.session import Client
 from coatcheck.sessions import AsyncSessions
 from coatcheck.sweeper import checked_interval, sweeping
 from coatcheck.web.configured import checked_sessions
-from coatcheck.web.exchange import UNAVAILABLE, AsyncExchange, Head, attend
+from coatcheck.web.exchange import AsyncExchange, Head, attend
 from coatcheck.web.headers import merge_str
 
 __all__ = ["login_required", "setup", "setup_gate"]
@@ -120,8 +120,7 @@ class _Visit:
 
     def late_refusal(self) -> Refused | None:
         """Where an outage was met after `request.respond()`, and nothing has gone out yet."""
-        met = self.cause is not None and self.exchange._is_outage(self.cause)
-        return UNAVAILABLE if met else None
+        return None if self.cause is None else self.exchange._refusal(self.cause)
 
     def end(self) -> None:
         if not self.ended:  # an error of its own comes through here again

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LoginMiddleware", "SessionMiddleware", "login_required"]
 
-_REASONS = {303: "See Other", 401: "Unauthorized", 503: "Service Unavailable"}
+_REASONS = {303: "See Other", 401: "Unauthorized", 403: "Forbidden", 503: "Service Unavailable"}
 
 
 class SessionMiddleware:

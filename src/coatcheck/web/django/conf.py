@@ -142,7 +142,17 @@ def lifetime() -> Lifetime:
 def options() -> dict[str, Any]:
     """`COATCHECK_OPTIONS`: what else `Sessions` takes."""
     given = dict(getattr(settings, "COATCHECK_OPTIONS", {}))
-    known = {"lifetime", "name", "max_bytes", "outage", "renew_after", "on_event", "clock"}
+    known = {
+        "lifetime",
+        "name",
+        "max_bytes",
+        "outage",
+        "limit",
+        "over_limit",
+        "renew_after",
+        "on_event",
+        "clock",
+    }
     unknown = sorted(set(given) - known)
     if unknown:
         raise ConfigurationError(
