@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
+from coatcheck.client import Client
 from coatcheck.record import NewerFormat, Record, Unreadable, read_payload
-from coatcheck.session import Client
+from coatcheck.record import to_datetime as _datetime
 
 __all__ = ["SessionInfo", "describe", "is_id"]
 
@@ -43,10 +44,6 @@ def _info(record: Record) -> SessionInfo | None:
         None if record.login_at is None else _datetime(record.login_at),
         Client(head.address, head.agent),
     )
-
-
-def _datetime(milliseconds: int) -> datetime:
-    return datetime.fromtimestamp(milliseconds / 1000, UTC)
 
 
 def is_id(text: object) -> bool:

@@ -6,17 +6,19 @@ newer record when another request of the session was faster.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final, Literal, NamedTuple, Self, TypeVar
 
 import msgspec
 
 from coatcheck import token as tokens
 from coatcheck import typed
+from coatcheck.client import Client, ClientSource
 from coatcheck.edits import Edits, Replay, encode
 from coatcheck.errors import SessionClosed, StoreUnavailable, UnsupportedValue
 from coatcheck.lifetime import Lifetime
 from coatcheck.record import Body, Head, Record
+from coatcheck.record import to_datetime as _datetime
 from coatcheck.sealing import Sealer
 from coatcheck.token import Domain, Token
 
@@ -34,17 +36,6 @@ __all__ = [
 
 T = TypeVar("T")
 Refusal = Literal["malformed", "unknown", "expired"]
-
-
-class Client(NamedTuple):
-    """Who sent the request, for device lists. Both are shown, never used to decide anything."""
-
-    address: str | None = None
-    agent: str | None = None
-
-
-ClientSource = Client | Callable[[], Client] | None
-"""A client, or what makes one when it is needed."""
 
 
 class Flash(NamedTuple):
@@ -524,7 +515,3 @@ def _check_subject(subject: str) -> None:
         "login(): expected a subject of 1 to 255 bytes of printable text, got "
         f"{type(subject).__name__} that is not; use an identifier such as 'user:42'"
     )
-
-
-def _datetime(milliseconds: int) -> datetime:
-    return datetime.fromtimestamp(milliseconds / 1000, UTC)

@@ -18,6 +18,7 @@ from coatcheck.lifecycle.replay import (
     denial,
     ended,
     finish,
+    missed,
     replay,
     revocation,
 )
@@ -40,6 +41,7 @@ __all__ = [
     "ended",
     "finish",
     "is_idle",
+    "missed",
     "reader",
     "replay",
     "resume",
