@@ -21,8 +21,9 @@ SOURCE = Path(coatcheck.__file__).parent
 
 FLOORS: dict[str, float] = {
     "base64url": 0,
+    "client": 0,
     "errors": 0,
-    "events": 0,
+    "events": 0.5,
     "forks": 0,
     "patience": 0,
     "cookie": 1,

@@ -32,6 +32,7 @@ from coatcheck.events import (
     Created,
     LoggedIn,
     LoggedOut,
+    Merged,
     Refused,
     Renewed,
     Revoked,
@@ -557,7 +558,7 @@ class TestContention:
         owner.visit(put("b", 2))
 
         assert {"a": 1, "b": 2} == owner.values()
-        assert [20] == [event.tries for event in site.events_of(Contended)]
+        assert [(20, None)] == [(event.tries, event.subject) for event in site.events_of(Merged)]
 
     def test_a_save_that_never_goes_through_gives_up(self) -> None:
         """With an error, an event, and nothing written."""
@@ -579,7 +580,7 @@ class TestContention:
         assert 1 == session["a"]
 
         assert [] == owner.end(session)
-        assert 1 == len(site.events_of(Skipped) + site.events_of(Contended))
+        assert 1 == len(site.events_of(Skipped))
 
     def test_a_session_that_grew_under_a_larger_limit_is_renewed(self) -> None:
         """It can be read and kept; only a change of it must respect the new limit."""

@@ -55,8 +55,10 @@ class Kept:
                 return SAVED  # it was saved before, and only the answer was lost
             return answer
         if write.verb == "touch":
-            self._store.touch(record.id, record.revision, record.seen_at, record.expires_at, now)
-            return SAVED
+            touched = self._store.touch(
+                record.id, record.revision, record.seen_at, record.expires_at, now
+            )
+            return SAVED if touched else GONE
         try:
             self._store.create(record, now)
         except Collision:
@@ -97,10 +99,10 @@ class AsyncKept:
                 return SAVED  # it was saved before, and only the answer was lost
             return answer
         if write.verb == "touch":
-            await self._store.touch(
+            touched = await self._store.touch(
                 record.id, record.revision, record.seen_at, record.expires_at, now
             )
-            return SAVED
+            return SAVED if touched else GONE
         try:
             await self._store.create(record, now)
         except Collision:

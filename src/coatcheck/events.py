@@ -8,17 +8,25 @@ harms no request: its error is logged on the logger `coatcheck` and forgotten.
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from coatcheck.client import Client
 
 __all__ = [
     "Contended",
     "CopiedCookie",
     "Created",
     "Event",
+    "Expired",
     "Handler",
     "LoggedIn",
     "LoggedOut",
     "LoginRefused",
+    "Merged",
+    "Moment",
     "Outage",
+    "Recovered",
     "Refused",
     "Renewed",
     "Revoked",
@@ -29,6 +37,9 @@ __all__ = [
     "Unreadable",
     "send",
 ]
+
+Moment = Literal["open", "commit", "end", "sweep"]
+"""When an outage was met; "end" is the end of a copied or unreadable session."""
 
 _logger = logging.getLogger("coatcheck")
 
@@ -59,13 +70,6 @@ class LoggedOut(Event):
     __slots__ = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoginRefused(Event):
-    """A login was not let in: `reason` is "limit" or "revoked", as of the error of that name."""
-
-    reason: str
-
-
 class Rotated(Event):
     """A session got a new seed and proof; the old token died at once."""
 
@@ -78,23 +82,56 @@ class Renewed(Event):
     __slots__ = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Revoked(Event):
-    """A session was ended by somebody else: another device of its subject, or an operator."""
+    """A session was ended by somebody else: another device of its subject, or an operator.
+
+    With the reason "limit" a login ended it, as its subject had too many.
+    """
+
+    reason: Literal["revoked", "limit"] = "revoked"
+
+
+class Expired(Event):
+    """A session was found to have expired. Nothing is told of those that nobody asks for."""
 
     __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refused(Event):
-    """A cookie that came was not good: `reason` is "malformed", "unknown" or "expired"."""
+    """A cookie that came was not good.
 
-    reason: str
+    "malformed": it has not the shape of ours. "unknown": nothing is stored under its id.
+    "expired": its session is over. "wrong proof": the session is there, and the token's secrets are
+    not its own; so it is after a login too, of those who still show the replaced token.
+    """
+
+    reason: Literal["malformed", "unknown", "expired", "wrong proof"]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoginRefused(Event):
+    """A login was not let in: its subject has as many sessions as it may ("limit"), or all of its
+    sessions were ended while the request ran ("revoked")."""
+
+    reason: Literal["limit", "revoked"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CopiedCookie(Event):
-    """A token with the right seed and a proof long replaced: two hold it, so the session ended."""
+    """A token with the right seed and a proof long replaced: two hold it, so the session ended.
 
-    __slots__ = ()
+    Which of the two is the thief cannot be known. `shown` sent the request that brought the copy;
+    `known` made the session's login, or its first request. `login_at`, `seen_at` and `renewed_at`
+    (when the token was made that the other holds) are the session's, aware and in UTC.
+    """
+
+    shown: Client
+    known: Client
+    login_at: datetime | None
+    seen_at: datetime
+    renewed_at: datetime
 
 
 class Unreadable(Event):
@@ -104,18 +141,33 @@ class Unreadable(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Merged(Event):
+    """A save was refused `tries` times, as other requests of the session saved first, and then
+    went through, done again on what they left."""
+
+    tries: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Contended(Event):
-    """A save was refused `tries` times before it went through, or before it gave up."""
+    """A save was refused `tries` times and gave up: nothing was written, the answer is a 503."""
 
     tries: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outage(Event):
-    """The store did not answer at `moment` ("open", "commit" or "end")."""
+    """The store did not answer at that moment."""
 
-    moment: str
+    moment: Moment
     error: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recovered(Event):
+    """The store answered again, `after` seconds of this process's time since an `Outage`."""
+
+    after: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,7 +198,7 @@ class Swept(Event):
     count: int
 
 
-Handler = Callable[[Event], None]
+Handler = Callable[[Event], object]
 
 
 def send(handler: Handler | None, event: Event) -> None:

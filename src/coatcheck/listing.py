@@ -2,10 +2,11 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
+from coatcheck.client import Client
 from coatcheck.record import Head, NewerFormat, Record, Unreadable, read_payload
-from coatcheck.session import Client
+from coatcheck.record import to_datetime as _datetime
 
 __all__ = ["SessionInfo", "describe", "is_id"]
 
@@ -63,10 +64,6 @@ def _assurance(record: Record, head: Head) -> tuple[int | None, tuple[str, ...]]
     if record.subject is None:
         return None, ()
     return (1, ()) if head.assurance is None else (head.assurance.level, head.assurance.methods)
-
-
-def _datetime(milliseconds: int) -> datetime:
-    return datetime.fromtimestamp(milliseconds / 1000, UTC)
 
 
 def is_id(text: object) -> bool:

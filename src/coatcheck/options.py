@@ -2,7 +2,10 @@
 
 import inspect
 import logging
+import time
+from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from typing import Literal
 
@@ -10,9 +13,10 @@ from coatcheck import events, lifecycle, patience
 from coatcheck.backends import Answer, Outcome
 from coatcheck.cookie import Cookie
 from coatcheck.errors import ConfigurationError, StoreUnavailable
-from coatcheck.events import Event, Handler
+from coatcheck.events import Event, Handler, Moment
 from coatcheck.lifecycle import Rules, Write
 from coatcheck.lifetime import LONGEST, Lifetime
+from coatcheck.record import NewerFormat, Record
 from coatcheck.session import ClientSource, Session
 from coatcheck.store import (
     FORBIDDEN,
@@ -66,6 +70,7 @@ class Configured:
         self._outage = outage
         self._on_event = on_event
         self._clock = clock
+        self._down: deque[float] = deque(maxlen=1)  # since when the store is out of reach
         domain = Domain(_name_bytes(self.name))
         self._rules = Rules(
             domain=domain,
@@ -118,7 +123,8 @@ class Configured:
         record = write.origin.record
         if isinstance(outcome, Entered):
             ended = (
-                events.Revoked(session_id=each, subject=record.subject) for each in outcome.ended
+                events.Revoked(session_id=each, subject=record.subject, reason="limit")
+                for each in outcome.ended
             )
             self._tell(*ended)
             return SAVED
@@ -131,6 +137,27 @@ class Configured:
             )
             raise refused
         return outcome
+
+    def _met_outage(self, moment: Moment, error: StoreUnavailable, id: str | None = None) -> None:
+        if not isinstance(error, NewerFormat) and not self._down:  # with that, the store answered
+            self._down.append(time.monotonic())
+        self._tell(events.Outage(session_id=id, moment=moment, error=str(error)))
+
+    def _recovered(self) -> None:
+        """The store answered, for the first time since an outage: of many threads, one tells."""
+        with suppress(IndexError):
+            since = self._down.pop()
+            self._tell(events.Recovered(after=time.monotonic() - since))
+
+    def _merged(self, record: Record, tries: int) -> None:
+        self._tell(events.Merged(session_id=record.id, subject=record.subject, tries=tries))
+
+    def _contended(self, record: Record, tries: int) -> None:
+        self._tell(events.Contended(session_id=record.id, subject=record.subject, tries=tries))
+
+    def _skipped(self, record: Record, error: StoreUnavailable) -> None:
+        told = events.Skipped(session_id=record.id, subject=record.subject, error=str(error))
+        self._tell(told)
 
     def _attend(self) -> None:
         """Learn from the store how long it may take, and what it finds wrong with its server."""
@@ -162,7 +189,7 @@ class Configured:
         return session._domain is self._rules.domain
 
     def _without_store(self, session: Session, error: StoreUnavailable) -> Session:
-        self._tell(events.Outage(moment="open", error=str(error)))
+        self._met_outage("open", error)
         if self._outage == "anonymous":
             session.degraded = True
         else:

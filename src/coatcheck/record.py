@@ -12,6 +12,8 @@ ours was written by a newer release: it is left alone and handled as an outage. 
 ever added at the end, with a default, so that each release reads its predecessors' payloads.
 """
 
+from datetime import UTC, datetime
+
 import msgspec
 
 from coatcheck.errors import StoreUnavailable
@@ -31,6 +33,7 @@ __all__ = [
     "next_revision",
     "open_body",
     "read_payload",
+    "to_datetime",
     "write_payload",
 ]
 
@@ -122,6 +125,11 @@ def next_revision(revision: bytes, tag: bytes) -> bytes:
     empty revision comes before the first.
     """
     return ((int.from_bytes(revision[:4]) + 1) % 2**32).to_bytes(4) + tag
+
+
+def to_datetime(milliseconds: int) -> datetime:
+    """A time of a record as people are shown it: aware, in UTC."""
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)
 
 
 def write_payload(head: Head) -> bytes:

@@ -6,7 +6,7 @@ newer record when another request of the session was faster.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final, Literal, NamedTuple, Self, TypeVar
 
 import msgspec
@@ -14,11 +14,13 @@ import msgspec
 from coatcheck import login as logins
 from coatcheck import token as tokens
 from coatcheck import typed
+from coatcheck.client import Client, ClientSource
 from coatcheck.edits import Edits, Replay, encode
 from coatcheck.errors import SessionClosed, StoreUnavailable, UnsupportedValue
 from coatcheck.lifetime import Lifetime
 from coatcheck.login import Login
 from coatcheck.record import Assurance, Body, Head, Record
+from coatcheck.record import to_datetime as _datetime
 from coatcheck.sealing import Sealer
 from coatcheck.token import Domain, Token
 
@@ -34,17 +36,6 @@ __all__ = [
 
 T = TypeVar("T")
 Refusal = Literal["malformed", "unknown", "expired"]
-
-
-class Client(NamedTuple):
-    """Who sent the request, for device lists. Both are shown, never used to decide anything."""
-
-    address: str | None = None
-    agent: str | None = None
-
-
-ClientSource = Client | Callable[[], Client] | None
-"""A client, or what makes one when it is needed."""
 
 
 class Flash(NamedTuple):
@@ -559,7 +550,3 @@ def _check_text(text: str, where: str) -> None:
             f"{where}: expected text that UTF-8 can write, got {type(text).__name__} that it "
             "cannot; use str without lone surrogates"
         ) from None
-
-
-def _datetime(milliseconds: int) -> datetime:
-    return datetime.fromtimestamp(milliseconds / 1000, UTC)

@@ -134,6 +134,8 @@ class Sessions(Configured):
                     record = self._backend.load(claim.token.id, now)
                     if record is None and self._marks is not None and claim.carried is not None:
                         record = self._marks.denial(claim.carried, now)
+                    if self._down:
+                        self._recovered()
                     found.append((claim, record))
                 endings, told = lifecycle.resume(self._rules, session, found, now)
             except StoreUnavailable as error:
@@ -244,15 +246,17 @@ class Sessions(Configured):
 
     def _carry_out(self, session: Session, plan: Plan) -> None:
         write = plan.write
+        self._tell(*plan.told)
         if plan.end is not None:
             write = self._end_first(session, plan, plan.end)
         if write is None:
             return
         answer = self._answer(session, write)
-        if answer is not SAVED and write.essential:
-            self._insist(session, write.origin.record.id, answer)
-        elif answer is not SAVED:
-            self._tell(events.Skipped(session_id=session.id, error="another save came first"))
+        if answer is SAVED:
+            return
+        self._tell(*lifecycle.missed(session, write, answer, self._now()))
+        if write.essential:
+            self._insist(session, write.origin.record, answer)
 
     def _end_first(self, session: Session, plan: Plan, end: End) -> Write | None:
         """End what is to be ended before anything is written; what is to be written then."""
@@ -263,24 +267,26 @@ class Sessions(Configured):
         lifecycle.ended(session)
         return write
 
-    def _insist(self, session: Session, id: str, answer: Answer) -> None:
+    def _insist(self, session: Session, record: Record, answer: Answer) -> None:
         """Another request was faster: do again on what it left what this one did."""
-        with self._turns.take(id):
-            for tries in range(1, _TRIES):
-                lifecycle.replay(session, answer)
-                write = self._settled_again(session)
-                if write is None:
-                    return
-                answer = self._answer(session, write)
-                if answer is SAVED:
-                    self._tell(events.Contended(session_id=write.origin.record.id, tries=tries))
-                    return
-                self._pause(_random.uniform(0, _LONGEST_PAUSE))
-        self._tell(events.Contended(session_id=id, tries=_TRIES))
-        raise Contention(
-            f"session: expected a save to go through in {_TRIES} tries, got refused each time by "
-            "other requests of the same session; answer 503 and let the client try again"
-        )
+        tries = 1
+        try:
+            with self._turns.take(record.id):
+                while tries < _TRIES:
+                    lifecycle.replay(session, answer)
+                    write = self._settled_again(session)
+                    if write is None:
+                        return
+                    answer = self._answer(session, write)
+                    if answer is SAVED:
+                        self._merged(write.origin.record, tries)
+                        return
+                    tries += 1
+                    self._pause(_random.uniform(0, _LONGEST_PAUSE))
+            raise _outdone()
+        except Contention:
+            self._contended(record, tries)
+            raise
 
     def _settled_again(self, session: Session) -> Write | None:
         plan = lifecycle.settle(self._rules, session, self._now())
@@ -291,11 +297,13 @@ class Sessions(Configured):
         outcome: Outcome | None
         try:
             outcome = self._backend.write(write, self._now())
+            if self._down:
+                self._recovered()
         except StoreUnavailable as error:
             if not write.essential:
-                self._tell(events.Skipped(session_id=write.origin.record.id, error=str(error)))
+                self._skipped(write.origin.record, error)
                 return SAVED
-            self._tell(events.Outage(moment="commit", error=str(error)))
+            self._met_outage("commit", error, write.origin.record.id)
             outcome = (self._look_again(write)) if write.minted else None
             if outcome is None:
                 raise
@@ -318,7 +326,11 @@ class Sessions(Configured):
         return SAVED if found is not None and found.revision == record.revision else None
 
     def _end(self, end: End) -> bool:
-        first = self._backend.end(end, self._now())
+        try:
+            first = self._backend.end(end, self._now())
+        except StoreUnavailable as error:
+            self._met_outage("commit", error, end.id)
+            raise
         if end.event is not None:
             self._tell(end.event)
         return first
@@ -328,7 +340,7 @@ class Sessions(Configured):
         try:
             self._backend.drop(ending.id, now)
         except StoreUnavailable as error:
-            self._tell(events.Outage(moment="end", error=str(error)))
+            self._met_outage("end", error, ending.id)
         self._tell(ending.event)
 
     def _of(self, subject: str) -> list[Record]:
@@ -426,6 +438,8 @@ class AsyncSessions(Configured):
                     record = await self._backend.load(claim.token.id, now)
                     if record is None and self._marks is not None and claim.carried is not None:
                         record = await self._marks.denial(claim.carried, now)
+                    if self._down:
+                        self._recovered()
                     found.append((claim, record))
                 endings, told = lifecycle.resume(self._rules, session, found, now)
             except StoreUnavailable as error:
@@ -536,15 +550,17 @@ class AsyncSessions(Configured):
 
     async def _carry_out(self, session: Session, plan: Plan) -> None:
         write = plan.write
+        self._tell(*plan.told)
         if plan.end is not None:
             write = await self._end_first(session, plan, plan.end)
         if write is None:
             return
         answer = await self._answer(session, write)
-        if answer is not SAVED and write.essential:
-            await self._insist(session, write.origin.record.id, answer)
-        elif answer is not SAVED:
-            self._tell(events.Skipped(session_id=session.id, error="another save came first"))
+        if answer is SAVED:
+            return
+        self._tell(*lifecycle.missed(session, write, answer, self._now()))
+        if write.essential:
+            await self._insist(session, write.origin.record, answer)
 
     async def _end_first(self, session: Session, plan: Plan, end: End) -> Write | None:
         """End what is to be ended before anything is written; what is to be written then."""
@@ -555,24 +571,26 @@ class AsyncSessions(Configured):
         lifecycle.ended(session)
         return write
 
-    async def _insist(self, session: Session, id: str, answer: Answer) -> None:
+    async def _insist(self, session: Session, record: Record, answer: Answer) -> None:
         """Another request was faster: do again on what it left what this one did."""
-        async with self._turns.take(id):
-            for tries in range(1, _TRIES):
-                lifecycle.replay(session, answer)
-                write = self._settled_again(session)
-                if write is None:
-                    return
-                answer = await self._answer(session, write)
-                if answer is SAVED:
-                    self._tell(events.Contended(session_id=write.origin.record.id, tries=tries))
-                    return
-                await self._pause(_random.uniform(0, _LONGEST_PAUSE))
-        self._tell(events.Contended(session_id=id, tries=_TRIES))
-        raise Contention(
-            f"session: expected a save to go through in {_TRIES} tries, got refused each time by "
-            "other requests of the same session; answer 503 and let the client try again"
-        )
+        tries = 1
+        try:
+            async with self._turns.take(record.id):
+                while tries < _TRIES:
+                    lifecycle.replay(session, answer)
+                    write = self._settled_again(session)
+                    if write is None:
+                        return
+                    answer = await self._answer(session, write)
+                    if answer is SAVED:
+                        self._merged(write.origin.record, tries)
+                        return
+                    tries += 1
+                    await self._pause(_random.uniform(0, _LONGEST_PAUSE))
+            raise _outdone()
+        except Contention:
+            self._contended(record, tries)
+            raise
 
     def _settled_again(self, session: Session) -> Write | None:
         plan = lifecycle.settle(self._rules, session, self._now())
@@ -583,11 +601,13 @@ class AsyncSessions(Configured):
         outcome: Outcome | None
         try:
             outcome = await self._backend.write(write, self._now())
+            if self._down:
+                self._recovered()
         except StoreUnavailable as error:
             if not write.essential:
-                self._tell(events.Skipped(session_id=write.origin.record.id, error=str(error)))
+                self._skipped(write.origin.record, error)
                 return SAVED
-            self._tell(events.Outage(moment="commit", error=str(error)))
+            self._met_outage("commit", error, write.origin.record.id)
             outcome = (await self._look_again(write)) if write.minted else None
             if outcome is None:
                 raise
@@ -610,7 +630,11 @@ class AsyncSessions(Configured):
         return SAVED if found is not None and found.revision == record.revision else None
 
     async def _end(self, end: End) -> bool:
-        first = await self._backend.end(end, self._now())
+        try:
+            first = await self._backend.end(end, self._now())
+        except StoreUnavailable as error:
+            self._met_outage("commit", error, end.id)
+            raise
         if end.event is not None:
             self._tell(end.event)
         return first
@@ -620,7 +644,7 @@ class AsyncSessions(Configured):
         try:
             await self._backend.drop(ending.id, now)
         except StoreUnavailable as error:
-            self._tell(events.Outage(moment="end", error=str(error)))
+            self._met_outage("end", error, ending.id)
         self._tell(ending.event)
 
     async def _of(self, subject: str) -> list[Record]:
@@ -641,3 +665,10 @@ class AsyncSessions(Configured):
                 self._carrier,
             )
         return self._store
+
+
+def _outdone() -> Contention:
+    return Contention(
+        f"session: expected a save to go through in {_TRIES} tries, got refused each time by "
+        "other requests of the same session; answer 503 and let the client try again"
+    )

@@ -5,13 +5,13 @@ from hmac import compare_digest
 
 from coatcheck import record as records
 from coatcheck.errors import LoginRefused
-from coatcheck.events import Revoked
+from coatcheck.events import Event, Revoked, Skipped
 from coatcheck.lifecycle.resume import REPLACED
-from coatcheck.lifecycle.rules import GRACE, End, Rules, Write
+from coatcheck.lifecycle.rules import GRACE, End, Rules, Write, expired
 from coatcheck.lifetime import LONGEST
 from coatcheck.record import Body, Record
 from coatcheck.session import Origin, Session
-from coatcheck.store import FULL, Forbidden, Full, Gone, Saved
+from coatcheck.store import FULL, GONE, Forbidden, Full, Gone, Saved
 
 __all__ = [
     "abandon",
@@ -19,6 +19,7 @@ __all__ = [
     "denial",
     "ended",
     "finish",
+    "missed",
     "refuse",
     "replay",
     "revocation",
@@ -62,6 +63,17 @@ def finish(session: Session, write: Write) -> None:
         session._with_previous = False
     if write.cookie is not None:
         session._cookie, session._presented = write.cookie, True
+
+
+def missed(session: Session, write: Write, answer: Record | Gone | Saved, now: int) -> list[Event]:
+    """What is told where the store refused the write: what is gone may have expired meanwhile."""
+    opened, record = session._origin, write.origin.record
+    if opened is not None and answer is GONE and (told := expired(opened.record, now)):
+        return [*told]
+    if write.essential or write.verb == "touch":
+        return []
+    error = "another save came first"
+    return [Skipped(session_id=record.id, subject=record.subject, error=error)]
 
 
 def denial(end: End, now: int) -> Record:

@@ -17,9 +17,10 @@ import msgspec
 
 from coatcheck import record as records
 from coatcheck import token as tokens
+from coatcheck.client import Client, ClientSource, shown
 from coatcheck.events import CopiedCookie, Event, Refused, Unreadable
-from coatcheck.lifecycle.rules import GRACE, Claim, Ending, Rules
-from coatcheck.record import Body, Head, Record
+from coatcheck.lifecycle.rules import GRACE, Claim, Ending, Rules, expired
+from coatcheck.record import Body, Head, Record, to_datetime
 from coatcheck.sealing import Plain, Seal
 from coatcheck.session import Origin, Refusal, Session
 from coatcheck.store import Carrier
@@ -42,8 +43,10 @@ class _Verdict(msgspec.Struct, frozen=True):
     stored: Body = _EMPTY
     with_previous: bool = False
     refused: Refusal = "unknown"
+    is_known: bool = False  # a session is there, and the secrets that came are not its own
     muted: bool = False
     ending: Ending | None = None
+    told: Sequence[Event] = ()
 
 
 def reader(domain: Domain, carrier: Carrier | None) -> Callable[[str], Claim | None]:
@@ -92,7 +95,7 @@ def resume(
     `NewerFormat` where a newer release wrote the record: that is no reason to drop it.
     """
     judge = _judge if rules.carrier is None else _judge_carried
-    verdicts = [judge(claim, record, now) for claim, record in found]
+    verdicts = [judge(claim, record, session._client, now) for claim, record in found]
     if len(verdicts) == 1 and verdicts[0].origin is not None:
         session._start_from(verdicts[0].origin, verdicts[0].stored)
         session._with_previous = verdicts[0].with_previous
@@ -114,35 +117,41 @@ def _choose(
     for claim, verdict in zip(claims, verdicts, strict=True):
         if verdict.muted:
             session._muted, session._replaced = True, claim.token
+    return endings, _told(session._refused, claims, verdicts)
+
+
+def _told(reason: Refusal, claims: list[Claim], verdicts: list[_Verdict]) -> list[Event]:
+    """What is told where no cookie was good: the sessions that are over, and the refusal."""
     first = claims[0].token.id if claims else None
-    return endings, [Refused(session_id=first, reason=session._refused)]
+    is_known = bool(verdicts) and verdicts[0].is_known
+    told = [event for verdict in verdicts for event in verdict.told]
+    return [*told, Refused(session_id=first, reason="wrong proof" if is_known else reason)]
 
 
-def _judge(claim: Claim, record: Record | None, now: int) -> _Verdict:
+def _judge(claim: Claim, record: Record | None, source: ClientSource, now: int) -> _Verdict:
     if record is None:
         return _Verdict()
-    if record.expires_at <= now:
-        return _Verdict(refused="expired")
+    if over := expired(record, now):
+        return _Verdict(refused="expired", told=over)
     try:
         head = records.read_payload(record.payload)
     except records.Unreadable:
         return _Verdict()  # its proof cannot be checked, so it is not ours to drop
     if not compare_digest(claim.seed_digest, head.seed_digest):
-        return _Verdict(muted=now < head.seed_at + GRACE)
+        return _Verdict(muted=now < head.seed_at + GRACE, is_known=True)
     current = compare_digest(claim.proof_digest, head.proof_digest)
     if not current and not _is_good_previous(claim.proof_digest, head, now):
-        event = CopiedCookie(session_id=record.id, subject=record.subject)
-        return _Verdict(ending=Ending(record.id, event))
+        return _Verdict(ending=Ending(record.id, _copied(record, head, source)), is_known=True)
     return _opened(claim, record, head, not current)
 
 
-def _judge_carried(claim: Claim, denial: Record | None, now: int) -> _Verdict:
+def _judge_carried(claim: Claim, denial: Record | None, source: ClientSource, now: int) -> _Verdict:
     """For a carried record the store only says whether its id was denied."""
     record = claim.carried
     if record is None or denial is not None:
         return _Verdict(muted=denial is not None and _was_replaced(denial, now))
-    if record.expires_at <= now:
-        return _Verdict(refused="expired")
+    if over := expired(record, now):
+        return _Verdict(refused="expired", told=over)
     try:
         head = records.read_payload(record.payload)
     except records.Unreadable:
@@ -158,6 +167,23 @@ def _opened(claim: Claim, record: Record, head: Head, with_previous: bool) -> _V
         return _Verdict(ending=Ending(record.id, event))
     origin = Origin(claim.token, record, head, claim.sealer, claim.proof_digest)
     return _Verdict(origin, stored, with_previous)
+
+
+def _copied(record: Record, head: Head, source: ClientSource) -> CopiedCookie:
+    """What is known about both who hold the token."""
+    try:
+        shower = shown(source)
+    except Exception:  # noqa: BLE001 - the session must end, whatever the app's function meets
+        shower = Client()
+    return CopiedCookie(
+        session_id=record.id,
+        subject=record.subject,
+        shown=shower,
+        known=Client(head.address, head.agent),
+        login_at=None if record.login_at is None else to_datetime(record.login_at),
+        seen_at=to_datetime(record.seen_at),
+        renewed_at=to_datetime(head.proof_at),
+    )
 
 
 def _is_good_previous(proof: bytes, head: Head, now: int) -> bool:

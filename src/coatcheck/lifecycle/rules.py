@@ -7,7 +7,7 @@ from typing import Literal
 import msgspec
 
 from coatcheck.cookie import Cookie
-from coatcheck.events import Event
+from coatcheck.events import Event, Expired
 from coatcheck.lifetime import Lifetime
 from coatcheck.record import Body, Record
 from coatcheck.sealing import Sealer
@@ -15,7 +15,7 @@ from coatcheck.session import Origin
 from coatcheck.store import Carrier, Entry
 from coatcheck.token import Domain, Token
 
-__all__ = ["GRACE", "Claim", "End", "Ending", "Plan", "Rules", "Write"]
+__all__ = ["GRACE", "Claim", "End", "Ending", "Plan", "Rules", "Write", "expired"]
 
 GRACE = 60_000
 """Milliseconds for which a replaced token is still understood, each in its own way."""
@@ -87,3 +87,10 @@ class Plan(msgspec.Struct, frozen=True):
 
     end: End | None
     write: Write | None
+    told: tuple[Event, ...] = ()
+
+
+def expired(record: Record, now: int) -> tuple[Event, ...]:
+    """What is told of a session that was found to have expired; nothing where it has not."""
+    over = record.expires_at <= now
+    return (Expired(session_id=record.id, subject=record.subject),) if over else ()

@@ -5,19 +5,19 @@ import os
 from msgspec.structs import replace
 
 from coatcheck import record as records
+from coatcheck.client import Client, shown
 from coatcheck.errors import SessionTooLarge
 from coatcheck.events import Created, Event, LoggedIn, LoggedOut, Renewed, Rotated
-from coatcheck.lifecycle.rules import GRACE, End, Plan, Rules, Write
+from coatcheck.lifecycle.rules import GRACE, End, Plan, Rules, Write, expired
 from coatcheck.lifetime import LONGEST, Lifetime, expiry, touch_interval
 from coatcheck.record import Body, Head, Record
 from coatcheck.sealing import NONCE, Plain, Seal, Sealer
-from coatcheck.session import Client, Origin, Session, Terms
+from coatcheck.session import Origin, Session, Terms
 from coatcheck.store import Entry
 from coatcheck.token import Token
 
 __all__ = ["is_idle", "settle"]
 
-_LONGEST_AGENT = 512
 _PLAIN = Plain()
 _SILENCE = bytes(records.NOISE)
 
@@ -29,11 +29,13 @@ def settle(rules: Rules, session: Session, now: int) -> Plan | None:
     """
     session._edits.settle()
     origin = session._origin
-    expired = origin is not None and origin.record.expires_at <= now
-    if rules.carrier is not None and expired and session._is_changed():
-        session._lose()  # a store would say so itself
+    told: tuple[Event, ...] = ()
+    if rules.carrier is not None and origin is not None and session._is_changed():
+        told = expired(origin.record, now)
+        if told:
+            session._lose()  # a store would say so itself
     end, write = _end(rules, session), _write(rules, session, now)
-    return None if end is None and write is None else Plan(end, write)
+    return None if end is None and write is None and not told else Plan(end, write, told)
 
 
 def is_idle(rules: Rules, session: Session, now: int) -> bool:
@@ -389,16 +391,7 @@ def _lifetime(rules: Rules, session: Session) -> Lifetime:
 def _client(rules: Rules, session: Session) -> Client:
     if rules.carrier is not None:
         return Client()  # no list shows it, and the cookie has better things to carry
-    source = session._client
-    client = source() if callable(source) else source or Client()
-    return Client(_shown(client.address), _shown(client.agent))
-
-
-def _shown(text: str | None) -> str | None:
-    """What UTF-8 can write of it, and not too much: it is for people to read."""
-    if text is None:
-        return None
-    return str(text)[:_LONGEST_AGENT].encode("utf-8", "replace").decode()
+    return shown(session._client)
 
 
 def _too_large(rules: Rules, body: Body, size: int) -> SessionTooLarge:
