@@ -76,7 +76,9 @@ class LoginGate:
     and the request counts as anonymous. `fresh` is how many seconds ago the login may be at most;
     an older one has to log in again, for views that need a step-up. CORS preflights carry no cookie
     and pass; anybody can send one, so where a view answers OPTIONS as it answers GET, turn
-    `preflights` off and put the CORS middleware outside the gate. Raises `ConfigurationError`.
+    `preflights` off and put the CORS middleware outside the gate. With `no_store` no cache keeps
+    what the gate let through (`Cache-Control: no-store`), unless the app says how to. Raises
+    `ConfigurationError`.
     """
 
     def __init__(
@@ -87,6 +89,7 @@ class LoginGate:
         fresh: float | None = None,
         *,
         preflights: bool = True,
+        no_store: bool = False,
     ) -> None:
         if not isinstance(login, str) or not _is_page(login):
             raise ConfigurationError(
@@ -102,6 +105,7 @@ class LoginGate:
         self.user = user
         self.fresh = fresh
         self.preflights = preflights
+        self.no_store = no_store
         self._public = Patterns("LoginGate(public=…)", public)
 
     def judge(self, request: Request, session: Session) -> Verdict:
@@ -109,6 +113,7 @@ class LoginGate:
         subject = session.subject
         if subject is None or not self._is_fresh(session):
             return self.refuse(request)
+        session._is_private = session._is_private or self.no_store
         return Admitted(subject)
 
     def is_public(self, request: Request) -> bool:

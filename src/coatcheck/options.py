@@ -2,7 +2,7 @@
 
 import inspect
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Literal
 
@@ -13,6 +13,7 @@ from coatcheck.events import Event, Handler
 from coatcheck.lifecycle import Rules
 from coatcheck.lifetime import LONGEST, Lifetime
 from coatcheck.session import ClientSource, Session
+from coatcheck.site_data import Directive, site_data
 from coatcheck.store import Advising, AsyncStore, Carrier, Listable, Risk
 from coatcheck.token import Domain
 
@@ -42,6 +43,7 @@ class Configured:
         renew_after: float | timedelta | None,
         on_event: Handler | None,
         clock: Callable[[], float],
+        clear_site_data: Sequence[Directive],
     ) -> None:
         _check_options(cookie, lifetime, max_bytes, outage, on_event, clock)
         self.name = cookie.name if name is None else name
@@ -59,6 +61,7 @@ class Configured:
             max_bytes=max_bytes,
             renew_after=_renewal_ms(renew_after, carrier),
             carrier=carrier,
+            site_data=site_data(clear_site_data),
             read=lifecycle.reader(domain, carrier),
         )
 
@@ -88,6 +91,10 @@ class Configured:
         """Raise what `commit` would raise without asking the store; nothing is written."""
         if session.accessed and session._fault is None:
             lifecycle.settle(self._rules, session, self._now())
+
+    def clearing(self, session: Session) -> str:
+        """The value of the Clear-Site-Data header that the response owes after `commit`; or ""."""
+        return lifecycle.clearing(self._rules, session)
 
     def _now(self) -> int:
         return int(self._clock() * 1000)

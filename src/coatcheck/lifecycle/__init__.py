@@ -14,6 +14,7 @@ when the request is opened; a replay asks only whether the seed is still ours.
 
 from coatcheck.lifecycle.replay import (
     abandon,
+    clearing,
     cookies,
     denial,
     ended,
@@ -35,6 +36,7 @@ __all__ = [
     "Write",
     "abandon",
     "claims",
+    "clearing",
     "cookies",
     "denial",
     "ended",

@@ -12,6 +12,7 @@ from coatcheck.lifetime import Lifetime
 from coatcheck.record import Body, Record
 from coatcheck.sealing import Sealer
 from coatcheck.session import Origin
+from coatcheck.site_data import SiteData
 from coatcheck.store import Carrier
 from coatcheck.token import Domain, Token
 
@@ -44,6 +45,7 @@ class Rules:
     max_bytes: int
     renew_after: int | None
     carrier: Carrier | None
+    site_data: SiteData
     read: Callable[[str], Claim | None]  # what a cookie value claims, if it has the right shape
 
 
