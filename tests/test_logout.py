@@ -234,3 +234,44 @@ class TestClearSiteData:
         """A browser would not say that it knows no such word."""
         with pytest.raises(ConfigurationError, match="clear_site_data: expected a tuple of some"):
             Sessions(MemoryStore(), clear_site_data=given)
+
+
+class TestTheId:
+    """An application's own map, as from an OIDC `sid`, leads to `session.id`."""
+
+    def test_stays_through_login_rotation_and_renewal(
+        self, make_site: Callable[..., Site], server: Site
+    ) -> None:
+        """The token changes each time."""
+        site = make_site(server.kind, store=server.store, renew_after=900)
+        owner = site.browser()
+        ids, cookies = [], []
+        for act in (
+            put("a", 1),
+            lambda session: session.login("user:42"),
+            lambda session: session.login("user:42", remember=True),
+            lambda session: session.rotate(),
+            lambda session: site.clock.move(1000),
+            lambda session: session.subject,  # which is when the renewal comes
+        ):
+            ids.append(owner.visit(act).id)
+            cookies.append(owner.cookie)
+
+        assert 1 == len(set(ids))
+        assert 5 == len(set(cookies))
+        assert True is site.call("revoke", ids[0])
+        assert None is owner.begin().subject
+
+    @pytest.mark.parametrize("kind", ["cookie", "cookie-async"])
+    def test_of_a_cookie_store_is_new_with_each_seed(
+        self, make_site: Callable[..., Site], kind: str
+    ) -> None:
+        """Known before the commit, so that the login's request can write it down."""
+        owner = make_site(kind).browser()
+        before = owner.visit(put("a", 1)).id
+        session = owner.begin()
+        session.login("user:42")
+        known = session.id
+        owner.end(session)
+
+        assert known == session.id == owner.begin().id != before
