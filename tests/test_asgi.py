@@ -196,9 +196,10 @@ class TestNamed:
         assert (None, {"a": 1}) == stored(main, cookie_of(answer))
 
     def test_a_logout_is_kept_although_the_other_is_out(self) -> None:
-        """Law 9: a 5xx keeps what can be ended."""
+        """Law 9: a 5xx keeps what can be ended, and says so."""
         flaky = Flaky()
-        main, prefs = sessions_over(), sessions_over(flaky, cookie=Cookie("prefs"))
+        main = sessions_over(clear_site_data=("cache",))
+        prefs = sessions_over(flaky, cookie=Cookie("prefs"))
         mine, theirs = logged_in(main), logged_in(prefs)
         flaky.down = {"load"}
 
@@ -207,7 +208,7 @@ class TestNamed:
             _ = current("prefs").subject
 
         answer = ask(behind(doing(leave), main, named={"prefs": prefs}), f"{mine}; {theirs}")
-        assert 503 == answer.status
+        assert (503, '"cache"') == (answer.status, answer["clear-site-data"])
         assert (None, {}) == stored(main, mine)
 
     def test_a_logout_is_kept_although_the_other_cannot_be_saved(self) -> None:

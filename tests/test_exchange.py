@@ -100,13 +100,13 @@ class TestSettled:
         """Not even Vary; and that is decided."""
         settled, head = self.asked(lambda exchange: None)
 
-        assert ((), False, None) == settled
+        assert Head((), False) == settled
         assert head is settled
 
     def test_a_session_that_was_read_owes_vary(self) -> None:
         settled, head = self.asked(lambda exchange: exchange.session.subject)
 
-        assert ((), True, None) == settled
+        assert Head((), True) == settled
         assert head is settled
 
     def test_a_session_that_was_changed_waits(self) -> None:

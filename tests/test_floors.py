@@ -30,6 +30,7 @@ FLOORS: dict[str, float] = {
     "lifetime": 1,
     "paths": 1,
     "sealing": 1,
+    "site_data": 1,
     "token": 1,
     "values": 1,
     "edits": 2,

@@ -163,6 +163,15 @@ class TestWhoMayPass:
             read = urljoin("https://site.example", unquote(path).replace("\\", "/"))
             assert urlsplit(read).path.startswith("/static/")
 
+    def test_a_gate_leaves_caches_alone_unless_told(self) -> None:
+        """`no_store` is for sites whose pages show somebody's data."""
+        guarded, other = logged_in(), logged_in()
+        admit(LoginGate(no_store=True), request(), guarded)
+        admit(LoginGate(), request(), guarded)  # a second gate takes nothing back
+        admit(LoginGate(), request(), other)
+
+        assert [True, False] == [each._is_private for each in (guarded, other)]
+
     def test_preflights_pass(self) -> None:
         """They carry no cookie, so they could never log in."""
         headers = {"origin": "https://app.example", "access-control-request-method": "POST"}

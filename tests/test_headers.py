@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coatcheck.cookie import Cookie
-from coatcheck.web.headers import joined_cookie, merge_bytes, merge_str
+from coatcheck.web.headers import Head, joined_cookie, merge_bytes, merge_str
 
 Headers: TypeAlias = list[tuple[str, str]]
 Merge: TypeAlias = Callable[[Headers, Sequence[str], bool], Headers]
@@ -22,13 +22,13 @@ APPS = "theme=dark; Path=/"
 
 def as_wsgi(headers: Headers, cookies: Sequence[str], vary: bool) -> Headers:
     """Merge as WSGI does, with names lowered for comparison."""
-    return [(n.lower(), v) for n, v in merge_str(headers, cookies, vary=vary)]
+    return [(n.lower(), v) for n, v in merge_str(headers, Head(cookies, vary))]
 
 
 def as_asgi(headers: Headers, cookies: Sequence[str], vary: bool) -> Headers:
     """Merge as ASGI does, decoded for comparison."""
     given = [(n.lower().encode(), v.encode("latin-1")) for n, v in headers]
-    merged = merge_bytes(given, cookies, vary=vary)
+    merged = merge_bytes(given, Head(cookies, vary))
     return [(n.decode(), v.decode("latin-1")) for n, v in merged]
 
 
@@ -91,12 +91,12 @@ class TestVary:
     @pytest.mark.parametrize("name", ["Vary", "vary", "VARY", "vArY"])
     def test_any_case(self, name: str) -> None:
         """WSGI's names are found in any case."""
-        assert [("Vary", "Accept, Cookie")] == merge_str([(name, "Accept")], [], vary=True)
+        assert [("Vary", "Accept, Cookie")] == merge_str([(name, "Accept")], Head([], True))
 
     def test_asgi_in_upper_case(self) -> None:
         """An ASGI app that forgets to lower its names still gets one Vary."""
         expected = [(b"vary", b"Accept, Cookie")]
-        assert expected == merge_bytes([(b"Vary", b"Accept")], [], vary=True)
+        assert expected == merge_bytes([(b"Vary", b"Accept")], Head([], True))
 
     def test_unused_session_leaves_vary(self, merge: Merge) -> None:
         """Where nothing is asked, even odd headers stay as they are."""
@@ -131,7 +131,7 @@ class TestCookies:
     @pytest.mark.parametrize("name", ["Cache-Control", "cache-control", "CACHE-CONTROL"])
     def test_replaces_in_any_case(self, name: str) -> None:
         """WSGI's Cache-Control is found in any case."""
-        merged = merge_str([(name, "public")], [OURS], vary=False)
+        merged = merge_str([(name, "public")], Head([OURS], False))
         assert [("Cache-Control", "no-store"), ("Set-Cookie", OURS)] == merged
 
     def test_no_cookie_keeps_cache_control(self, merge: Merge) -> None:
@@ -161,6 +161,36 @@ class TestCookies:
         assert expected == merge([("Vary", "Accept"), ("Cache-Control", "public")], [OURS], True)
 
 
+class TestClear:
+    @pytest.mark.parametrize("function", [merge_bytes, merge_str])
+    @pytest.mark.parametrize("name", ["Clear-Site-Data", "clear-site-data"])
+    def test_folded(self, function: Any, name: str) -> None:
+        """What the app names comes first, and each kind once, before our cookies."""
+        given = [(name, '"cookies", "cache"'), ("Server", "x"), (name, '"*"')]
+        if function is merge_bytes:
+            given = [(n.encode(), v.encode()) for n, v in given]  # type: ignore[misc]
+        clear = ['"cache"', '"storage", "cache"']
+        merged = [text(each) for each in function(given, Head([OURS], False, clear=clear))]
+
+        assert [
+            ("server", "x"),
+            ("clear-site-data", '"cookies", "cache", "*", "storage"'),
+            ("cache-control", "no-store"),
+            ("set-cookie", OURS),
+        ] == merged
+
+    @pytest.mark.parametrize("function", [merge_bytes, merge_str])
+    def test_added(self, function: Any) -> None:
+        """With or without cookies."""
+        merged = [text(each) for each in function([], Head([], False, clear=['"cache"']))]
+        assert [("clear-site-data", '"cache"')] == merged
+
+
+def text(header: tuple[Any, Any]) -> tuple[str, str]:
+    name, value = (part.decode() if isinstance(part, bytes) else part for part in header)
+    return name.lower(), value
+
+
 class TestKinds:
     def test_asgi_names(self) -> None:
         """ASGI's names are bytes in lower case."""
@@ -169,12 +199,12 @@ class TestKinds:
             (b"cache-control", b"no-store"),
             (b"set-cookie", OURS.encode()),
         ]
-        assert expected == merge_bytes([], [OURS], vary=True)
+        assert expected == merge_bytes([], Head([OURS], True))
 
     def test_wsgi_names(self) -> None:
         """WSGI's names are text, capitalised as people expect."""
         expected = [("Vary", "Cookie"), ("Cache-Control", "no-store"), ("Set-Cookie", OURS)]
-        assert expected == merge_str([], [OURS], vary=True)
+        assert expected == merge_str([], Head([OURS], True))
 
 
 class TestAnything:
@@ -184,13 +214,13 @@ class TestAnything:
     def test_new_list(self, function: Any, cookies: list[str], vary: bool) -> None:
         """The result is a list of its own, even where it equals the one given."""
         empty: list[Any] = []
-        assert function(empty, cookies, vary=vary) is not empty
+        assert function(empty, Head(cookies, vary)) is not empty
 
     @given(lists, st.lists(st.just(OURS), max_size=2), st.booleans())
     def test_never_mutates(self, headers: Headers, cookies: list[str], vary: bool) -> None:
         """The lists given stay as they were."""
         before = (list(headers), list(cookies))
-        merge_str(headers, cookies, vary=vary)
+        merge_str(headers, Head(cookies, vary))
         assert before == (headers, cookies)
 
     @given(lists, st.lists(st.just(OURS), max_size=2))

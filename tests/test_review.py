@@ -13,7 +13,7 @@ from coatcheck.gate import Admitted, LoginGate, Request, admit
 from coatcheck.stores import from_url
 from coatcheck.stores.memory import AsyncMemoryStore
 from coatcheck.web.asgi import SessionMiddleware
-from coatcheck.web.headers import merge_bytes
+from coatcheck.web.headers import Head, merge_bytes
 from tests.sites import KINDS, Site
 
 
@@ -153,7 +153,7 @@ def test_no_cookie_is_cached_by_a_cdn() -> None:
     headers = [(b"cdn-cache-control", b"max-age=600"), (b"surrogate-control", b"max-age=600")]
 
     assert [(b"cache-control", b"no-store"), (b"set-cookie", b"a=b")] == merge_bytes(
-        headers, ["a=b"], vary=False
+        headers, Head(["a=b"], False)
     )
 
 

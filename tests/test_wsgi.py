@@ -784,9 +784,10 @@ class TestNamed:
 
     @pytest.mark.parametrize("verb", ["load", "save"])
     def test_a_logout_is_kept_although_the_other_is_out(self, verb: str) -> None:
-        """Law 9: a 503 is an error, which keeps what can be ended."""
+        """Law 9: a 503 is an error, which keeps what can be ended, and says so."""
         flaky = Flaky()
-        main, prefs = sessions_over(flaky), sessions_over(cookie=Cookie("prefs"))
+        main = sessions_over(flaky)
+        prefs = sessions_over(cookie=Cookie("prefs"), clear_site_data=("cache",))
         mine, theirs = logged_in(main), logged_in(prefs)
         flaky.down = {verb}
 
@@ -795,7 +796,7 @@ class TestNamed:
             session["a"] = 1
 
         answer = ask(behind(doing(leave), main, named={"prefs": prefs}), f"{mine}; {theirs}")
-        assert 503 == answer.status
+        assert (503, '"cache"') == (answer.status, answer["clear-site-data"])
         assert (None, {}) == stored(prefs, theirs)
 
     def test_two_of_one_cookie_are_refused(self) -> None:

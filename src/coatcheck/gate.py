@@ -81,9 +81,10 @@ class LoginGate:
     and calls `login` again; by default the login page. Scripts are told by the 401 what is
     missing (RFC 9470).
 
-    CORS preflights carry no cookie
-    and pass; anybody can send one, so where a view answers OPTIONS as it answers GET, turn
-    `preflights` off and put the CORS middleware outside the gate. Raises `ConfigurationError`.
+    CORS preflights carry no cookie and pass; anybody can send one, so where a view answers OPTIONS
+    as it answers GET, turn `preflights` off and put the CORS middleware outside the gate. With
+    `no_store` no cache keeps what the gate let through (`Cache-Control: no-store`), unless the app
+    says how to. Raises `ConfigurationError`.
     """
 
     def __init__(
@@ -96,6 +97,7 @@ class LoginGate:
         step_up: str | None = None,
         *,
         preflights: bool = True,
+        no_store: bool = False,
     ) -> None:
         _check_page("login", login)
         _check_page("step_up", login if step_up is None else step_up)
@@ -115,6 +117,7 @@ class LoginGate:
         self.level = level
         self.step_up = login if step_up is None else step_up
         self.preflights = preflights
+        self.no_store = no_store
         self._public = Patterns("LoginGate(public=…)", public)
 
     def judge(self, request: Request, session: Session) -> Verdict:
@@ -122,9 +125,11 @@ class LoginGate:
         subject = session.subject
         if subject is None:
             return self.refuse(request)
-        if request.path == self.step_up or (self._is_fresh(session) and self._is_sure(session)):
-            return Admitted(subject)
-        return self._send(request, self.step_up, self._challenge())
+        is_enough = self._is_fresh(session) and self._is_sure(session)
+        if request.path != self.step_up and not is_enough:
+            return self._send(request, self.step_up, self._challenge())
+        session._is_private = session._is_private or self.no_store
+        return Admitted(subject)
 
     def is_public(self, request: Request) -> bool:
         """Whether everybody may see this path: the login page, `public=`, and preflights."""

@@ -4,7 +4,7 @@ import inspect
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from typing import Literal
@@ -18,6 +18,7 @@ from coatcheck.lifecycle import Rules, Write
 from coatcheck.lifetime import LONGEST, Lifetime
 from coatcheck.record import NewerFormat, Record
 from coatcheck.session import ClientSource, Session
+from coatcheck.site_data import Directive, site_data
 from coatcheck.store import (
     FORBIDDEN,
     FULL,
@@ -60,6 +61,7 @@ class Configured:
         renew_after: float | timedelta | None,
         on_event: Handler | None,
         clock: Callable[[], float],
+        clear_site_data: Sequence[Directive],
     ) -> None:
         _check_options(cookie, lifetime, max_bytes, outage, on_event, clock)
         _check_limit(limit, over_limit)
@@ -81,6 +83,7 @@ class Configured:
             carrier=carrier,
             limit=limit,
             refuses=over_limit == "refuse",
+            site_data=site_data(clear_site_data),
             read=lifecycle.reader(domain, carrier),
         )
 
@@ -110,6 +113,10 @@ class Configured:
         """Raise what `commit` would raise without asking the store; nothing is written."""
         if session.accessed and session._fault is None:
             lifecycle.settle(self._rules, session, self._now())
+
+    def clearing(self, session: Session) -> str:
+        """The value of the Clear-Site-Data header that the response owes after `commit`; or ""."""
+        return lifecycle.clearing(self._rules, session)
 
     def _now(self) -> int:
         return int(self._clock() * 1000)

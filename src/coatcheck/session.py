@@ -79,6 +79,8 @@ class Session(MutableMapping[str, Any]):
     degraded = False
     """Whether the store is out of reach and `outage="anonymous"`: empty and read-only."""
 
+    _is_private = False  # no cache is to keep the answer: a gate with `no_store` let it through
+
     # What came.
     _origin: Origin | None = None
     _stored = _EMPTY
@@ -103,7 +105,7 @@ class Session(MutableMapping[str, Any]):
     _flashes_read: frozenset[str] = frozenset()
     _ended: Origin | None = None  # what logout() ended, until the store knows
     _lost: Origin | None = None  # what another request ended or re-seeded before our commit
-    _said_goodbye = False  # logout() was called: the cookie goes unless a new one is set
+    _said_goodbye = False  # logout() of a cookie that came: it goes unless a new one is set
     _next: Token | None = None  # minted, not yet committed
 
     # What was done.
@@ -239,7 +241,7 @@ class Session(MutableMapping[str, Any]):
             return
         self._ended = self._origin or self._lost or self._ended
         self._muted = False
-        self._said_goodbye = True
+        self._said_goodbye = self._said_goodbye or self._presented
         self._cookie = None
         self._become_new()
 

@@ -8,7 +8,7 @@ before the response's first byte.
 import asyncio
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from types import TracebackType
 from typing import Literal, Self
@@ -25,6 +25,7 @@ from coatcheck.login import is_subject
 from coatcheck.options import Configured, cannot, check_store
 from coatcheck.record import Record
 from coatcheck.session import ClientSource, Session
+from coatcheck.site_data import Directive
 from coatcheck.store import (
     GONE,
     SAVED,
@@ -59,7 +60,8 @@ class Sessions(Configured):
     reach gets: "refuse" raises `StoreUnavailable` on the session's first use, "anonymous" gives an
     empty read-only session with `degraded` set. `renew_after` (seconds, off by default) changes
     the token every so often. `on_event` is called with each `coatcheck.events.Event`. `clock`
-    gives seconds since the epoch. A malformed option raises `ConfigurationError`.
+    gives seconds since the epoch. `clear_site_data` names what the browser is asked to throw away
+    with a logout, as ("cache", "storage"). A malformed option raises `ConfigurationError`.
     """
 
     def __init__(
@@ -76,6 +78,7 @@ class Sessions(Configured):
         renew_after: float | timedelta | None = None,
         on_event: Handler | None = None,
         clock: Callable[[], float] = time.time,
+        clear_site_data: Sequence[Directive] = (),
     ) -> None:
         check_store(store, Store)
         carrier = store if isinstance(store, CarrierStore) else None
@@ -91,6 +94,7 @@ class Sessions(Configured):
             renew_after=renew_after,
             on_event=on_event,
             clock=clock,
+            clear_site_data=clear_site_data,
         )
         self._store: Store | None
         self._backend: Kept | Carried
@@ -380,6 +384,7 @@ class AsyncSessions(Configured):
         renew_after: float | timedelta | None = None,
         on_event: Handler | None = None,
         clock: Callable[[], float] = time.time,
+        clear_site_data: Sequence[Directive] = (),
     ) -> None:
         check_store(store, AsyncStore)
         carrier = store if isinstance(store, AsyncCarrierStore) else None
@@ -395,6 +400,7 @@ class AsyncSessions(Configured):
             renew_after=renew_after,
             on_event=on_event,
             clock=clock,
+            clear_site_data=clear_site_data,
         )
         self._store: AsyncStore | None
         self._backend: AsyncKept | AsyncCarried

@@ -16,6 +16,7 @@ when the request is opened; a replay asks only whether the seed is still ours.
 from coatcheck.lifecycle.marks import before, following, forbids, mark, mark_id
 from coatcheck.lifecycle.replay import (
     abandon,
+    clearing,
     cookies,
     denial,
     ended,
@@ -40,6 +41,7 @@ __all__ = [
     "abandon",
     "before",
     "claims",
+    "clearing",
     "cookies",
     "denial",
     "ended",

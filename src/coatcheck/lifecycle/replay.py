@@ -15,6 +15,7 @@ from coatcheck.store import FULL, GONE, Forbidden, Full, Gone, Saved
 
 __all__ = [
     "abandon",
+    "clearing",
     "cookies",
     "denial",
     "ended",
@@ -124,6 +125,16 @@ def cookies(rules: Rules, session: Session) -> list[str]:
     """The Set-Cookie values that this response owes; only logout() deletes a cookie."""
     if session._cookie is not None:
         return [session._cookie]
-    if session._said_goodbye and session._presented:
-        return [rules.cookie.delete()]
-    return []
+    return [rules.cookie.delete()] if session._said_goodbye else []
+
+
+def clearing(rules: Rules, session: Session) -> str:
+    """The Clear-Site-Data value that this response owes, once `logout()` has reached the store.
+
+    Only a browser that showed a cookie is asked to clear: who posts to the logout page from another
+    site, where `SameSite` holds the cookie back, must not empty the storage of whoever clicks.
+    """
+    if not session._said_goodbye or session._ended is not None:
+        return ""
+    site_data = rules.site_data
+    return site_data.everything if session._cookie is None else site_data.but_cookies

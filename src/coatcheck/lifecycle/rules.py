@@ -12,6 +12,7 @@ from coatcheck.lifetime import Lifetime
 from coatcheck.record import Body, Record
 from coatcheck.sealing import Sealer
 from coatcheck.session import Origin
+from coatcheck.site_data import SiteData
 from coatcheck.store import Carrier, Entry
 from coatcheck.token import Domain, Token
 
@@ -46,6 +47,7 @@ class Rules:
     carrier: Carrier | None
     limit: int | None  # how many sessions a subject may have
     refuses: bool  # a login that is one too many, or else the oldest ends
+    site_data: SiteData
     read: Callable[[str], Claim | None]  # what a cookie value claims, if it has the right shape
 
 

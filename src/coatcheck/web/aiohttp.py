@@ -167,7 +167,7 @@ class _Head:
             await self._commit(int(status_line.split(" ", 2)[1]), writer)
         owed = self._exchange.head
         if owed is not None and owed.vary:
-            merged = merge_str(list(headers.items()), owed.cookies, vary=True)
+            merged = merge_str(list(headers.items()), owed)
             headers.clear()
             headers.extend(merged)
         write = self._outer or partial(type(writer).write_headers, writer)

@@ -20,7 +20,6 @@ from collections.abc import (
     Iterable,
     Mapping,
     MutableMapping,
-    Sequence,
 )
 from functools import partial, wraps
 from typing import Any
@@ -34,7 +33,7 @@ from coatcheck.sessions import AsyncSessions
 from coatcheck.sweeper import checked_interval, sweeping
 from coatcheck.web.configured import checked_sessions
 from coatcheck.web.exchange import AsyncExchange, abandon
-from coatcheck.web.headers import joined_cookie, merge_bytes
+from coatcheck.web.headers import READ, Head, joined_cookie, merge_bytes
 
 __all__ = ["LoginMiddleware", "SessionMiddleware", "login_required"]
 
@@ -139,17 +138,17 @@ class Outgoing:
         if head is None or head.refused is not None:
             return self._first(message)
         self.started = True
-        return self._send(_with_headers(message, head.cookies) if head.vary else message)
+        return self._send(_with_headers(message, head) if head.vary else message)
 
     async def _first(self, message: Message) -> None:
         kind = message["type"]
         if kind in _STARTS:
             head = await self._exchange.respond(message.get("status", 101), self._cause())
             if head.refused is not None:
-                await self._refuse(head.refused, head.cookies)
+                await self._refuse(head.refused, head)
                 return
             if head.vary:
-                message = _with_headers(message, head.cookies)
+                message = _with_headers(message, head)
             self.started = True
         elif kind == "websocket.close":
             if await self.refused(self._cause()):
@@ -166,12 +165,12 @@ class Outgoing:
         """The app raised before its response began: whether a 503 answers for it."""
         head = await self._exchange.fail(error)
         if head.refused is not None:
-            await self._refuse(head.refused, head.cookies)
+            await self._refuse(head.refused, head)
         return head.refused is not None
 
-    async def _refuse(self, refused: Refused, cookies: Sequence[str]) -> None:
+    async def _refuse(self, refused: Refused, head: Head) -> None:
         self.started = self._replaced = True
-        await _answer(refused, self._scope, self._send, cookies)
+        await _answer(refused, self._scope, self._send, head)
 
 
 class LoginMiddleware:
@@ -282,12 +281,12 @@ def peer(scope: Scope) -> Client:
     return Client(client[0] if client else None, _header(scope, "user-agent"))
 
 
-def _with_headers(message: Message, cookies: Sequence[str]) -> Message:
+def _with_headers(message: Message, head: Head) -> Message:
     # Another message: a cache inside, such as Litestar's, may keep the app's and give it to others.
-    return {**message, "headers": merge_bytes(message.get("headers", ()), cookies, vary=True)}
+    return {**message, "headers": merge_bytes(message.get("headers", ()), head)}
 
 
-async def _answer(refused: Refused, scope: Scope, send: Send, cookies: Sequence[str] = ()) -> None:
+async def _answer(refused: Refused, scope: Scope, send: Send, head: Head = READ) -> None:
     """A whole response of our own; a WebSocket's handshake gets it too, where it can."""
     kind = "http.response"
     if scope["type"] == "websocket":
@@ -299,7 +298,7 @@ async def _answer(refused: Refused, scope: Scope, send: Send, cookies: Sequence[
     headers = [(k.lower().encode("latin-1"), v.encode("latin-1")) for k, v in refused.headers]
     headers.append((b"content-type", b"text/plain; charset=utf-8"))
     headers.append((b"content-length", str(len(body)).encode()))
-    headers = merge_bytes(headers, cookies, vary=True)
+    headers = merge_bytes(headers, head)
     await send({"type": f"{kind}.start", "status": refused.status, "headers": headers})
     body = b"" if scope.get("method") == "HEAD" else body
     await send({"type": f"{kind}.body", "body": body})

@@ -17,16 +17,16 @@ a framework that makes a response of an error needs no care.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
-from typing import Generic, NamedTuple, Self, TypeVar
+from typing import Generic, Self, TypeVar
 
 from coatcheck.errors import Contention, LoginRefused, StoreUnavailable
 from coatcheck.gate import Refused
 from coatcheck.session import ClientSource, Session
 from coatcheck.sessions import AsyncSessions, Sessions
-from coatcheck.web.headers import RETRY_AFTER
+from coatcheck.web.headers import READ, RETRY_AFTER, Head
 
 __all__ = ["FORBIDDEN", "UNAVAILABLE", "AsyncExchange", "Exchange", "Head", "abandon", "attend"]
 
@@ -41,17 +41,6 @@ Of several sessions one may be stored by then, which cannot be taken back: its c
 
 FORBIDDEN = Refused(403, (("Cache-Control", "no-store"),))
 """The answer where a login was not let in, and the app did not answer for that itself."""
-
-
-class Head(NamedTuple):
-    """What a response owes to its sessions, for `headers.merge_str` or `merge_bytes`."""
-
-    cookies: Sequence[str]
-    """The values of its Set-Cookie headers."""
-    vary: bool
-    """Whether it says `Vary: Cookie`."""
-    refused: Refused | None = None
-    """The answer to give in the app's place."""
 
 
 def _is_hiding(status: int) -> bool:
@@ -74,7 +63,8 @@ def _answer_to(error: BaseException) -> Refused | None:
     return None
 
 
-_UNTOUCHED, _READ = Head((), False), Head((), True)
+_UNTOUCHED = Head((), False)
+_READ_IN_PRIVATE = READ._replace(no_store=True)
 
 
 class _Opened(Generic[S]):
@@ -110,7 +100,9 @@ class _Opened(Generic[S]):
         """
         if self.head is None and status < 500 and len(self.opened) == 1 and self._is_idle():
             self.session.close()
-            self.head = _READ if self.session.accessed else _UNTOUCHED
+            self.head = READ if self.session.accessed else _UNTOUCHED
+            if self.session._is_private:
+                self.head = _READ_IN_PRIVATE
         return self.head
 
     def _is_idle(self) -> bool:
@@ -135,12 +127,18 @@ class _Opened(Generic[S]):
 
     def _decide(self, cookies: list[str], refused: Refused | None = None) -> Head:
         """From now on, a change raises `SessionClosed`."""
-        accessed = False
+        accessed = private = False
         for session in self.opened.values():
             session.close()
             accessed = accessed or session.accessed
-        self.head = Head(cookies, accessed, refused)
+            private = private or session._is_private
+        self.head = Head(cookies, accessed, refused, self._clearing(), private)
         return self.head
+
+    def _clearing(self) -> list[str]:
+        left = [(name, each) for name, each in self.opened.items() if each._said_goodbye]
+        values = [self._every[name].clearing(session) for name, session in left]
+        return [value for value in values if value]
 
 
 class Exchange(_Opened[Sessions]):

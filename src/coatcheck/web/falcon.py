@@ -225,7 +225,7 @@ def _show(req: falcon.Request, exchange: Exchange | AsyncExchange) -> None:
 
 def _add_headers(resp: falcon.Response, head: Head) -> None:
     if head.vary:
-        merged = merge_str(list(resp.headers.items()), head.cookies, vary=True)
+        merged = merge_str(list(resp.headers.items()), head)
         for name in resp.headers:
             resp.delete_header(name)
         for name, value in merged:

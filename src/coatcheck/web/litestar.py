@@ -32,7 +32,7 @@ from coatcheck.sessions import AsyncSessions
 from coatcheck.sweeper import checked_interval, sweeping
 from coatcheck.web import asgi
 from coatcheck.web.configured import checked_sessions
-from coatcheck.web.headers import merge_bytes
+from coatcheck.web.headers import Head, merge_bytes
 
 __all__ = ["CoatcheckPlugin", "login_required", "provide_session", "provide_subject"]
 
@@ -104,7 +104,7 @@ class _Backend(BaseSessionBackend["_Config"]):
         _replace(session, scope_session)
         cookies = await self.config.sessions.commit(session)
         headers: Any = message["headers"]  # type: ignore[typeddict-item]
-        headers[:] = merge_bytes(headers, cookies, vary=True)
+        headers[:] = merge_bytes(headers, Head(cookies, True))
 
     async def _open(self, connection: Connection) -> Session:
         value = connection.cookies.get(self.config.key)

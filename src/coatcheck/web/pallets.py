@@ -215,7 +215,7 @@ def write_head(response: Any, head: Head) -> None:
     if head.refused is not None:
         refuse(response, head.refused)
     if head.vary:
-        merged = merge_str(list(response.headers), head.cookies, vary=True)
+        merged = merge_str(list(response.headers), head)
         response.headers.clear()
         response.headers.extend(merged)
 

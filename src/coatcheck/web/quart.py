@@ -188,7 +188,7 @@ class _Visit:
             if head.refused is not None:
                 raise HTTPException(response=WerkzeugResponse())  # `answer` makes it a 503
             websocket._accept = accept
-            merged = merge_str(list(headers), head.cookies, vary=head.vary)
+            merged = merge_str(list(headers), head)
             await accept(Headers(merged), subprotocol)
 
         websocket._accept = accept_with_cookie

@@ -15,7 +15,7 @@ handler runs, and can set no cookie: it keeps only a `logout()`, like an error.
 """
 
 import inspect
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
 from functools import partial, wraps
 from typing import Any
@@ -115,7 +115,7 @@ class _Visit:
         head = await self.exchange.respond(response.status, self.cause)
         self.response = response
         if head.refused is None and head.vary:
-            _add_headers(response, head.cookies)
+            _add_headers(response, head)
         return head
 
     def late_refusal(self) -> Refused | None:
@@ -140,7 +140,7 @@ async def _respond(request: Request[Any, Any], response: Response) -> HTTPRespon
         visit.response = _Failing(error)
         return visit.response
     if head.refused is not None:
-        visit.response = _Answer(head.refused, head.cookies)
+        visit.response = _Answer(head.refused, head)
         return visit.response
     return None
 
@@ -155,7 +155,7 @@ async def _finish(request: Request[Any, Any], response: BaseHTTPResponse) -> Non
         head = await visit.respond(response)
         refused = head.refused or visit.late_refusal()
         if refused is not None:
-            _become(response, refused, head.cookies)
+            _become(response, refused, head)
     visit.end()
 
 
@@ -193,20 +193,20 @@ def _bound() -> context.Bound | None:
 context.follow(_bound)
 
 
-def _add_headers(response: Response, cookies: Sequence[str]) -> None:
-    merged = merge_str(list(response.headers.items()), cookies, vary=True)
+def _add_headers(response: Response, head: Head) -> None:
+    merged = merge_str(list(response.headers.items()), head)
     response.headers.clear()
     response.headers.extend(merged)
 
 
-def _become(response: BaseHTTPResponse, refused: Refused, cookies: Sequence[str]) -> None:
+def _become(response: BaseHTTPResponse, refused: Refused, head: Head) -> None:
     """Make a whole response of our own of it."""
     response.status = refused.status
     response.body = f"{refused.status}\n".encode()
     response.content_type = "text/plain; charset=utf-8"
     response.headers.clear()
     response.headers.extend(refused.headers)
-    _add_headers(response, cookies)
+    _add_headers(response, head)
 
 
 class _Answer(HTTPResponse):
@@ -214,9 +214,9 @@ class _Answer(HTTPResponse):
 
     __slots__ = ()
 
-    def __init__(self, refused: Refused, cookies: Sequence[str]) -> None:
+    def __init__(self, refused: Refused, head: Head) -> None:
         super().__init__()
-        _become(self, refused, cookies)
+        _become(self, refused, head)
 
     async def send(self, data: Any = None, end_stream: bool | None = None) -> None:
         await super().send(end_stream=True)  # once it has ended, Sanic sends no more of it

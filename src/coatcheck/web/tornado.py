@@ -236,7 +236,7 @@ class SessionMixin(RequestHandler):
         """Put what the response owes to its sessions into its headers, before they go out."""
         head = None if self._exchange is None else self._exchange.head
         if head is not None and head.vary and not self._headers_written:
-            merged = merge_str(list(self._headers.get_all()), head.cookies, vary=True)
+            merged = merge_str(list(self._headers.get_all()), head)
             self._headers = HTTPHeaders()
             for name, value in merged:
                 self._headers.add(name, value)

@@ -9,7 +9,7 @@ itself, the answer is 503.
 
 import inspect
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial, wraps
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ from coatcheck.sessions import Sessions
 from coatcheck.sweeper import Sweeper
 from coatcheck.web.configured import checked_sessions
 from coatcheck.web.exchange import Exchange
-from coatcheck.web.headers import merge_str
+from coatcheck.web.headers import READ, Head, merge_str
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -186,7 +186,7 @@ class _Response:
             goes_on = self._write is not None or not isinstance(error, Exception)
             if goes_on or head.refused is None:
                 raise
-            raise self._refuse(head.refused, head.cookies) from None
+            raise self._refuse(head.refused, head) from None
         finally:
             context.unbind(token)
 
@@ -223,14 +223,14 @@ class _Response:
         cause = exc_info[1] if exc_info else None  # of which the framework made this response
         answer = self._exchange.respond(int(status[:3]), cause)
         if answer.refused is not None:
-            raise self._refuse(answer.refused, answer.cookies)
+            raise self._refuse(answer.refused, answer)
         if answer.vary:
-            headers = merge_str(headers, answer.cookies, vary=True)
+            headers = merge_str(headers, answer)
         self._write = self._start_response(status, headers, exc_info)
 
-    def _refuse(self, refused: Refused, cookies: Sequence[str]) -> "_Replaced":
+    def _refuse(self, refused: Refused, head: Head) -> "_Replaced":
         """The answer in the app's place goes out."""
-        body, self._write = _answer(refused, self._environ, self._start_response, cookies)
+        body, self._write = _answer(refused, self._environ, self._start_response, head)
         self._replaced = _Replaced(body)
         return self._replaced
 
@@ -325,12 +325,12 @@ def _answer(
     refused: Refused,
     environ: "WSGIEnvironment",
     start_response: "StartResponse",
-    cookies: Sequence[str] = (),
+    head: Head = READ,
 ) -> tuple[bytes, Callable[[bytes], object]]:
     """A whole response of our own: its body, and the server's `write`."""
     body = refused.body.encode()
     headers = [*refused.headers, ("Content-Type", "text/plain; charset=utf-8")]
     headers.append(("Content-Length", str(len(body))))
     status = f"{refused.status} {_REASONS[refused.status]}"
-    write = start_response(status, merge_str(headers, cookies, vary=True))
+    write = start_response(status, merge_str(headers, head))
     return b"" if environ.get("REQUEST_METHOD") == "HEAD" else body, write

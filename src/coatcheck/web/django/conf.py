@@ -139,24 +139,17 @@ def lifetime() -> Lifetime:
     return Lifetime(idle=age, absolute=None if settings.SESSION_SAVE_EVERY_REQUEST else age)
 
 
+_KNOWN = {"clear_site_data", "clock", "lifetime", "limit", "max_bytes", "name"}
+_KNOWN |= {"on_event", "outage", "over_limit", "renew_after"}
+
+
 def options() -> dict[str, Any]:
     """`COATCHECK_OPTIONS`: what else `Sessions` takes."""
     given = dict(getattr(settings, "COATCHECK_OPTIONS", {}))
-    known = {
-        "lifetime",
-        "name",
-        "max_bytes",
-        "outage",
-        "limit",
-        "over_limit",
-        "renew_after",
-        "on_event",
-        "clock",
-    }
-    unknown = sorted(set(given) - known)
+    unknown = sorted(set(given) - _KNOWN)
     if unknown:
         raise ConfigurationError(
-            f"COATCHECK_OPTIONS: expected some of {sorted(known)}, got {unknown}; the cookie is "
+            f"COATCHECK_OPTIONS: expected some of {sorted(_KNOWN)}, got {unknown}; the cookie is "
             "what SESSION_COOKIE_* say"
         )
     return given

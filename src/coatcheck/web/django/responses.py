@@ -20,11 +20,11 @@ def add(request: Any, response: Any, head: Head) -> None:
     """Give the response what it owes to its sessions."""
     if not head.vary:
         return
-    merged = merge_str(list(response.items()), [], vary=True)
+    merged = merge_str(list(response.items()), head._replace(cookies=()))
     if head.cookies:
         # Django 5.1's cache keeps such a response where the request had some cookie.
         request._cache_update_cache = False
-        merged = merge_str(merged, head.cookies, vary=False)
+        merged = merge_str(merged, Head(head.cookies, False))
     for name, _ in list(response.items()):
         del response[name]
     kept = len(merged) - len(head.cookies)

@@ -29,7 +29,7 @@ from coatcheck.session import Client, Session
 from coatcheck.sessions import Sessions
 from coatcheck.web.configured import checked_sessions
 from coatcheck.web.exchange import UNAVAILABLE, Exchange
-from coatcheck.web.headers import merge_str
+from coatcheck.web.headers import READ, merge_str
 from coatcheck.web.pyramid.security import CSRFStoragePolicy
 from coatcheck.web.pyramid.session import PyramidSession
 from coatcheck.web.streams import Stream
@@ -187,7 +187,7 @@ class _Visit(Mapping[str | None, Session]):
         if head.refused is not None:
             _give(response, head.refused)
         if head.vary:
-            response.headerlist = merge_str(response.headerlist, head.cookies, vary=True)
+            response.headerlist = merge_str(response.headerlist, head)
         self.response = response
 
     def finish(self, environ: dict[str, Any]) -> None:
@@ -203,7 +203,7 @@ class _Visit(Mapping[str | None, Session]):
     def _complete(self, response: Any, environ: dict[str, Any]) -> None:
         """A subscriber to `NewResponse` may have read the session, or given another body."""
         if any(session.accessed for session in self.met.opened.values()):
-            response.headerlist = merge_str(response.headerlist, [], vary=True)
+            response.headerlist = merge_str(response.headerlist, READ)
         if is_whole(response.app_iter, environ):
             self.met.end()
         else:
