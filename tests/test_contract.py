@@ -27,16 +27,12 @@ class TestAsyncMemoryStore(AsyncStoreContract):
 
 
 class TestSQLiteStore(StoreContract):
-    admits = False
-
     @pytest.fixture
     def store(self, tmp_path: Path) -> SQLiteStore:
         return SQLiteStore(tmp_path / "sessions.sqlite3")
 
 
 class TestAsyncSQLiteStore(AsyncStoreContract):
-    admits = False
-
     @pytest.fixture
     def store(self, tmp_path: Path) -> AsyncSQLiteStore:
         return AsyncSQLiteStore(tmp_path / "sessions.sqlite3")

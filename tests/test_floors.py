@@ -72,6 +72,8 @@ FLOORS: dict[str, float] = {
     "stores._sqlite.file": 5,
     "stores._sqlite.openings": 5,
     "stores._sqlite.pool": 5,
+    "stores._sqlite.verbs": 5,
+    "stores._sqlite.logins": 5.1,
     "stores._sqlite.database": 5.1,
     "stores._sqlite.writer": 5.2,
     "stores._sqlite": 5.25,
