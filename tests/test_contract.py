@@ -79,16 +79,12 @@ class TestAsyncRedisClusterStore(AsyncStoreContract):
 
 
 class TestFileStore(StoreContract):
-    admits = False
-
     @pytest.fixture
     def store(self, tmp_path: Path) -> FileStore:
         return FileStore(tmp_path / "sessions")
 
 
 class TestAsyncFileStore(AsyncStoreContract):
-    admits = False
-
     @pytest.fixture
     def store(self, tmp_path: Path) -> AsyncFileStore:
         return AsyncFileStore(tmp_path / "sessions")
