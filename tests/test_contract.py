@@ -27,16 +27,12 @@ class TestAsyncMemoryStore(AsyncStoreContract):
 
 
 class TestSQLiteStore(StoreContract):
-    admits = False
-
     @pytest.fixture
     def store(self, tmp_path: Path) -> SQLiteStore:
         return SQLiteStore(tmp_path / "sessions.sqlite3")
 
 
 class TestAsyncSQLiteStore(AsyncStoreContract):
-    admits = False
-
     @pytest.fixture
     def store(self, tmp_path: Path) -> AsyncSQLiteStore:
         return AsyncSQLiteStore(tmp_path / "sessions.sqlite3")
@@ -83,16 +79,12 @@ class TestAsyncRedisClusterStore(AsyncStoreContract):
 
 
 class TestFileStore(StoreContract):
-    admits = False
-
     @pytest.fixture
     def store(self, tmp_path: Path) -> FileStore:
         return FileStore(tmp_path / "sessions")
 
 
 class TestAsyncFileStore(AsyncStoreContract):
-    admits = False
-
     @pytest.fixture
     def store(self, tmp_path: Path) -> AsyncFileStore:
         return AsyncFileStore(tmp_path / "sessions")
