@@ -91,8 +91,6 @@ class TestAsyncFileStore(AsyncStoreContract):
 
 
 class TestPostgresStore(StoreContract):
-    admits = False
-
     @pytest.fixture
     def store(self, tmp_path: Path) -> Iterator[Any]:
         opened: Any = from_url(postgres.url(tmp_path))
@@ -101,8 +99,6 @@ class TestPostgresStore(StoreContract):
 
 
 class TestAsyncPostgresStore(AsyncStoreContract):
-    admits = False
-
     @pytest.fixture
     def store(self, tmp_path: Path) -> Any:
         return async_from_url(postgres.url(tmp_path))

@@ -28,7 +28,7 @@ from coatcheck import patience
 from coatcheck.errors import Collision, ConfigurationError, StoreUnavailable
 from coatcheck.record import Record
 from coatcheck.sealing import KeyRing
-from coatcheck.store import GONE, SAVED, Advising, Risk
+from coatcheck.store import FORBIDDEN, GONE, SAVED, Advising, Entered, Entry, Risk
 from coatcheck.stores import async_from_url, from_url
 from coatcheck.stores._postgres.link import Unit
 from coatcheck.stores._postgres.waiting import drive
@@ -36,6 +36,7 @@ from coatcheck.stores.cookie import CookieStore
 from coatcheck.stores.postgres import AsyncPostgresStore, PostgresStore, schema
 from coatcheck.testing import AsyncStoreContract, StoreContract, changed, ident, record, revision
 from coatcheck.testing.clock import NOW
+from coatcheck.testing.contract import login
 from tests.services import postgres
 from tests.services.certificates import certificates
 from tests.services.postgres import PASSWORD, PgBouncer, Postgres
@@ -252,8 +253,9 @@ class TestSchema:
             options: Any = {"timeout": LONG, "connect_timeout": LONG}
             store = PostgresStore(server.conninfo(), table=f"{table}{number // 10}", **options)
             with closing(store), store._pool._borrowed(LATER, LATER) as link:
+                missing = drive(link.run(store._pool.schema.look(), LONG), LONG)
                 together.wait()
-                drive(link.run(store._pool.schema.make(), LONG), LONG)
+                drive(link.run(store._pool.schema.make(missing), LONG), LONG)
 
         with ThreadPoolExecutor(10) as threads:
             assert [None] * 50 == list(threads.map(start, range(50)))
@@ -270,17 +272,20 @@ class TestSchema:
 
         assert either.load(ident(1), NOW) is None
 
-    @pytest.mark.parametrize("name", ["{}.a table", '{}.With"quote', "{}.ünï", "{}.a;b--"])
+    @pytest.mark.parametrize(
+        "name", ["{}.a table", '{}.With"quote', "{}.ünï", "{}.a;b--'", "{}." + "é" * 25]
+    )
     def test_names_are_quoted(
         self, make: Callable[..., Either], server: Postgres, table: str, name: str
     ) -> None:
         """In a schema of their own, whatever characters they have."""
         server.execute(f'CREATE SCHEMA IF NOT EXISTS "{table}"')
         either = make(server.conninfo(), table=name.format(table))
-        either.create(record(), NOW)
+        either.admit(login(), b"", Entry(NOW), NOW)
         found = server.execute("SELECT tablename FROM pg_tables WHERE schemaname = %s", table)
+        made = name.format("x").removeprefix("x.")
 
-        assert name.format("x").removeprefix("x.") in [row[0] for row in found]
+        assert {made, f"{made}_marks"} <= {row[0] for row in found}
 
     @pytest.mark.parametrize(
         "name", ["", ".", "a.b.c", "a.", "x" * 51, "a\0b", "a\nb", "\ud800", None, 5]
@@ -387,6 +392,30 @@ class TestSchema:
         [(size,)] = server.execute(f'SELECT pg_column_size(kept.*) FROM "{table}" AS kept LIMIT 1')
 
         assert size - 400 < 120
+
+    def test_a_table_of_before_there_were_marks_gets_one(
+        self, make: Callable[..., Either], server: Postgres, table: str
+    ) -> None:
+        """Its sessions stay."""
+        make(server.conninfo()).create(login(1), NOW)
+        server.execute(f'DROP TABLE "{table}_marks"')
+        either = make(server.conninfo())
+        either.forbid("user:1", NOW + 1, None, NOW + HOUR, NOW)
+
+        assert FORBIDDEN is either.admit(login(2), b"", Entry(NOW), NOW)
+        assert [login(1).id] == [each.id for each in either.by_subject("user:1", NOW)]
+
+    def test_marks_that_are_missing_or_not_ours_are_told(
+        self, make: Callable[..., Either], server: Postgres, table: str
+    ) -> None:
+        """By their own name, as the table of sessions is."""
+        make(server.conninfo()).load(ident(1), NOW)
+        server.execute(f'DROP TABLE "{table}_marks"')
+        with pytest.raises(StoreUnavailable, match=f"{table}_marks, got none"):
+            make(server.conninfo(), create=False).load(ident(1), NOW)
+        server.execute(f'CREATE TABLE "{table}_marks" AS SELECT 1 AS theirs')
+        with pytest.raises(ConfigurationError, match=f"another for {table}_marks"):
+            make(server.conninfo()).load(ident(1), NOW)
 
 
 class TestUnlogged:
@@ -741,6 +770,165 @@ class TestBatches:
         assert 0 == either.sweep(9, NOW)
 
 
+class TestLogins:
+    @pytest.mark.parametrize("refuse", [False, True])
+    def test_of_logins_through_two_stores_exactly_so_many_stay(
+        self, server: Postgres, table: str, store: PostgresStore, refuse: bool
+    ) -> None:
+        """Ten threads of one process, say, and ten tasks of another, with room for three."""
+        twin = AsyncPostgresStore(server.conninfo(), table=table, timeout=LONG)
+        entry = Entry(NOW, most=3, refuse=refuse)
+        logins = [login(n, login_at=NOW + n) for n in range(1, 21)]
+
+        def admit(each: Record) -> Any:
+            return store.admit(each, b"", entry, NOW)
+
+        async def use() -> list[Any]:
+            return await _together(*(twin.admit(each, b"", entry, NOW) for each in logins[1::2]))
+
+        with ThreadPoolExecutor(11) as threads:
+            others = threads.submit(run, twin, use)
+            answers = list(threads.map(admit, logins[::2])) + others.result()
+        admitted = [
+            each.id
+            for each, answer in zip(logins[::2] + logins[1::2], answers, strict=True)
+            if isinstance(answer, Entered)
+        ]
+        left = sorted(each.id for each in store.by_subject("user:1", NOW))
+
+        assert left == (sorted(admitted) if refuse else [ident(18), ident(19), ident(20)])
+        assert 3 == len(left)
+
+    @pytest.mark.parametrize(
+        ("meanwhile", "ended", "left"),
+        [
+            ("UPDATE {} SET revision = 'other' WHERE id = %s", (ident(1),), [2]),
+            ("UPDATE {} SET subject = 'user:2' WHERE id = %s", (), [1, 2]),
+            ("DELETE FROM {} WHERE id = %s", (), [2]),
+        ],
+    )
+    def test_a_session_that_is_to_end_is_met_as_it_is_by_then(
+        self,
+        make: Callable[..., Either],
+        server: Postgres,
+        table: str,
+        meanwhile: str,
+        ended: tuple[str, ...],
+        left: list[int],
+    ) -> None:
+        """A save that comes between does not rescue it; but it may have become another's."""
+        either = make(server.conninfo(application_name=table))
+        either.create(login(1), NOW)
+        newer = login(2, login_at=NOW + 1)
+        with ThreadPoolExecutor(1) as threads, server.connect() as other:
+            with other.transaction():
+                other.execute(meanwhile.format(f'"{table}"').encode(), [ident(1)])
+                entering = threads.submit(either.admit, newer, b"", Entry(NOW, most=1), NOW)
+                asyncio.run(_waits_for_a_lock(server, table, 1))
+            assert Entered(ended) == entering.result()
+
+        assert [ident(number) for number in left] == [each.id for each in either.page("", 9, NOW)]
+
+    def test_a_login_meets_what_was_saved_meanwhile(
+        self, make: Callable[..., Either], server: Postgres, table: str
+    ) -> None:
+        """It is refused with the newer record, as a save would be, and ends nobody."""
+        either = make(server.conninfo(application_name=table))
+        first = record(ident(2))
+        either.create(first, NOW)
+        either.create(login(1), NOW)
+        second = changed(first, subject="user:1", login_at=NOW + 1)
+        with ThreadPoolExecutor(1) as threads, server.connect() as other:
+            with other.transaction():
+                query = (
+                    f"UPDATE \"{table}\" SET payload = 'newer', revision = 'other' WHERE id = %s"
+                )
+                other.execute(query.encode(), [first.id])
+                entering = threads.submit(
+                    either.admit, second, first.revision, Entry(NOW, most=1), NOW
+                )
+                asyncio.run(_waits_for_a_lock(server, table, 1))
+            assert b"newer" == entering.result().payload
+
+        assert 2 == len(either.page("", 9, NOW))
+
+    def test_a_login_that_waits_in_vain_leaves_everything(
+        self, make: Callable[..., Either], server: Postgres, table: str
+    ) -> None:
+        """Where a session that it would end stays locked; those of others go through meanwhile."""
+        either = make(server.conninfo(), timeout=0.4)
+        either.create(login(1), NOW)
+        entry = Entry(NOW, most=1)
+        with locked(server, table, 1):
+            with pytest.raises(StoreUnavailable, match="57014"):
+                either.admit(login(2), b"", entry, NOW)
+            assert Entered() == either.admit(login(3, subject="user:2"), b"", entry, NOW)
+
+        assert [ident(1)] == [each.id for each in either.by_subject("user:1", NOW)]
+
+    def test_sessions_that_change_hands_crosswise_never_deadlock(
+        self, server: Postgres, table: str
+    ) -> None:
+        """Each login ends the other's session, which is becoming its own subject's."""
+        stores = [PostgresStore(server.conninfo(), table=table, timeout=LONG) for _ in range(2)]
+        entry = Entry(NOW, most=1)
+
+        def enter(store: PostgresStore, number: int, kept: Record) -> Any:
+            becoming = changed(kept, subject=f"user:{3 - number}", login_at=NOW + 1)
+            return store.admit(becoming, kept.revision, entry, NOW)
+
+        query = "SELECT deadlocks FROM pg_stat_database WHERE datname = 'postgres'"
+        before = server.execute(query)
+        with ThreadPoolExecutor(2) as threads:
+            for _ in range(40):
+                pair = [login(n, subject=f"user:{n}") for n in (1, 2)]
+                for each in pair:
+                    stores[0].create(each, NOW)
+                list(threads.map(enter, stores, (1, 2), pair))
+                for each in pair:
+                    stores[0].delete(each.id, NOW)
+        for store in stores:
+            store.close()
+
+        assert before == server.execute(query)
+
+    def test_an_end_that_the_server_keeps_from_happening_is_told(
+        self, make: Callable[..., Either], server: Postgres, table: str
+    ) -> None:
+        """Else there would be one session more than the limit says."""
+        either = make(server.conninfo())
+        either.create(login(1), NOW)
+        server.execute(
+            f"""
+            CREATE FUNCTION "{table}_keep"() RETURNS trigger LANGUAGE plpgsql
+                AS 'BEGIN RETURN NULL; END';
+            CREATE TRIGGER keep BEFORE DELETE ON "{table}"
+                FOR EACH ROW EXECUTE FUNCTION "{table}_keep"()
+            """
+        )
+        with pytest.raises(StoreUnavailable, match="one that stayed"):
+            either.admit(login(2, login_at=NOW + 1), b"", Entry(NOW, most=1), NOW)
+
+    def test_marks_that_lapsed_are_swept(
+        self, make: Callable[..., Either], server: Postgres, table: str
+    ) -> None:
+        """With the sessions, without being counted as such."""
+        either = make(server.conninfo())
+        either.forbid("user:1", NOW, None, NOW + 5, NOW)
+        either.forbid("user:2", NOW, ident(1), NOW + 6, NOW)
+        either.create(record(expires_at=NOW + 5), NOW)
+
+        assert [1, 0] == [either.sweep(9, NOW + 5) for _ in range(2)]
+        assert [("user:2",)] == server.execute(f'SELECT subject FROM "{table}_marks"')
+
+    @pytest.mark.parametrize("subject", ["a\0b", "\ud800"])
+    def test_a_subject_that_cannot_be_needs_no_mark(
+        self, make: Callable[..., Either], server: Postgres, subject: str
+    ) -> None:
+        """It is no outage: nobody can log in as that."""
+        make(server.conninfo()).forbid(subject, NOW, None, NOW + HOUR, NOW)
+
+
 class TestPrepared:
     def test_plans_are_kept_by_name(self, server: Postgres, table: str) -> None:
         """Where they may be, a statement is planned once for a connection."""
@@ -873,8 +1061,9 @@ class TestDurability:
         either.touch(first.id, second.revision, NOW, NOW, NOW)
         either.delete(first.id, NOW)
         either.create(record(ident(2), subject="user:1"), NOW)
+        either.admit(login(3), b"", Entry(NOW), NOW)
 
-        assert [default, default, default, end, end] == watched()
+        assert [default, default, default, end, end, end] == watched()
 
 
 class TestFaults:
@@ -1107,7 +1296,7 @@ class TestFaults:
         expected = {"load": first, "save": SAVED, "by_subject": [first]}
 
         assert expected[verb] == getattr(either, verb)(*arguments[verb])
-        own.execute(f'DROP TABLE "{either.store._pool.schema._shown}"')
+        own.execute(f"DROP TABLE {either.store._pool.schema.sessions}")
 
     def test_while_the_server_is_down_there_is_an_outage(
         self, make: Callable[..., Either], own: Postgres
@@ -1559,7 +1748,7 @@ class TestOptions:
         assert (5.0, True, '"app"."x_sessions"') == (
             store.patience,
             store.evicts,
-            store._pool.schema.quoted,
+            store._pool.schema.sessions,
         )
         assert [("one", "1"), ("::1", "5432")] == [(a["host"], a["port"]) for a in options.attempts]
         assert [] == [a for a in options.attempts if not kept.items() <= a.items()]

@@ -3,12 +3,13 @@
 Every write is one statement that locks its row, compares and changes, in a transaction and a round
 trip of its own; nothing relies on what a connection remembers, so that a pooler may stand between.
 Asynchronous calls made in one turn of the event loop leave together, as one statement over all of
-their rows. Ending a session, and beginning one with its login, waits for the server's disk (and its
-synchronous replicas) even where the server is set up not to.
+their rows. A login is one transaction that takes its subject's turn. Ending a session, and
+beginning one with its login, waits for the server's disk (and its synchronous replicas) even where
+the server is set up not to.
 
 The stores hold their connections themselves, since they bound every wait. They take a connection
-string of libpq's, and connect on first use. That use also makes the table where it is missing, and
-refuses, with `ConfigurationError`, one that is not ours, or of a newer coatcheck.
+string of libpq's, and connect on first use. That use also makes the tables where they are missing,
+and refuses, with `ConfigurationError`, one that is not ours, or of a newer coatcheck.
 """
 
 from abc import ABC, abstractmethod
@@ -18,12 +19,13 @@ from typing import Any, NamedTuple, TypeVar
 from coatcheck.coalesce import Coalescer
 from coatcheck.errors import StoreUnavailable
 from coatcheck.record import Record
-from coatcheck.store import Gone, Risk, Saved
+from coatcheck.store import Entered, Entry, Forbidden, Full, Gone, Risk, Saved
 from coatcheck.stores._advice import Advice
 from coatcheck.stores._url import CALL, CONNECT, StoreURL, missing_driver
 
 try:
     from coatcheck.stores._postgres.link import Unit
+    from coatcheck.stores._postgres.logins import Logins
     from coatcheck.stores._postgres.options import (
         Options,
         check_flag,
@@ -58,7 +60,7 @@ _TABLE = "coatcheck_sessions"
 
 
 def schema(table: str = _TABLE, *, unlogged: bool = False) -> str:
-    """SQL that makes the table, for those whose application may not; running it twice is fine."""
+    """SQL that makes the tables, for those whose application may not; running it twice is fine."""
     return Schema(table, unlogged=unlogged).script()
 
 
@@ -93,7 +95,8 @@ class _Made(ABC):
         self.evicts = unlogged
         self.patience = checked.timeout + checked.connect_timeout
         self._advice = Advice()
-        self._verbs = Verbs(made.quoted)
+        self._verbs = Verbs(made.sessions, made.marks)
+        self._logins = Logins(made.sessions, made.marks)
         self._start(checked, made)
 
     def __repr__(self) -> str:
@@ -113,19 +116,19 @@ class _Made(ABC):
 
 
 class _Alone(NamedTuple):
-    """A write of one row, which waits until nobody else holds it."""
+    """What waits until nobody else holds its row, or its subject."""
 
     key: bytes
     unit: Unit[Sequence[Any]]
 
 
 class PostgresStore(_Made):
-    """Thread-safe, and safe after a fork. Lists, sweeps, advises.
+    """Thread-safe, and safe after a fork. Lists, sweeps, admits, advises.
 
     `conninfo` is libpq's: a URL, or words such as "host=db dbname=app". `table` may be
     schema-qualified. `timeout` and `connect_timeout` are seconds; `pool_size` is how many
-    connections are opened at most. An `unlogged` table is faster, and empty after a crash of the
-    server. `create` makes the table where it is missing. `prepared=False` is for poolers that
+    connections are opened at most. `unlogged` tables are faster, and empty after a crash of the
+    server. `create` makes the tables where they are missing. `prepared=False` is for poolers that
     give each transaction another connection.
     """
 
@@ -158,6 +161,18 @@ class PostgresStore(_Made):
         if isinstance(was_there, StoreUnavailable):
             raise was_there
         return was_there is True
+
+    def admit(
+        self, record: Record, expected: bytes, entry: Entry, now: int
+    ) -> Entered | Forbidden | Full | Gone | Record:
+        [answer] = self._pool.run(self._logins.admit(record, expected, entry, now))
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def forbid(self, subject: str, before: int, keep: str | None, until: int, now: int) -> None:
+        if can_be(subject):
+            self._pool.run(self._logins.forbid(subject, before, keep, until))
 
     def by_subject(self, subject: str, now: int) -> list[Record]:
         found: list[Record] = []
@@ -192,14 +207,9 @@ class AsyncPostgresStore(_Made):
         self._touches = self._writes(verbs.touch)
         self._deletes = self._writes(verbs.delete)
         # One for each row, and no more than half, so that rows that stay locked hold up no other
-        # that was locked for a moment, and never take all connections.
-        self._alone: Coalescer[_Alone, Any] = Coalescer(
-            self._do_alone,
-            patience=self.patience,
-            most=1,
-            at_once=max(1, options.pool_size // 2),
-            key=_key,
-        )
+        # that was locked for a moment, and never take all connections. So for each subject.
+        self._alone = self._one_by_one(options)
+        self._entries = self._one_by_one(options)
 
     async def load(self, id: str, now: int) -> Record | None:
         return await self._loads.ask(Load(key_of(id), now))
@@ -230,6 +240,23 @@ class AsyncPostgresStore(_Made):
         if was_there is LOCKED:
             was_there = await self._wait_for(call, self._verbs.delete)
         return was_there is True
+
+    async def admit(
+        self, record: Record, expected: bytes, entry: Entry, now: int
+    ) -> Entered | Forbidden | Full | Gone | Record:
+        subject = (record.subject or "").encode()
+        unit = self._logins.admit(record, expected, entry, now)
+        answer: Entered | Forbidden | Full | Gone | Record = await self._entries.ask(
+            _Alone(subject, unit)
+        )
+        return answer
+
+    async def forbid(
+        self, subject: str, before: int, keep: str | None, until: int, now: int
+    ) -> None:
+        if can_be(subject):
+            unit = self._logins.forbid(subject, before, keep, until)
+            await self._entries.ask(_Alone(subject.encode(), unit))
 
     async def by_subject(self, subject: str, now: int) -> list[Record]:
         found: list[Record] = []
@@ -267,6 +294,15 @@ class AsyncPostgresStore(_Made):
     async def _wait_for(self, call: W, unit: Callable[..., Unit[Sequence[Any]]]) -> Any:
         """The answer of a call that found its row locked."""
         return await self._alone.ask(_Alone(call.key, unit([call], wait=True)))
+
+    def _one_by_one(self, options: Options) -> Coalescer[_Alone, Any]:
+        return Coalescer(
+            self._do_alone,
+            patience=self.patience,
+            most=1,
+            at_once=max(1, options.pool_size // 2),
+            key=_key,
+        )
 
     async def _do_alone(self, calls: Sequence[_Alone]) -> Sequence[Any]:
         return await self._pool.run(calls[0].unit)

@@ -180,16 +180,19 @@ class Link:
     def _send(self, unit: Unit[T], seconds: float) -> None:
         settings = _DURABLE_SETTINGS if unit.durable else _PLAIN_SETTINGS
         limit = b"%d" % max(1, int(seconds * 1000 * _SOONER))
-        steps = [(settings, [limit]), *unit.steps]
         if unit.writes:
-            steps.insert(0, (_ISOLATION, ()))
-        named = self._prepared and not unit.once
-        for statement, parameters in steps:
-            self._ask(self._prepare(statement) if named else None, statement, parameters)
+            self._ask(self._prepare(_ISOLATION, unit), _ISOLATION, ())
+        # Not before: to prepare what reads sets the isolation, too.
+        steps = [(settings, [limit]), *unit.steps]
+        names = [self._prepare(statement, unit) for statement, _ in steps]
+        for name, (statement, parameters) in zip(names, steps, strict=True):
+            self._ask(name, statement, parameters)
         self._pgconn.pipeline_sync()
 
-    def _prepare(self, statement: bytes) -> bytes:
-        """Its name. Not before its turn: to prepare what reads sets the isolation, too."""
+    def _prepare(self, statement: bytes, unit: Unit[T]) -> bytes | None:
+        """Its name, where it has one."""
+        if unit.once or not self._prepared:
+            return None
         name = self._names.get(statement)
         if name is None:
             name = self._names[statement] = _name(statement)

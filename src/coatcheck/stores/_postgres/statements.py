@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from coatcheck.stores._postgres.rows import RECORD
 
-__all__ = ["WRITTEN", "create", "delete", "save", "select", "sweep", "touch"]
+__all__ = ["WRITTEN", "create", "delete", "save", "select", "sweep", "sweep_marks", "touch"]
 
 WRITTEN = (*RECORD, "due")
 """What is written of a record: `create` and `save` take these columns first, in this order."""
@@ -88,6 +88,16 @@ def sweep(table: str) -> bytes:
             ORDER BY due LIMIT $3::int8 FOR UPDATE SKIP LOCKED
         )
         DELETE FROM {table} AS kept USING expired WHERE kept.id = expired.id
+    """.encode()  # noqa: S608
+
+
+def sweep_marks(marks: str) -> bytes:
+    return f"""
+        WITH lapsed AS MATERIALIZED (
+            SELECT subject FROM {marks} WHERE until <= $1::int8
+            ORDER BY until LIMIT $2::int8 FOR UPDATE SKIP LOCKED
+        )
+        DELETE FROM {marks} AS kept USING lapsed WHERE kept.subject = lapsed.subject
     """.encode()  # noqa: S608
 
 
