@@ -25,7 +25,8 @@ from collections.abc import (
 from functools import partial, wraps
 from typing import Any
 
-from coatcheck import context, gate
+from coatcheck import context, csrf, gate
+from coatcheck.csrf import CrossOriginProtection
 from coatcheck.errors import ConfigurationError
 from coatcheck.gate import Admitted, LoginGate, Refused, Verdict, async_admit
 from coatcheck.paths import Patterns
@@ -34,9 +35,10 @@ from coatcheck.sessions import AsyncSessions
 from coatcheck.sweeper import checked_interval, sweeping
 from coatcheck.web.configured import checked_sessions
 from coatcheck.web.exchange import AsyncExchange, abandon
+from coatcheck.web.forms import AsgiBody
 from coatcheck.web.headers import joined_cookie, merge_bytes
 
-__all__ = ["LoginMiddleware", "SessionMiddleware", "login_required"]
+__all__ = ["CSRFMiddleware", "LoginMiddleware", "SessionMiddleware", "login_required"]
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -174,6 +176,31 @@ class Outgoing:
         await _answer(refused, self._scope, self._send, cookies)
 
 
+class CSRFMiddleware:
+    """Refuses what other sites make a browser do, by a `CrossOriginProtection`.
+
+    It belongs outside `SessionMiddleware`, where what it refuses costs no look into the store; with
+    `tokens=True` inside, as the token is the session's. The token is read from the header
+    `X-CSRF-Token`, or from the form; a body that a view reads itself reaches it whole.
+    """
+
+    def __init__(self, app: App, protection: CrossOriginProtection) -> None:
+        self.app = app
+        self.protection = protection
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in _SERVED:
+            await self.app(scope, receive, send)
+            return
+        body = AsgiBody(scope["headers"], receive)
+        asked, session = facts(scope), scope.get("session")
+        refused = await csrf.async_check(self.protection, asked, session, body.token)
+        if refused is not None:
+            await _answer(refused, scope, send, vary=False)
+        else:
+            await self.app(scope, body.receive, send)
+
+
 class LoginMiddleware:
     """Lets only logged-in users through, by a `LoginGate`. It belongs inside `SessionMiddleware`.
 
@@ -272,8 +299,8 @@ def _path(scope: Scope, mount: str = "root_path") -> str:
 
 def _header(scope: Scope, name: str) -> str | None:
     wanted = name.encode("latin-1")
-    found: bytes | None = next((v for k, v in scope["headers"] if k == wanted), None)
-    return None if found is None else found.decode("latin-1")
+    found: list[bytes] = [v for k, v in scope["headers"] if k == wanted]
+    return b", ".join(found).decode("latin-1") if found else None
 
 
 def peer(scope: Scope) -> Client:
@@ -287,7 +314,9 @@ def _with_headers(message: Message, cookies: Sequence[str]) -> Message:
     return {**message, "headers": merge_bytes(message.get("headers", ()), cookies, vary=True)}
 
 
-async def _answer(refused: Refused, scope: Scope, send: Send, cookies: Sequence[str] = ()) -> None:
+async def _answer(
+    refused: Refused, scope: Scope, send: Send, cookies: Sequence[str] = (), *, vary: bool = True
+) -> None:
     """A whole response of our own; a WebSocket's handshake gets it too, where it can."""
     kind = "http.response"
     if scope["type"] == "websocket":
@@ -299,7 +328,7 @@ async def _answer(refused: Refused, scope: Scope, send: Send, cookies: Sequence[
     headers = [(k.lower().encode("latin-1"), v.encode("latin-1")) for k, v in refused.headers]
     headers.append((b"content-type", b"text/plain; charset=utf-8"))
     headers.append((b"content-length", str(len(body)).encode()))
-    headers = merge_bytes(headers, cookies, vary=True)
+    headers = merge_bytes(headers, cookies, vary=vary)
     await send({"type": f"{kind}.start", "status": refused.status, "headers": headers})
     body = b"" if scope.get("method") == "HEAD" else body
     await send({"type": f"{kind}.body", "body": body})
