@@ -120,6 +120,7 @@ FLOORS: dict[str, float] = {
     "web.fastapi": 8.1,
     "web.litestar": 8.1,
     "web.django.responses": 8,
+    "web.django.csrf": 8.1,
     "web.django.store": 8.1,
     "web.django.middleware": 8.2,
     "web.django.checks": 8.3,

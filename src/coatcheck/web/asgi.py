@@ -284,8 +284,9 @@ def facts(scope: Scope, *, everywhere: bool = False) -> gate.Request:
     """
     mount = "app_root_path" if everywhere and "app_root_path" in scope else "root_path"
     query = scope.get("query_string", b"").decode("latin-1")
-    method, root = scope.get("method", ""), scope.get(mount, "")
-    return gate.Request(method, _path(scope, mount), query, root, partial(_header, scope))
+    method = "" if scope["type"] == "websocket" else scope["method"]
+    root, header = scope.get(mount, ""), partial(_header, scope)
+    return gate.Request(method, _path(scope, mount), query, root, header)
 
 
 def _path(scope: Scope, mount: str = "root_path") -> str:
