@@ -640,9 +640,18 @@ def test_a_chunked_body_is_read_to_its_end() -> None:
 
 
 class TestForms:
+    @pytest.mark.parametrize("length", ["", "-1", "x", "1_0", " 12", "\u0663", "9" * 5000, None])
+    def test_without_a_good_length_there_is_no_body(self, length: str | None) -> None:
+        """PEP 3333: nobody knows where it would end, so nothing is read."""
+        environ = wsgi_environ(CONTENT_TYPE=URLENCODED, **{"wsgi.input": Socket(b"")})
+        environ |= {} if length is None else {"CONTENT_LENGTH": length}
+
+        assert None is forms.wsgi_token(environ)
+
     @given(
         st.binary(max_size=300),
-        st.sampled_from([URLENCODED, MULTIPART, "multipart/form-data", "", "text/plain", "é;"]),
+        st.sampled_from([URLENCODED, MULTIPART, "multipart/form-data", "", "text/plain", "é;"])
+        | st.text(max_size=20).map(lambda text: f"multipart/form-data; boundary={text}"),
     )
     @example(b"&" * 5000, URLENCODED)
     @example(b"--b\r\n" * 50, MULTIPART)

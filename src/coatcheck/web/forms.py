@@ -7,6 +7,7 @@ forms); nothing is parsed by hand. Parsers may disagree about a body without har
 know the token cannot put it where any of them finds it.
 """
 
+import re
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from io import BufferedReader, BytesIO, RawIOBase
@@ -26,6 +27,7 @@ LIMIT: Final = 65536
 _URLENCODED: Final = "application/x-www-form-urlencoded"
 _MULTIPART: Final = "multipart/form-data"
 _MOST_FIELDS: Final = 1000
+_LENGTH: Final = re.compile(r"[0-9]{1,18}")
 
 Message = MutableMapping[str, Any]
 
@@ -79,7 +81,7 @@ def _length(environ: "WSGIEnvironment") -> int | None:
     if environ.get("wsgi.input_terminated"):
         return None
     text = environ.get("CONTENT_LENGTH") or ""
-    return int(text) if text.isascii() and text.isdigit() else 0
+    return int(text) if _LENGTH.fullmatch(text) else 0
 
 
 class _Rest(RawIOBase):
