@@ -3,15 +3,15 @@
 A browser says in `Sec-Fetch-Site` who made a request: this origin, another one, or the user. Pages
 cannot set that header, so it decides wherever it comes. Browsers send it to HTTPS and localhost
 only, and old ones not at all; there `Origin` must name the host that was asked for. A request with
-neither header comes from no browser of the last years, or from no browser: it passes, unless the
-rule is strict. That is the algorithm of Go 1.25's `http.CrossOriginProtection`
-(https://words.filippo.io/csrf/), and what OWASP's cheat sheet on CSRF has under "Fetch Metadata".
+neither header comes from an old browser or from none: it passes, unless the rule is strict. That is
+the algorithm of Go 1.25's `http.CrossOriginProtection` (https://words.filippo.io/csrf/), and what
+OWASP's cheat sheet on CSRF has under "Fetch Metadata".
 
 Safe methods pass (RFC 9110, 9.2.1), but not a WebSocket: its handshake is a GET that carries the
-cookie, and no other origin's policy protects what is said over it.
+cookie, and no policy of browsers keeps another origin from reading what is said over it.
 
-A token, which only pages of the session know, is a second line for those who want one: against a
-subdomain's takeover, old browsers, or an auditor. Nothing here reads `X-Forwarded-Host`.
+A token, which only pages of the session know, is a second line for those who want one: for old
+browsers, of which some forms come with neither header. Nothing here reads `X-Forwarded-Host`.
 """
 
 import re
