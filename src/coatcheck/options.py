@@ -1,16 +1,16 @@
 """The options of `Sessions` and `AsyncSessions`, checked once, and what needs no store."""
 
 import inspect
-import logging
 import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from datetime import timedelta
-from typing import Literal
+from typing import Literal, TypeVar
 
-from coatcheck import events, lifecycle, patience
+from coatcheck import event_log, events, lifecycle, patience
 from coatcheck.cookie import Cookie
+from coatcheck.delivery import AsyncDelivery, Delivery
 from coatcheck.errors import ConfigurationError, StoreUnavailable
 from coatcheck.events import Event, Handler, Moment
 from coatcheck.lifecycle import Rules
@@ -18,11 +18,12 @@ from coatcheck.lifetime import LONGEST, Lifetime
 from coatcheck.record import NewerFormat, Record
 from coatcheck.session import ClientSource, Session
 from coatcheck.store import Advising, AsyncStore, Carrier, Listable, Risk
+from coatcheck.telemetry import NO_SPAN, Telemetry
 from coatcheck.token import Domain
 
 __all__ = ["Configured", "cannot", "check_store"]
 
-_logger = logging.getLogger("coatcheck")
+S = TypeVar("S")
 
 _NO_LIMIT = patience.limit(None)
 _LEAST, _MOST = 2 * lifecycle.GRACE / 1000, LONGEST / 1000
@@ -32,6 +33,8 @@ class Configured:
     """The options that both drivers share, checked once."""
 
     _store: object
+    _delivery: Delivery | AsyncDelivery
+    _telemetry: Telemetry | None
     _patience: float | None = None
 
     def __init__(
@@ -53,7 +56,6 @@ class Configured:
         self.lifetime = lifetime
         self._carrier = carrier
         self._outage = outage
-        self._on_event = on_event
         self._clock = clock
         self._down: deque[float] = deque(maxlen=1)  # since when the store is out of reach
         domain = Domain(_name_bytes(self.name))
@@ -99,7 +101,20 @@ class Configured:
 
     def _tell(self, *told: Event) -> None:
         for event in told:
-            events.send(self._on_event, event)
+            event_log.log(event)
+            if self._telemetry is not None:
+                self._telemetry.count(event)
+            self._delivery.put(event)
+
+    def _measured(self, store: S) -> S:
+        """The store's verbs as requests call them."""
+        return store if self._telemetry is None else self._telemetry.measured(store)
+
+    def _span(self, moment: str, session_id: str | None) -> AbstractContextManager[object]:
+        """What a moment of I/O with the store is traced as; nothing where there is none."""
+        if self._telemetry is None or session_id is None or self._store is None:
+            return NO_SPAN
+        return self._telemetry.span(moment, session_id)
 
     def _met_outage(self, moment: Moment, error: StoreUnavailable, id: str | None = None) -> None:
         if not isinstance(error, NewerFormat) and not self._down:  # with that, the store answered
@@ -129,8 +144,6 @@ class Configured:
             self._store.advise(self._warn)
 
     def _warn(self, risk: Risk) -> None:
-        if self._on_event is None:
-            _logger.warning("%s: %s", risk.setting, risk.consequence)
         self._tell(events.RiskyConfiguration(setting=risk.setting, consequence=risk.consequence))
 
     @property
