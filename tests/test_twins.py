@@ -32,6 +32,7 @@ EXCEPTED = {
     ("stores/postgres.py", "PostgresStore"): "its twin sends together what one turn asks",
     ("stores/_postgres/pools.py", "Pool"): "threads wait for a turn by a semaphore, tasks do not",
     ("stores/memcached.py", "MemcachedStore"): "its twin waits for the servers in threads",
+    ("delivery.py", "Delivery"): "its twin delivers to asynchronous functions too",
     ("turns.py", "Turns"): "threads need a guard around the locks, tasks do not",
     ("sweeper.py", "Sweeper"): "a thread here, a task there",
     ("web/falcon.py", "SessionMiddleware"): "its twin has WebSockets and a lifespan",
