@@ -4,6 +4,7 @@
     settle   what the request did, as one plan: what to end, what to write, which cookie to send
     replay   a save was refused: begin again with the record found instead
     finish   a write went through: what the session is from now on
+    end_of   whether a session goes on after the response, for sockets and streams
 
 Nothing here reads a clock or does I/O; `sessions` carries the plans out.
 
@@ -12,6 +13,7 @@ The seed changes at login and rotation, without grace. The proof alone changes a
 when the request is opened; a replay asks only whether the seed is still ours.
 """
 
+from coatcheck.lifecycle.liveness import Reason, end_of, prolonged
 from coatcheck.lifecycle.replay import (
     abandon,
     cookies,
@@ -31,15 +33,18 @@ __all__ = [
     "End",
     "Ending",
     "Plan",
+    "Reason",
     "Rules",
     "Write",
     "abandon",
     "claims",
     "cookies",
     "denial",
+    "end_of",
     "ended",
     "finish",
     "is_idle",
+    "prolonged",
     "reader",
     "replay",
     "resume",
