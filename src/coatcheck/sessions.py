@@ -207,7 +207,7 @@ class Sessions(Configured):
         if origin is None:
             return True
         with self._limit:
-            found = self._backend.load(origin.record.id, now)
+            found = self._look_up(origin.record, now)
         return lifecycle.end_of(self._rules, origin.record, found, now) is None
 
     def revoke(self, session_id: str, subject: str | None = None) -> bool:
@@ -362,6 +362,13 @@ class Sessions(Configured):
         except StoreUnavailable:
             return None
         return SAVED if found is not None and found.revision == record.revision else None
+
+    def _look_up(self, record: Record, now: int) -> Record | None:
+        """What the store holds of it now; of what its cookie carries, what denies it."""
+        found = self._backend.load(record.id, now)
+        if found is None and self._marks is not None:
+            found = self._marks.denial(record, now)
+        return found
 
     def _end(self, end: End) -> bool:
         try:
@@ -544,7 +551,7 @@ class AsyncSessions(Configured):
         if origin is None:
             return True
         with self._limit:
-            found = await self._backend.load(origin.record.id, now)
+            found = await self._look_up(origin.record, now)
         return lifecycle.end_of(self._rules, origin.record, found, now) is None
 
     async def revoke(self, session_id: str, subject: str | None = None) -> bool:
@@ -699,6 +706,13 @@ class AsyncSessions(Configured):
         except StoreUnavailable:
             return None
         return SAVED if found is not None and found.revision == record.revision else None
+
+    async def _look_up(self, record: Record, now: int) -> Record | None:
+        """What the store holds of it now; of what its cookie carries, what denies it."""
+        found = await self._backend.load(record.id, now)
+        if found is None and self._marks is not None:
+            found = await self._marks.denial(record, now)
+        return found
 
     async def _end(self, end: End) -> bool:
         try:

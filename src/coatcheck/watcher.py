@@ -213,7 +213,7 @@ class Watcher:
         # Who joins meanwhile may know more than a load that is under way.
         watches = [list(each.watches) for each in some]
         with self._sessions._limit:
-            loads = [self._sessions._backend.load(each.id, now) for each in some]
+            loads = [self._sessions._look_up(each.record, now) for each in some]
             found = await asyncio.gather(*loads, return_exceptions=True)
         for each, those, answer in zip(some, watches, found, strict=True):
             if isinstance(answer, BaseException):
@@ -245,6 +245,9 @@ class Watcher:
             if reason is not None:
                 self._forget(over, watched.id)
                 over.set_result(reason)
+                if reason == "expired":
+                    told = events.Expired(session_id=watched.id, subject=known.subject)
+                    self._sessions._tell(told)
             elif found is not None:
                 watched.watches[over] = found
 
