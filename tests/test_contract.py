@@ -29,13 +29,13 @@ class TestAsyncMemoryStore(AsyncStoreContract):
 class TestSQLiteStore(StoreContract):
     @pytest.fixture
     def store(self, tmp_path: Path) -> SQLiteStore:
-        return SQLiteStore(tmp_path / "sessions.sqlite3")
+        return SQLiteStore(tmp_path / "sessions.sqlite3", timeout=10)
 
 
 class TestAsyncSQLiteStore(AsyncStoreContract):
     @pytest.fixture
     def store(self, tmp_path: Path) -> AsyncSQLiteStore:
-        return AsyncSQLiteStore(tmp_path / "sessions.sqlite3")
+        return AsyncSQLiteStore(tmp_path / "sessions.sqlite3", timeout=10)
 
 
 class TestRedisStore(StoreContract):
@@ -81,13 +81,13 @@ class TestAsyncRedisClusterStore(AsyncStoreContract):
 class TestFileStore(StoreContract):
     @pytest.fixture
     def store(self, tmp_path: Path) -> FileStore:
-        return FileStore(tmp_path / "sessions")
+        return FileStore(tmp_path / "sessions", timeout=10)
 
 
 class TestAsyncFileStore(AsyncStoreContract):
     @pytest.fixture
     def store(self, tmp_path: Path) -> AsyncFileStore:
-        return AsyncFileStore(tmp_path / "sessions")
+        return AsyncFileStore(tmp_path / "sessions", timeout=10)
 
 
 class TestPostgresStore(StoreContract):

@@ -805,6 +805,16 @@ class TestLogins:
         assert [a_record()] == store.page("", 9, NOW)
         assert Entered([an_id(1)]) == store.admit(login, b"", Entry(NOW, most=1), NOW)
 
+    def test_a_full_limit_hides_no_collision(self, store: FileStore) -> None:
+        """What could not be written anyway is told first, as every store does."""
+        store.create(a_record(), NOW)
+        store.create(a_record(2), NOW)
+        full = Entry(NOW, most=1, refuse=True)
+        with pytest.raises(Collision):
+            store.admit(a_record(2, revision=b"two"), b"", full, NOW)
+        assert GONE is store.admit(a_record(3), b"one", full, NOW)
+        assert a_record(2) == store.admit(a_record(2, revision=b"two"), b"no", full, NOW)
+
     def test_a_session_that_became_another_subjects(self, store: FileStore, path: Path) -> None:
         """While the login waited for its turn, with none that comes after it in its hands: it is no
         longer one of those too many."""

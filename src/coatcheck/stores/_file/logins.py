@@ -62,7 +62,10 @@ class Logins:
                 return self._refused(root, record, afterwards, FORBIDDEN)
             too_old = surplus(record, _others(root, record, now), entry, now)
             if too_old is FULL:
-                return self._refused(root, record, afterwards, FULL)
+                # A limit refuses only what could else be written.
+                found = pairs.load(root, record.id, now)
+                other = _other(found, record, expected, now)
+                return other or self._refused(root, record, afterwards, FULL)
             return self._enter(root, record, expected, too_old, afterwards, now)
 
     def forbid(self, subject: str, mark: Mark) -> None:
