@@ -43,7 +43,6 @@ class TestAsyncSQLiteStore(AsyncStoreContract):
 
 
 class TestRedisStore(StoreContract):
-    admits = False
     sweeps = False
 
     @pytest.fixture
@@ -54,7 +53,6 @@ class TestRedisStore(StoreContract):
 
 
 class TestAsyncRedisStore(AsyncStoreContract):
-    admits = False
     sweeps = False
 
     @pytest.fixture
@@ -63,7 +61,6 @@ class TestAsyncRedisStore(AsyncStoreContract):
 
 
 class TestRedisClusterStore(StoreContract):
-    admits = False
     sweeps = False
 
     @pytest.fixture
@@ -74,7 +71,6 @@ class TestRedisClusterStore(StoreContract):
 
 
 class TestAsyncRedisClusterStore(AsyncStoreContract):
-    admits = False
     sweeps = False
 
     @pytest.fixture
