@@ -30,7 +30,7 @@ from coatcheck.stores import redis as redis_store
 from coatcheck.stores import sqlite as sqlite_store
 from coatcheck.stores._postgres.rows import hour_of
 from coatcheck.stores._postgres.statements import WRITTEN
-from coatcheck.stores._redis.scripts import Raw
+from coatcheck.stores._redis.commands import Raw
 from coatcheck.stores._redis.value import indexed_until
 from coatcheck.stores._sqlite import verbs
 

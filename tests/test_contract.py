@@ -39,7 +39,6 @@ class TestAsyncSQLiteStore(AsyncStoreContract):
 
 
 class TestRedisStore(StoreContract):
-    admits = False
     sweeps = False
 
     @pytest.fixture
@@ -50,7 +49,6 @@ class TestRedisStore(StoreContract):
 
 
 class TestAsyncRedisStore(AsyncStoreContract):
-    admits = False
     sweeps = False
 
     @pytest.fixture
@@ -59,7 +57,6 @@ class TestAsyncRedisStore(AsyncStoreContract):
 
 
 class TestRedisClusterStore(StoreContract):
-    admits = False
     sweeps = False
 
     @pytest.fixture
@@ -70,7 +67,6 @@ class TestRedisClusterStore(StoreContract):
 
 
 class TestAsyncRedisClusterStore(AsyncStoreContract):
-    admits = False
     sweeps = False
 
     @pytest.fixture

@@ -36,8 +36,8 @@ from coatcheck.errors import Collision, ConfigurationError, StoreUnavailable
 from coatcheck.record import NewerFormat, Record
 from coatcheck.store import GONE, SAVED, Risk
 from coatcheck.stores import async_from_url, from_url
+from coatcheck.stores._redis.commands import Commands
 from coatcheck.stores._redis.routes import Routes
-from coatcheck.stores._redis.scripts import Commands
 from coatcheck.stores._redis.value import HEADER, decode, encode
 from coatcheck.stores.redis import AsyncRedisStore, RedisStore
 from coatcheck.testing.clock import NOW
@@ -437,7 +437,7 @@ def test_a_long_list_is_read_in_pieces(
     open_store: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each with its own limit, and others come in between."""
-    monkeypatch.setattr("coatcheck.stores.redis.PIECE", 3)
+    monkeypatch.setattr("coatcheck.stores._redis.index.PIECE", 3)
     options, at_once = services.url(tmp_path).partition("?")[2], []
     everybody = [ident(number) for number in range(10)]
     with Proxy(services.single().port) as proxy:

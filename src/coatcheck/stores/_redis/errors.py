@@ -96,7 +96,7 @@ def _leads_no_more(refusal: Exception) -> bool:
 def unconfirmed(expected: int, got: object) -> StoreUnavailable:
     """The error for a write that the master has, and too few of its replicas."""
     return StoreUnavailable(
-        f"RedisStore: expected {expected} replicas to confirm the end or the login in time, got "
+        f"RedisStore: expected {expected} replicas to confirm the end, the login or the mark, got "
         f"{got}; the master has it, but a failover now would undo it: look at the replicas, or "
         "lower replicas="
     )

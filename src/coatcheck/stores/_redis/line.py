@@ -16,14 +16,16 @@ import asyncio
 import threading
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 from weakref import WeakSet
 
 from redis import exceptions
 
 from coatcheck import forks, patience
 from coatcheck.coalesce import Coalescer
+from coatcheck.errors import StoreUnavailable
 from coatcheck.stores._redis import look
+from coatcheck.stores._redis.commands import Command, Raw, Step, Steps
 from coatcheck.stores._redis.common import (
     FAILURES,
     LOOK,
@@ -41,10 +43,12 @@ from coatcheck.stores._redis.options import Options
 from coatcheck.stores._redis.place import place_of
 from coatcheck.stores._redis.pool import Pool, Rest
 from coatcheck.stores._redis.routes import Asked, Node, exchange
-from coatcheck.stores._redis.scripts import Command, Raw
 from coatcheck.stores._redis.timed import timed
 
 __all__ = ["AsyncLine", "Line"]
+
+
+R = TypeVar("R")
 
 
 class Line(Shared):
@@ -83,6 +87,27 @@ class Line(Shared):
             return raised(self._run(self._durable(command, left), left)[0])
         finally:
             ends.release()
+
+    def follow(self, steps: Steps[R]) -> R:
+        """Ask step after step, and give what they come to."""
+        answers = None
+        while True:
+            try:
+                step = steps.send(answers)
+            except StopIteration as done:
+                result: R = done.value
+                return result
+            try:
+                answers = self._ask_step(step)
+            except StoreUnavailable:
+                if step.needed:
+                    raise
+                answers = None
+
+    def _ask_step(self, step: Step) -> list[Any]:
+        if step.durable:
+            return [self.ask_durably(each) for each in step.commands]
+        return self.ask_all(step.commands)
 
     def masters(self) -> list[Node]:
         self._run(self._routes.read(), patience.left(self.options.patience))
@@ -267,6 +292,26 @@ class AsyncLine(Shared):
             return raised((await self._run(self._durable(command, left), left))[0])
         finally:
             ends.release()
+
+    async def follow(self, steps: Steps[R]) -> R:
+        answers = None
+        while True:
+            try:
+                step = steps.send(answers)
+            except StopIteration as done:
+                result: R = done.value
+                return result
+            try:
+                answers = await self._ask_step(step)
+            except StoreUnavailable:
+                if step.needed:
+                    raise
+                answers = None
+
+    async def _ask_step(self, step: Step) -> list[Any]:
+        if step.durable:
+            return [await self.ask_durably(each) for each in step.commands]
+        return await self.ask_all(step.commands)
 
     async def masters(self) -> list[Node]:
         await self._run(self._routes.read(), patience.left(self.options.patience))
