@@ -648,6 +648,29 @@ class TestForms:
 
         assert None is forms.wsgi_token(environ)
 
+    def test_no_more_is_read_than_is_looked_at(self) -> None:
+        """Of a body that goes on for ever; the rest is the app's to read, or to leave."""
+        asked = []
+
+        async def receive() -> Any:
+            asked.append(1)
+            return {"type": "http.request", "body": b"x" * 10_000, "more_body": True}
+
+        body = forms.AsgiBody([(b"content-type", URLENCODED.encode())], receive)
+        left = Socket(b"x" * 1_000_000)
+        environ = wsgi_environ(CONTENT_TYPE=URLENCODED, CONTENT_LENGTH="1000000")
+        environ["wsgi.input"] = left
+
+        assert (None, 7) == (asyncio.run(body.token()), len(asked))
+        assert (None, 1_000_000 - forms.LIMIT) == (forms.wsgi_token(environ), len(left._body))
+
+    def test_one_large_message_is_looked_at_in_part(self) -> None:
+        """Servers choose how large one is."""
+        long = b"x" * forms.LIMIT
+
+        assert None is forms.token_in(URLENCODED, b"a=" + long + b"&csrf_token=x")
+        assert "x" == forms.token_in(URLENCODED, b"csrf_token=x&a=" + long)
+
     @given(
         st.binary(max_size=300),
         st.sampled_from([URLENCODED, MULTIPART, "multipart/form-data", "", "text/plain", "é;"])
