@@ -261,7 +261,7 @@ class Server:
 Moves = Callable[[Scene], Iterator[Step]]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)  # a failed assert would print every scene
 class Explored:
     """Every scene that can be reached, and for every way a session can end a shortest schedule."""
 
