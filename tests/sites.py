@@ -135,7 +135,7 @@ class Site:
     @property
     def events(self) -> list[Event]:
         """What was told so far."""
-        assert self._run(self.sessions.flush_events())
+        assert self._run(self.sessions.flush_events(20.0))
         return self.told
 
     def events_of(self, kind: type[Event]) -> list[Any]:

@@ -96,7 +96,7 @@ class TestPlain:
         sessions = Sessions(MemoryStore(), on_event=handler)
         login(sessions)
         login(sessions)
-        sessions.close()
+        assert sessions.flush_events(PATIENCE)
 
         assert 2 == len(told)
         assert ["on_event raised while it handled logged_in"] * 2 == caplog.messages
@@ -142,7 +142,7 @@ class TestPlain:
             token = request_id.set(f"request {number}")
             login(sessions)
             request_id.reset(token)
-        sessions.close()
+        assert sessions.flush_events(PATIENCE)
 
         assert ["request 0", "request 1", "request 2"] == told
 
@@ -155,6 +155,7 @@ class TestPlain:
         left: list[float] = []
         with Sessions(Patient(), on_event=lambda event: left.append(patience.left(9))) as sessions:
             login(sessions)
+            assert sessions.flush_events(PATIENCE)
 
         assert [9] == left
 
@@ -167,7 +168,7 @@ class TestPlain:
             login(sessions)
             (thread,) = [each for each in threads() if each not in before]
             sessions.close()
-            thread.join(PATIENCE)
+            thread.join(5)  # it would end by itself later
             assert not thread.is_alive()
 
         assert 2 == len(told)
@@ -185,10 +186,10 @@ class TestPlain:
         """It does not wait for itself."""
         flushed: list[bool] = []
         sessions = Sessions(
-            MemoryStore(), on_event=lambda event: flushed.append(sessions.flush_events(PATIENCE))
+            MemoryStore(), on_event=lambda event: flushed.append(sessions.flush_events(0.01))
         )
         login(sessions)
-        sessions.close()
+        assert sessions.flush_events(PATIENCE)
 
         assert [True] == flushed
 
@@ -299,6 +300,7 @@ class TestAsynchronous:
             async with AsyncSessions(AsyncMemoryStore(), on_event=raising_async) as sessions:
                 await login_async(sessions)
                 await login_async(sessions)
+                assert await sessions.flush_events(PATIENCE)
 
         run(main())
         assert ["on_event raised while it handled logged_in"] * 2 == caplog.messages
@@ -316,6 +318,7 @@ class TestAsynchronous:
             async with AsyncSessions(AsyncMemoryStore(), on_event=handler) as sessions:
                 for number in range(MOST + 2):
                     sessions._tell(Swept(count=number))
+                assert await sessions.flush_events(PATIENCE)
 
         run(main())
         assert MOST == len(told)
@@ -341,6 +344,8 @@ class TestAsynchronous:
 
         async def second() -> None:
             stuck.append(False)
+            assert await sessions.flush_events(PATIENCE)
+            assert ["user:2", None] == subjects(told)
             await login_async(sessions, "user:3")
             assert await sessions.flush_events(PATIENCE)
 
@@ -350,6 +355,25 @@ class TestAsynchronous:
 
         assert ["user:2", None, "user:3"] == subjects(told)
         assert RiskyConfiguration is type(told[1])
+
+    def test_it_may_take_longer_than_the_request_might(self) -> None:
+        """As a plain one may."""
+
+        class Patient(AsyncMemoryStore):
+            patience = 0.5
+
+        left: list[float] = []
+
+        async def handler(event: Event) -> None:
+            left.append(patience.left(9))
+
+        async def main() -> None:
+            async with AsyncSessions(Patient(), on_event=handler) as sessions:
+                await login_async(sessions)
+                assert await sessions.flush_events(PATIENCE)
+
+        run(main())
+        assert [9] == left
 
     def test_a_loop_that_is_gone_is_not_kept(self) -> None:
         """Thousands of short ones, which ended without a word to their tasks, must not add up."""

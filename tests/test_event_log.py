@@ -119,6 +119,15 @@ def test_levels(kind: type[Event], caplog: pytest.LogCaptureFixture) -> None:
     assert (logging.WARNING if kind.name in ALERTS else usual) == record.levelno
 
 
+def test_a_sweep_that_found_nothing_is_noise(caplog: pytest.LogCaptureFixture) -> None:
+    """Most rounds of a sweeper do."""
+    with caplog.at_level(logging.DEBUG, "coatcheck"):
+        Sessions(MemoryStore()).sweep()
+    (record,) = caplog.records
+
+    assert ("swept count=0", logging.DEBUG) == (record.getMessage(), record.levelno)
+
+
 def test_what_is_not_logged_is_not_written() -> None:
     """A refused cookie costs no formatting."""
 

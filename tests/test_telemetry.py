@@ -36,10 +36,17 @@ class Sink:
         return list(self._spans.get_finished_spans())
 
     def points(self, name: str) -> list[tuple[dict[str, Any], Any]]:
-        """The data points of an instrument: attributes, and the value or the count."""
-        data = self._reader.get_metrics_data()
+        """Attributes of each data point, and the value or the count."""
         return [
             (dict(point.attributes or {}), getattr(point, "value", getattr(point, "count", None)))
+            for point in self.found(name)
+        ]
+
+    def found(self, name: str) -> list[Any]:
+        """The data points of an instrument."""
+        data = self._reader.get_metrics_data()
+        return [
+            point
             for resource in (data.resource_metrics if data else [])
             for scope in resource.scope_metrics
             for metric in scope.metrics
@@ -102,6 +109,8 @@ class TestMetrics:
     ) -> None:
         """In seconds; those that requests make."""
         used(make_site(kind))
+        bounds = [point.explicit_bounds for point in sink.found("coatcheck.store.duration")]
+        assert {(0.0001, 1.0)} == {(each[0], each[-1]) for each in bounds}
 
         counts = sink.counted("coatcheck.store.duration", "coatcheck.verb")
         assert {"create": 1, "load": 2, "save": 1, "delete": 1} == counts

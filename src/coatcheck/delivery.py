@@ -219,12 +219,9 @@ class _Tasks(_Lane):
             )
 
     async def _run(self, loop: AbstractEventLoop) -> None:
-        try:
-            with suppress(IndexError):  # nothing waits any more
-                while True:
-                    await self._hand(loop, *self._waiting.popleft())
-        finally:
-            self._tasks.pop(loop, None)
+        with suppress(IndexError):  # nothing waits any more
+            while True:
+                await self._hand(loop, *self._waiting.popleft())
 
     async def _hand(self, loop: AbstractEventLoop, context: Context, event: Event) -> None:
         try:

@@ -35,6 +35,8 @@ _LEVELS: dict[type[Event], int] = {
 def log(event: Event) -> None:
     """Write it, at its level: INFO, but for what is noise and for what somebody should look at."""
     level = _LEVELS.get(type(event), logging.INFO)
+    if isinstance(event, events.Swept) and event.count == 0:
+        level = logging.DEBUG  # as most rounds of a sweeper are
     if _logger.isEnabledFor(level):
         _logger.log(level, "%s", line(event), extra={"session_event": event})
 

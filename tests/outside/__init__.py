@@ -131,7 +131,7 @@ class Site:
     @property
     def events(self) -> list[Event]:
         """What was told so far."""
-        assert self._driver.run(self.sessions.flush_events)
+        assert self._driver.run(self.sessions.flush_events, 20.0)
         return self.told
 
     @property
