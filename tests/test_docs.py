@@ -772,7 +772,15 @@ OPTIONS: dict[str, list[Callable[..., Any]]] = {
 }
 
 
-WATCHING = {asgi.SessionMiddleware}
+WATCHING: set[Callable[..., Any]] = {
+    asgi.SessionMiddleware,
+    quart.CoatcheckSessionInterface,
+    litestar.CoatcheckPlugin,
+    falcon.AsyncSessionMiddleware,
+    aiohttp.setup,
+    sanic.setup,
+    tornado.setup,
+}
 """Of two that are alike, the one that has sockets."""
 
 

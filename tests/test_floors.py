@@ -131,7 +131,7 @@ FLOORS: dict[str, float] = {
     "web.headers": 7.5,
     "web.messages": 7.6,
     "web.streams": 7.7,
-    "web.watched": 7.7,
+    "web.watched": 7.6,
     "web.aiohttp": 8,
     "web.asgi": 8,
     "web.django.mapping": 8,

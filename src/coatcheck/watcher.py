@@ -47,14 +47,13 @@ _logger = logging.getLogger("coatcheck")
 class _Watched:
     """One session as it was last found, and who watches it, each from what they know of it."""
 
-    __slots__ = ("head", "id", "record", "touching", "tried_at", "watches")
+    __slots__ = ("head", "id", "record", "tried_at", "watches")
 
     def __init__(self, origin: Origin) -> None:
         self.id = origin.record.id
         self.record = origin.record
         self.head: Head | None = origin.head
         self.watches: dict[Over, Record] = {}
-        self.touching = False
         self.tried_at = 0
 
     def learn(self, record: Record) -> None:
@@ -68,11 +67,11 @@ class _Watched:
         """What a touch would make of it, where one is due."""
         return None if self.head is None else lifecycle.prolonged(self.record, self.head, now)
 
-    def may_try(self, now: int) -> bool:
-        """A touch that failed is not tried again at each message."""
-        if self.touching or self.head is None:
+    def is_due(self, now: int) -> bool:
+        """Whether to touch it; one that failed is not tried again at each message."""
+        if self.head is None or now - self.tried_at < touch_interval(self.head.idle):
             return False
-        return now - self.tried_at >= touch_interval(self.head.idle)
+        return self.prolonged(now) is not None
 
 
 class Watcher:
@@ -118,8 +117,8 @@ class Watcher:
         if self._is_carried or watched is None or over not in watched.watches:
             return
         now = self._sessions._now()
-        if watched.may_try(now) and watched.prolonged(now) is not None:
-            watched.touching, watched.tried_at = True, now
+        if watched.is_due(now):
+            watched.tried_at = now
             self._run(self._touch(watched, now))
 
     def _forget(self, over: Over, id: str) -> None:
@@ -261,8 +260,6 @@ class Watcher:
                     return
         except StoreUnavailable as outage:
             error = str(outage)
-        finally:
-            watched.touching = False
         self._sessions._tell(events.Skipped(session_id=watched.id, error=error))
 
     async def _prolong(self, watched: _Watched, now: int) -> bool:

@@ -86,6 +86,11 @@ class _Opened(Generic[S]):
         return self.opened[None]
 
     @property
+    def main(self) -> tuple[S, Session]:
+        """The sessions that opened it, and the session."""
+        return self._every[None], self.opened[None]
+
+    @property
     def named(self) -> dict[str, Session]:
         """The further ones, that the adapter's `named=` gave."""
         return {name: session for name, session in self.opened.items() if name is not None}
