@@ -132,7 +132,7 @@ class FileStore:
         return self._logins.admit(record, expected, entry, now)
 
     def forbid(self, subject: str, before: int, keep: str | None, until: int, now: int) -> None:
-        self._logins.forbid(subject, Mark(before, keep, until))
+        self._logins.forbid(subject, Mark(before, keep, until), now)
 
     def by_subject(self, subject: str, now: int) -> list[Record]:
         with self._folder.opened() as root:

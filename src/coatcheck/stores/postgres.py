@@ -172,7 +172,7 @@ class PostgresStore(_Made):
 
     def forbid(self, subject: str, before: int, keep: str | None, until: int, now: int) -> None:
         if can_be(subject):
-            self._pool.run(self._logins.forbid(subject, before, keep, until))
+            self._pool.run(self._logins.forbid(subject, before, keep, until, now))
 
     def by_subject(self, subject: str, now: int) -> list[Record]:
         found: list[Record] = []
@@ -255,7 +255,7 @@ class AsyncPostgresStore(_Made):
         self, subject: str, before: int, keep: str | None, until: int, now: int
     ) -> None:
         if can_be(subject):
-            unit = self._logins.forbid(subject, before, keep, until)
+            unit = self._logins.forbid(subject, before, keep, until, now)
             await self._entries.ask(_Alone(subject.encode(), unit))
 
     async def by_subject(self, subject: str, now: int) -> list[Record]:

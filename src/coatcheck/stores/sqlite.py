@@ -75,7 +75,7 @@ class SQLiteStore:
 
     def forbid(self, subject: str, before: int, keep: str | None, until: int, now: int) -> None:
         with self._database.transaction(durable=True) as connection:
-            logins.forbid(connection, subject, Mark(before, keep, until))
+            logins.forbid(connection, subject, Mark(before, keep, until), now)
 
     def by_subject(self, subject: str, now: int) -> list[Record]:
         return [Record(*row) for row in self._database.read(verbs.BY_SUBJECT, (subject, now))]
@@ -152,7 +152,7 @@ class AsyncSQLiteStore:
     ) -> None:
         mark = Mark(before, keep, until)
         await self._writer.do(
-            lambda connection: logins.forbid(connection, subject, mark), durable=True
+            lambda connection: logins.forbid(connection, subject, mark, now), durable=True
         )
 
     async def by_subject(self, subject: str, now: int) -> list[Record]:

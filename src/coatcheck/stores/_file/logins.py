@@ -68,13 +68,13 @@ class Logins:
                 return other or self._refused(root, record, afterwards, FULL)
             return self._enter(root, record, expected, too_old, afterwards, now)
 
-    def forbid(self, subject: str, mark: Mark) -> None:
+    def forbid(self, subject: str, mark: Mark, now: int) -> None:
         with (
             self._folder.opened() as root,
             self._turn(root, subject, durable=True) as index,
         ):
             found = _mark(index, subject)
-            counts = mark if found is None else found.followed_by(mark)
+            counts = mark if found is None else found.followed_by(mark, now)
             records.replace(index, _as_record(subject, counts), durable=True)
 
     @contextmanager

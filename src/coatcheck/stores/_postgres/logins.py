@@ -115,8 +115,9 @@ _FORBID = """
     INSERT INTO {marks} AS kept (subject, before, keep, until)
     VALUES ($1::text, $2::int8, $3::uuid, $4::int8)
     ON CONFLICT (subject) DO UPDATE
-    SET before = excluded.before, keep = excluded.keep, until = excluded.until
-    WHERE excluded.before >= kept.before
+    SET before = excluded.before, keep = excluded.keep,
+        until = greatest(kept.until, excluded.until)
+    WHERE excluded.before >= kept.before OR kept.before > $5::int8 + {ahead}
 """
 
 
@@ -136,7 +137,7 @@ class Logins:
             values=", ".join(_GIVEN[name] for name in WRITTEN),
             replaced=", ".join(f"{name} = excluded.{name}" for name in WRITTEN if name != "id"),
         ).encode()
-        self._forbid = _FORBID.format(**names).encode()
+        self._forbid = _FORBID.format(**names, ahead=AHEAD).encode()
 
     def admit(
         self, record: Record, expected: bytes, entry: Entry, now: int
@@ -157,13 +158,14 @@ class Logins:
         )
 
     def forbid(
-        self, subject: str, before: int, keep: str | None, until: int
+        self, subject: str, before: int, keep: str | None, until: int, now: int
     ) -> Unit[Sequence[None]]:
         parameters = [
             subject.encode(),
             integer(before),
             None if keep is None else key_of(keep),
             integer(until),
+            integer(now),
         ]
         return Unit(
             steps=[self._take_turn(subject), (self._forbid, parameters)],

@@ -56,10 +56,10 @@ def admit(
     return Entered(ended)
 
 
-def forbid(connection: sqlite3.Connection, subject: str, mark: Mark) -> None:
+def forbid(connection: sqlite3.Connection, subject: str, mark: Mark, now: int) -> None:
     """Set it, unless the one that is there counts."""
     found = _mark(connection, subject)
-    counts = mark if found is None else found.followed_by(mark)
+    counts = mark if found is None else found.followed_by(mark, now)
     connection.execute(_SET_MARK, (subject, *counts))
 
 
