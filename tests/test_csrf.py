@@ -655,6 +655,7 @@ class TestForms:
 
         async def receive() -> Any:
             asked.append(1)
+            assert len(asked) < 10
             return {"type": "http.request", "body": b"x" * 10_000, "more_body": True}
 
         body = forms.AsgiBody([(b"content-type", URLENCODED.encode())], receive)

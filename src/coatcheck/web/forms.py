@@ -140,7 +140,7 @@ def _multipart(content_type: str, body: bytes) -> str | None:
 
     def on_field(field: Any) -> None:
         if field.field_name == FIELD.encode():
-            found.append(field.value or b"")
+            found.append(field.value)
 
     parser = FormParser(_MULTIPART, on_field, lambda file: None, boundary=boundary)
     try:
