@@ -188,10 +188,11 @@ class TestPlain:
         sessions = Sessions(
             MemoryStore(), on_event=lambda event: flushed.append(sessions.flush_events(0.01))
         )
-        login(sessions)
-        assert sessions.flush_events(PATIENCE)
+        for _ in range(2):
+            login(sessions)
+            assert sessions.flush_events(PATIENCE)
 
-        assert [True] == flushed
+        assert [True, True] == flushed
 
     def test_a_process_that_ends_delivers_what_waits(self) -> None:
         """Though nobody closed anything."""
