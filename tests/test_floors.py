@@ -77,6 +77,7 @@ FLOORS: dict[str, float] = {
     "stores._redis.pool": 4.3,
     "stores._redis.home": 4.4,
     "stores._redis.common": 4.4,
+    "stores._redis.listening": 4.5,
     "stores._redis.line": 5,
     "stores._redis": 5.05,
     "stores.redis": 5.1,

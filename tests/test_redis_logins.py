@@ -184,6 +184,19 @@ def test_a_seat_that_comes_late_confirms_nothing(
     assert 0.75 == (score(1) or 0.0) % 1
 
 
+def test_every_seat_is_a_new_score(
+    commands: Commands, score: Callable[[int], float | None]
+) -> None:
+    """Also one that was seated before and stays pending: who saw it vacant saw another."""
+    seen = begin(commands, login(1))
+    do(commands.enter(login(1), ANY, seen, [], NOW))
+    do(commands.index(SUBJECT, ident(1), NOW + HOUR, NOW))
+    before = score(1)
+    do(commands.enter(login(1), ANY, seen, [], NOW))
+
+    assert before != score(1)
+
+
 def test_who_ended_on_the_way_takes_no_seat(store: Any, commands: Commands) -> None:
     """Nothing is put back into the index."""
     seen = begin(commands, login(1))

@@ -40,6 +40,8 @@ EXCEPTED = {
     ("web/streams.py", "Stream"): "iterating has other functions, and another end, for each kind",
     ("testing/contract.py", "StoreContract"): "its twin inherits from it",
 }
+ALONE = {"watch"}
+"""Methods that asynchronous stores alone have: `Watchable` is for them."""
 PAIRS = [(path, name) for path, names in TWINS.items() for name in names]
 RENAMED = {
     "asyncio": "time",
@@ -131,6 +133,8 @@ def differences(source: str, name: str) -> list[str]:
 
 def _lines(cls: ast.ClassDef) -> list[str]:
     stripped = Stripped().visit(deepcopy(cls))
+    if cls.name.startswith("Async"):
+        stripped.body = [each for each in stripped.body if getattr(each, "name", None) not in ALONE]
     return ast.unparse(ast.fix_missing_locations(stripped)).splitlines()
 
 

@@ -14,6 +14,9 @@ the script that prolongs a record beyond what the index holds answers that the i
 A login goes the same way, and is checked last: the index, where a subject's not-before mark is too,
 seats it or refuses it in one step, and what was refused is deleted (`_redis.admission`).
 
+The script that ends a session, or gives it to another subject, publishes its id on the channel
+`{prefix}ended` in the same step, whoever runs it; `watch` listens there.
+
 Ending a session, a login, a mark, and creating a session with a subject wait for `replicas` of the
 server.
 """
@@ -147,7 +150,7 @@ class RedisStore:
 
 
 class AsyncRedisStore:
-    """`RedisStore` for asynchronous code, with a client of `redis.asyncio`.
+    """`RedisStore` for asynchronous code, with a client of `redis.asyncio`. It can be watched.
 
     What one turn of an event loop asks leaves as one pipeline.
     """
@@ -216,6 +219,9 @@ class AsyncRedisStore:
         self, subject: str, before: int, keep: str | None, until: int, now: int
     ) -> None:
         await self._line.ask_durably(self._commands.mark(subject, before, keep, until, now))
+
+    async def watch(self, tell: Callable[[str], None], ready: Callable[[], None]) -> None:
+        await self._line.watch(self._commands.channel, tell, ready)
 
     async def by_subject(self, subject: str, now: int) -> list[Record]:
         indexed = entries(await self._line.ask(self._commands.indexed(subject, now)))

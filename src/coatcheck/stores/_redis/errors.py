@@ -21,7 +21,8 @@ _BY_WORD = {
     "NOAUTH": "it wants a password: give user and password",
     "WRONGPASS": "check the user and the password, here and there",
     "NOPERM": "let its user call GET, SET, DEL, EVAL, EVALSHA, ZADD, ZREM, ZSCORE, ZRANGE, "
-    "ZRANGEBYSCORE, ZREMRANGEBYSCORE, PTTL, PEXPIRE, SCAN and WAIT on this prefix",
+    "ZRANGEBYSCORE, ZREMRANGEBYSCORE, PTTL, PEXPIRE, SCAN and WAIT on this prefix, and PUBLISH and "
+    "SUBSCRIBE on channels of it",
     "MISCONF": "it cannot write its snapshot: look at its disk",
     "CLUSTERDOWN": "wait for the failover, or look at its nodes",
     "TRYAGAIN": "it is moving slots: try again",

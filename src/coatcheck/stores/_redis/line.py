@@ -13,9 +13,11 @@ to one whom they name no more are not used.
 """
 
 import asyncio
+import random
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, TypeVar
 from weakref import WeakSet
 
@@ -39,6 +41,7 @@ from coatcheck.stores._redis.common import (
 )
 from coatcheck.stores._redis.errors import leads_no_more, unavailable
 from coatcheck.stores._redis.home import Home, drop, hurried
+from coatcheck.stores._redis.listening import PROTOCOL, listen
 from coatcheck.stores._redis.options import Options
 from coatcheck.stores._redis.place import place_of
 from coatcheck.stores._redis.pool import Pool, Rest
@@ -322,6 +325,23 @@ class AsyncLine(Shared):
         answered = await self._ask(node, [raw], asyncio.get_running_loop().time() + left)
         return raised(only(answered))
 
+    async def watch(
+        self, channel: bytes, tell: Callable[[str], None], ready: Callable[[], None]
+    ) -> None:
+        """Hear of what is published there, on a connection of its own, until that fails."""
+        home = await self._home(asyncio.get_running_loop())
+        node, connection = await self._listener(home.pool)
+        home.listeners.add(connection)
+        try:
+            await listen(connection, channel, tell, ready, partial(self._follows, home.pool, node))
+        except FAILURES as error:
+            home.pool.forget(node)
+            self._routes.failed(node)
+            raise unavailable(error) from error
+        finally:
+            home.listeners.discard(connection)
+            drop(connection)
+
     async def close(self) -> None:
         here = asyncio.get_running_loop()
         homes, self._homes = self._homes, {}
@@ -408,8 +428,30 @@ class AsyncLine(Shared):
         rest = pool.of(node)
         return rest, rest.take() or await self._connect(node)
 
-    async def _connect(self, node: Node) -> Any:
-        connection = self._to(self.place.server, node)
+    async def _listener(self, pool: Pool) -> tuple[Node, Any]:
+        """A connection to listen on, and to whom. Any node of a Cluster hears all, so another one
+        is as good where the first is away."""
+        node = random.choice(await self.masters())  # noqa: S311 - it hides nothing
+        until = asyncio.get_running_loop().time() + self.options.connect_timeout
+        try:
+            async with asyncio.timeout_at(until):
+                if self.place.sentinels is not None:
+                    node = pool.leader() or await self._master(pool, until)
+                return node, await self._connect(node, protocol=PROTOCOL)
+        except FAILURES as error:
+            self._routes.failed(node)
+            raise unavailable(error) from error
+
+    async def _follows(self, pool: Pool, node: Node) -> None:
+        """Raise where the Sentinels name another master: this one hears nothing any more."""
+        if self.place.sentinels is None:
+            return
+        until = asyncio.get_running_loop().time() + self.options.connect_timeout
+        if (pool.leader() or await self._master(pool, until)) != node:
+            raise exceptions.ReadOnlyError("the server that was listened to is no master any more")
+
+    async def _connect(self, node: Node, **settings: Any) -> Any:
+        connection = self._to(self.place.server, node, **settings)
         if self.place.sentinels is None:
             return (await self._connected(connection, []))[0]
         connection, answers = await self._connected(connection, [ROLE])
@@ -420,10 +462,10 @@ class AsyncLine(Shared):
             raise
         return connection
 
-    def _to(self, connections: Any, node: Node) -> Any:
+    def _to(self, connections: Any, node: Node, **settings: Any) -> Any:
         # The limits are set around the whole of a call, not for each piece.
-        kind = hurried(connections.kind)
-        return connections.to(node, kind, socket_timeout=None, socket_connect_timeout=None)
+        limits = {"socket_timeout": None, "socket_connect_timeout": None}
+        return connections.to(node, hurried(connections.kind), **limits, **settings)
 
     async def _connected(self, connection: Any, raws: list[Raw]) -> tuple[Any, list[Any]]:
         try:
