@@ -111,6 +111,7 @@ FLOORS: dict[str, float] = {
     "stores._postgres.waiting": 5,
     "stores._postgres.statements": 5.1,
     "stores._postgres.link": 5.1,
+    "stores._postgres.listening": 5.2,
     "stores._postgres.logins": 5.2,
     "stores._postgres.schema": 5.2,
     "stores._postgres.verbs": 5.2,

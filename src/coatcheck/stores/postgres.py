@@ -5,7 +5,7 @@ trip of its own; nothing relies on what a connection remembers, so that a pooler
 Asynchronous calls made in one turn of the event loop leave together, as one statement over all of
 their rows. A login is one transaction that takes its subject's turn. Ending a session, and
 beginning one with its login, waits for the server's disk (and its synchronous replicas) even where
-the server is set up not to.
+the server is set up not to. What ends a session tells those who listen.
 
 The stores hold their connections themselves, since they bound every wait. They take a connection
 string of libpq's, and connect on first use. That use also makes the tables where they are missing,
@@ -24,6 +24,7 @@ from coatcheck.stores._advice import Advice
 from coatcheck.stores._url import CALL, CONNECT, StoreURL, missing_driver
 
 try:
+    from coatcheck.stores._postgres import listening
     from coatcheck.stores._postgres.link import Unit
     from coatcheck.stores._postgres.logins import Logins
     from coatcheck.stores._postgres.options import (
@@ -81,9 +82,11 @@ class _Made(ABC):
         unlogged: bool = False,
         create: bool = True,
         prepared: bool = True,
+        listen: str = "",
     ) -> None:
         checked = options(
             conninfo,
+            listen=listen,
             timeout=timeout,
             connect_timeout=connect_timeout,
             pool_size=pool_size,
@@ -129,7 +132,7 @@ class PostgresStore(_Made):
     schema-qualified. `timeout` and `connect_timeout` are seconds; `pool_size` is how many
     connections are opened at most. `unlogged` tables are faster, and empty after a crash of the
     server. `create` makes the tables where they are missing. `prepared=False` is for poolers that
-    give each transaction another connection.
+    give each transaction another connection. `listen` is the asynchronous twin's.
     """
 
     def _start(self, options: Options, schema: Schema) -> None:
@@ -196,10 +199,15 @@ class PostgresStore(_Made):
 
 
 class AsyncPostgresStore(_Made):
-    """`PostgresStore` for asynchronous code; `pool_size` counts for each event loop."""
+    """`PostgresStore` for asynchronous code; `pool_size` counts for each event loop. Watches.
+
+    `listen` says what differs from `conninfo` in the connection that `watch` listens on, which must
+    reach the server directly: "port=5432", say, where the other leads to a pooler.
+    """
 
     def _start(self, options: Options, schema: Schema) -> None:
         self._pool = AsyncPool(options, schema, self._found)
+        self._lines = AsyncPool(options._replace(attempts=options.lines), schema, self._found)
         verbs = self._verbs
         self._loads = Coalescer(self._sender(verbs.load, again=True), patience=self.patience)
         self._creates = self._writes(verbs.create)
@@ -271,6 +279,10 @@ class AsyncPostgresStore(_Made):
     async def page(self, after: str, limit: int, now: int) -> list[Record]:
         return await self._pool.run(self._verbs.page(after, limit, now), again=True)
 
+    async def watch(self, tell: Callable[[str], None], ready: Callable[[], None]) -> None:
+        async with self._lines.apart() as link:
+            await listening.watch(link, self._lines.schema.sessions, tell, ready)
+
     async def sweep(self, limit: int, now: int) -> int:
         return await self._pool.run(self._verbs.sweep(limit, now))
 
@@ -314,7 +326,8 @@ def _key(call: Create | Save | Touch | Delete | _Alone) -> bytes:
 
 def from_url(url: StoreURL) -> PostgresStore:
     """postgresql://user:password@host:port/database; timeout=0.5, connect_timeout=1, pool_size=4,
-    prefix=coatcheck_, unlogged=no, create=yes, prepared=yes, and libpq's own, such as sslmode"""
+    prefix=coatcheck_, unlogged=no, create=yes, prepared=yes, listen=port=5432, and libpq's own,
+    such as sslmode"""
     return PostgresStore(conninfo_of(url), **settings_of(url))
 
 

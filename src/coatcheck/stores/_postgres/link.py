@@ -20,7 +20,7 @@ cancel would stop the whole process meanwhile.
 import hashlib
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Generic, TypeAlias, TypeVar
@@ -124,6 +124,11 @@ class Link:
         """What the database stores text in."""
         return (self._pgconn.parameter_status(b"server_encoding") or b"").decode()
 
+    @property
+    def process(self) -> int:
+        """The number of the server's process, as whoever greeted told it."""
+        return self._pgconn.backend_pid
+
     def is_stale(self) -> bool:
         """Whether an idle link has something to read: its end, or the server's last words."""
         try:
@@ -176,6 +181,17 @@ class Link:
         yield from self._flush()
         results = yield from self._receive()
         return unit.read(results[-len(unit.steps) :])
+
+    def hear(self) -> Waits[list[str]]:
+        """What notifications say; waits for the first."""
+        while not (heard := list(self._heard())):
+            yield self._pgconn.socket, READ
+            self._pgconn.consume_input()
+        return heard
+
+    def _heard(self) -> Iterator[str]:
+        while (notification := self._pgconn.notifies()) is not None:
+            yield notification.extra.decode()
 
     def _send(self, unit: Unit[T], seconds: float) -> None:
         settings = _DURABLE_SETTINGS if unit.durable else _PLAIN_SETTINGS

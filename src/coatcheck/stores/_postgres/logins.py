@@ -22,7 +22,7 @@ from coatcheck.stores._admission import AHEAD
 from coatcheck.stores._postgres.errors import kept
 from coatcheck.stores._postgres.link import Step, Unit
 from coatcheck.stores._postgres.rows import RECORD, hour_of, integer, key_of, records
-from coatcheck.stores._postgres.statements import WRITTEN
+from coatcheck.stores._postgres.statements import WRITTEN, tell_if
 
 __all__ = ["Logins"]
 
@@ -90,7 +90,7 @@ _ADMIT = """
         SELECT {values} FROM verdict WHERE state = 'in'
         ON CONFLICT (id) DO UPDATE SET {replaced}
         WHERE kept.expires_at <= {now} OR kept.revision IN ({expected}, {revision})
-        RETURNING kept.id
+        RETURNING kept.id, {told_change}
     ), doomed AS (
         SELECT locked.id FROM locked, verdict
         WHERE CASE WHEN locked.id <> {id} THEN state = 'in' AND locked.subject = {subject}
@@ -98,7 +98,7 @@ _ADMIT = """
     ), ended AS (
         DELETE FROM {sessions} AS kept USING doomed LEFT JOIN written ON true
         WHERE kept.id = doomed.id AND (kept.id = {id} OR written.id IS NOT NULL)
-        RETURNING kept.id
+        RETURNING kept.id, {told}
     )
     SELECT CASE
             WHEN state = 'in' AND written.id IS NULL THEN 'found'
@@ -110,6 +110,12 @@ _ADMIT = """
     LEFT JOIN doomed ON true
     LEFT JOIN ended ON ended.id = doomed.id
     LEFT JOIN locked AS own ON state = 'found' AND own.id = {id} AND own.expires_at > {now}
+"""
+_CHANGED = """
+    EXISTS (
+        SELECT FROM locked AS own WHERE own.id = kept.id
+        AND own.expires_at > {now} AND own.subject IS DISTINCT FROM {subject}
+    )
 """
 _FORBID = """
     INSERT INTO {marks} AS kept (subject, before, keep, until)
@@ -131,6 +137,8 @@ class Logins:
             **names,
             **_GIVEN,
             ahead=AHEAD,
+            told=tell_if("true"),
+            told_change=tell_if(_CHANGED.format(**_GIVEN)),
             record=", ".join(RECORD),
             found=", ".join(f"own.{name}" for name in RECORD),
             written=", ".join(WRITTEN),
