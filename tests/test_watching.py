@@ -420,6 +420,7 @@ class TestLoops:
                 try:
                     await watch.wait()
                 finally:
+                    await settled()  # it takes its time, and the watcher's tasks are gone
                     ended.append("left")
 
         async def whole() -> None:

@@ -235,7 +235,7 @@ class Watcher:
     def _judge(
         self, watched: _Watched, watches: Iterable[Over], found: Record | None, now: int
     ) -> None:
-        if found is not None and not self._is_carried:
+        if found is not None:
             watched.learn(found)
         for over in watches:
             known = watched.watches.get(over)
