@@ -363,6 +363,10 @@ class TestEnds:
             async with site.watching("user:1") as first, site.watching("user:2") as second:
                 await site.rounds.turn()
                 assert ("replaced", None) == (ended(first), ended(second))
+                site.clock.move(STEP)
+                first.seen()
+                await settled()
+                assert [] == site.store.touched
                 await site.request(logout)
                 await site.rounds.turn()
                 assert ("replaced", "ended") == (ended(first), ended(second))
@@ -404,6 +408,60 @@ class Slow(Fickle):
         return found
 
 
+class TestLoops:
+    def test_a_loop_that_ends_with_sockets_open_says_nothing(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """All of its tasks are cancelled at once, the watcher's among them."""
+        ended: list[str] = []
+
+        async def socket(site: Site) -> None:
+            async with site.watching() as watch:
+                try:
+                    await watch.wait()
+                finally:
+                    await settled()  # it takes its time, and the watcher's tasks are gone
+                    ended.append("left")
+
+        async def whole() -> None:
+            site = Site(Telling())
+            keep.append(asyncio.create_task(socket(site)))
+            await settled()
+
+        keep: list[asyncio.Task[None]] = []
+        asyncio.run(whole())
+        assert (["left"], True, {}) == (ended, keep[0].cancelled(), _watchers)
+        assert [] == caplog.records
+
+    def test_one_watcher_serves_one_loop_after_another(self) -> None:
+        """The same sessions, as test clients use them."""
+        site = Site()
+        for _ in range(2):
+
+            async def scenario() -> None:
+                site.sessions.__dict__["_pause"] = (rounds := Rounds()).pause
+                async with site.watching() as watch:
+                    await site.request(logout)
+                    await rounds.turn()
+                    assert "ended" == ended(watch)
+
+            run(scenario)
+
+    def test_who_cancels_the_future_harms_nobody_else(self) -> None:
+        """It is public, after all."""
+
+        async def scenario() -> None:
+            site = Site()
+            session = await site.login()
+            async with Watch(site.sessions, session) as one, Watch(site.sessions, session) as other:
+                one.over.cancel()
+                await site.request(logout)
+                await site.rounds.turn()
+                assert (None, "ended") == (ended(one), ended(other))
+
+        run(scenario)
+
+
 class TestExpiry:
     def test_it_expires_by_itself(self) -> None:
         """No request has to come."""
@@ -434,6 +492,22 @@ class TestExpiry:
                 site.clock.move(IDLE / 2)
                 await site.rounds.turn()
                 assert "expired" == ended(watch)
+
+        run(scenario)
+
+    def test_a_logout_after_that_is_no_expiry(self) -> None:
+        """The reason follows from what was found last."""
+
+        async def scenario() -> None:
+            site = Site()
+            async with site.watching() as watch:
+                site.clock.move(IDLE / 2)
+                await site.request(lambda session: session.subject)
+                await site.rounds.turn()
+                site.clock.move(IDLE / 2)
+                await site.request(logout)
+                await site.rounds.turn()
+                assert "ended" == ended(watch)
 
         run(scenario)
 

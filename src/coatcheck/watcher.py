@@ -109,7 +109,8 @@ class Watcher:
         """Nobody is left: end, when the last touches are through."""
         for task in self._steady:
             task.cancel()
-        await asyncio.wait(self._tasks)  # it hides no cancellation of the caller's
+        if self._tasks:  # else the loop is about to end, and has cancelled them already
+            await asyncio.wait(self._tasks)  # it hides no cancellation of the caller's
 
     def see(self, id: str, over: Over) -> None:
         """This session was used, unless it is over."""
@@ -234,7 +235,7 @@ class Watcher:
     def _judge(
         self, watched: _Watched, watches: Iterable[Over], found: Record | None, now: int
     ) -> None:
-        if found is not None and not self._is_carried:
+        if found is not None:
             watched.learn(found)
         for over in watches:
             known = watched.watches.get(over)
@@ -243,7 +244,8 @@ class Watcher:
             reason = lifecycle.end_of(self._sessions._rules, known, found, now)
             if reason is not None:
                 self._forget(over, watched.id)
-                over.set_result(reason)
+                if not over.done():  # somebody may have cancelled it
+                    over.set_result(reason)
                 if reason == "expired":
                     told = events.Expired(session_id=watched.id, subject=known.subject)
                     self._sessions._tell(told)
