@@ -186,6 +186,21 @@ class Sessions(Configured):
             after = records[-1].id
         return []
 
+    def is_alive(self, session: Session) -> bool:
+        """Whether the session has not ended since it was opened or committed here: for a stream or
+        a worker that outlives its request.
+
+        It ends when it is logged out or revoked, when it expires, and when it becomes another
+        subject's; one that is not stored has nothing that could end. One read of the store. Raises
+        `StoreUnavailable`: an outage is no end.
+        """
+        origin, now = session._origin, self._now()
+        if origin is None:
+            return True
+        with self._limit:
+            found = self._backend.load(origin.record.id, now)
+        return lifecycle.end_of(self._rules, origin.record, found, now) is None
+
     def revoke(self, session_id: str, subject: str | None = None) -> bool:
         """End one session; with a subject, only if it is theirs. Whether it was there."""
         store, now = self._revocable(subject), self._now()
@@ -491,6 +506,21 @@ class AsyncSessions(Configured):
                 return found
             after = records[-1].id
         return []
+
+    async def is_alive(self, session: Session) -> bool:
+        """Whether the session has not ended since it was opened or committed here: for a stream or
+        a worker that outlives its request.
+
+        It ends when it is logged out or revoked, when it expires, and when it becomes another
+        subject's; one that is not stored has nothing that could end. One read of the store. Raises
+        `StoreUnavailable`: an outage is no end.
+        """
+        origin, now = session._origin, self._now()
+        if origin is None:
+            return True
+        with self._limit:
+            found = await self._backend.load(origin.record.id, now)
+        return lifecycle.end_of(self._rules, origin.record, found, now) is None
 
     async def revoke(self, session_id: str, subject: str | None = None) -> bool:
         """End one session; with a subject, only if it is theirs. Whether it was there."""

@@ -5,6 +5,7 @@
     replay   a save was refused: begin again with the record found instead
     refuse   a login was not let in: what the request did is dropped
     finish   a write went through: what the session is from now on
+    end_of   whether a session goes on after the response, for sockets and streams
 
 Nothing here reads a clock or does I/O; `sessions` carries the plans out.
 
@@ -13,6 +14,7 @@ The seed changes at login and rotation, without grace. The proof alone changes a
 when the request is opened; a replay asks only whether the seed is still ours.
 """
 
+from coatcheck.lifecycle.liveness import Reason, end_of, prolonged
 from coatcheck.lifecycle.marks import before, following, forbids, mark, mark_id
 from coatcheck.lifecycle.replay import (
     abandon,
@@ -36,6 +38,7 @@ __all__ = [
     "End",
     "Ending",
     "Plan",
+    "Reason",
     "Rules",
     "Write",
     "abandon",
@@ -44,6 +47,7 @@ __all__ = [
     "clearing",
     "cookies",
     "denial",
+    "end_of",
     "ended",
     "finish",
     "following",
@@ -52,6 +56,7 @@ __all__ = [
     "mark",
     "mark_id",
     "missed",
+    "prolonged",
     "reader",
     "refuse",
     "replay",

@@ -8,6 +8,7 @@ from coatcheck import record as records
 from coatcheck.client import Client, shown
 from coatcheck.errors import SessionTooLarge
 from coatcheck.events import Created, Event, LoggedIn, LoggedOut, Renewed, Rotated
+from coatcheck.lifecycle.liveness import prolonged
 from coatcheck.lifecycle.rules import GRACE, End, Plan, Rules, Write, expired
 from coatcheck.lifetime import LONGEST, Lifetime, expiry, touch_interval
 from coatcheck.record import Body, Head, Record
@@ -183,12 +184,11 @@ def _upkeep(rules: Rules, session: Session, origin: Origin, now: int) -> Write |
     renewal = _proof_upkeep(rules, session, origin, now)
     if renewal is not None:
         return replace(renewal, essential=False)
-    record, head = origin.record, origin.head
-    if now - record.seen_at < touch_interval(head.idle):
+    touched = prolonged(origin.record, origin.head, now)
+    if touched is None:
         return None
-    touched = replace(record, seen_at=now, expires_at=expiry(now, head.idle, head.deadline))
     moved = replace(origin, record=touched)
-    return Write("touch", moved, session._stored, record.revision, False, False, None, None)
+    return Write("touch", moved, session._stored, touched.revision, False, False, None, None)
 
 
 def _proof_upkeep(rules: Rules, session: Session, origin: Origin, now: int) -> Write | None:

@@ -7,7 +7,8 @@ app did not answer for that itself, the answer is 503.
 
 A WebSocket has its session on connect: it is committed with `websocket.accept`, whose headers
 carry the cookie. A handshake that is refused by a close can set no cookie, so it keeps only a
-`logout()`, like an error.
+`logout()`, like an error. With `watch=True` an open socket, and a stream of events, end with their
+session: `web.watched`.
 """
 
 import asyncio
@@ -34,6 +35,7 @@ from coatcheck.sweeper import checked_interval, sweeping
 from coatcheck.web.configured import checked_sessions
 from coatcheck.web.exchange import AsyncExchange, abandon
 from coatcheck.web.headers import READ, Head, joined_cookie, merge_bytes
+from coatcheck.web.watched import Watched
 
 __all__ = ["LoginMiddleware", "SessionMiddleware", "login_required"]
 
@@ -53,7 +55,9 @@ class SessionMiddleware:
     `named` gives further sessions, in `scope["sessions"][name]` and `current(name)`. On paths
     that `skip` lists nothing is opened. `client` makes a `Client` of the scope, for device lists;
     by default the peer's address and its User-Agent. `sweep` is how often, in seconds, what
-    expired is removed while the app's lifespan lasts; None leaves that to you.
+    expired is removed while the app's lifespan lasts; None leaves that to you. With `watch`, a
+    WebSocket is closed with 4401 within a second when its (main) session ends, a response of
+    text/event-stream ends too, and the messages that come count as activity.
     """
 
     def __init__(
@@ -65,8 +69,10 @@ class SessionMiddleware:
         skip: Iterable[str] = (),
         client: Callable[[Scope], Client] | None = None,
         sweep: float | None = 600.0,
+        watch: bool = False,
     ) -> None:
         self.app = app
+        self._watch = watch
         self._sessions = checked_sessions(AsyncSessions, sessions, named)
         self._skip = Patterns("SessionMiddleware(skip=…)", skip) or None
         self._client = client or peer
@@ -92,6 +98,10 @@ class SessionMiddleware:
         scope["session"] = exchange.session
         if len(self._sessions) > 1:
             scope["sessions"] = exchange.named
+        watched = None
+        if self._watch:
+            watched = Watched(self._sessions[None], exchange.session, receive, send)
+            receive, send = watched.receive, watched.send
         response = Outgoing(scope, send, exchange)
         bound = context.bind(exchange.opened)
         try:
@@ -102,10 +112,14 @@ class SessionMiddleware:
             await abandon(exchange)
             raise
         except Exception as error:
-            if response.started or not await response.refused(error):
+            if watched is not None and watched.caused(error):
+                """The app was told, and stopped."""
+            elif response.started or not await response.refused(error):
                 raise
         finally:
             context.unbind(bound)
+            if watched is not None:
+                await watched.stop()
         exchange.end()
 
     def _is_open(self, found: object) -> bool:
