@@ -31,6 +31,7 @@ from coatcheck import (
     AsyncSessions,
     Sessions,
     cli,
+    csrf,
     errors,
     events,
     gate,
@@ -203,6 +204,8 @@ VISITS = [
     (DOCS / "how-to/fastapi.md", "GET", "/me", 401, "log in first"),
     (DOCS / "how-to/fastapi.md", "POST", "/login?name=ann", 200, "null"),
     (DOCS / "how-to/litestar.md", "GET", "/", 200, "Hello, stranger: visit 1"),
+    (DOCS / "how-to/csrf.md", "GET", "/", 200, 'name=csrf_token value="'),
+    (DOCS / "how-to/csrf.md", "POST", "/", 403, "403 Forbidden: CSRF token"),
     (DOCS / "how-to/login-gate.md", "GET", "/", 200, "Log in as Ann"),
     (DOCS / "how-to/login-gate.md", "POST", "/login?next=/", 200, "Hello, Ann"),
     (DOCS / "how-to/login-gate.md", "GET", "/password", 200, "Log in as Ann"),
@@ -508,6 +511,7 @@ STORES = [memory, sqlite, file, redis, postgres, memcached, cookie]
 FRAMEWORKS = [aiohttp, asgi, falcon, fastapi, flask, flask_login, litestar, pyramid, quart, sanic]
 FRAMEWORKS += [tornado, web_django, wsgi]
 MODULES = [coatcheck, *STORES, *FRAMEWORKS, gate, sweeper, store, testing, watching]
+MODULES = [coatcheck, *STORES, *FRAMEWORKS, csrf, gate, sweeper, store, testing]
 MODULES += [importlib.import_module("coatcheck.stores")]
 ALSO = {"register", "Record", "dump", "load", "NewerFormat", "Unreadable"}
 """What is public in modules whose other names are ours alone."""
@@ -559,6 +563,7 @@ CLASSES: list[type] = [
     pyramid.CSRFStoragePolicy,
     web_django.SessionStore,
     litestar.CoatcheckPlugin,
+    csrf.CrossOriginProtection,
     gate.LoginGate,
     gate.Request,
     gate.Admitted,
@@ -633,14 +638,20 @@ def test_every_class_is_looked_into() -> None:
     without = {
         asgi.SessionMiddleware,
         asgi.LoginMiddleware,
+        asgi.CSRFMiddleware,
+        fastapi.CSRFProtected,
         fastapi.LoggedIn,
         wsgi.SessionMiddleware,
         wsgi.LoginMiddleware,
+        wsgi.CSRFMiddleware,
         flask.CoatcheckSessionInterface,
         quart.CoatcheckSessionInterface,
+        web_django.CSRFMiddleware,
         web_django.SessionMiddleware,
         falcon.SessionMiddleware,
         falcon.AsyncSessionMiddleware,
+        falcon.CSRFMiddleware,
+        falcon.AsyncCSRFMiddleware,
         falcon.LoginMiddleware,
         falcon.AsyncLoginMiddleware,
         sweeper.AsyncSweeper,
@@ -650,6 +661,7 @@ def test_every_class_is_looked_into() -> None:
         store.AsyncCarrierStore,
         store.Risk,
         testing.AsyncStoreContract,
+        tornado.CSRFMixin,
         tornado.LoginMixin,
     }
 
@@ -684,6 +696,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "schema": postgres.schema,
     "sessions": web_django.sessions,
     "async_sessions": web_django.async_sessions,
+    "check": csrf.check,
     "safe_next": gate.safe_next,
     "login_required": asgi.login_required,
     "require_login": flask.require_login,
@@ -700,6 +713,8 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "async_login_required": falcon.async_login_required,
     "handle_outage": falcon.handle_outage,
     "async_handle_outage": falcon.async_handle_outage,
+    "setup_csrf": flask.setup_csrf,
+    "csrf_middleware": aiohttp.csrf_middleware,
     "setup_gate": sanic.setup_gate,
     "register": importlib.import_module("coatcheck.values").register,
     "login": testing.login,
@@ -735,6 +750,8 @@ OPTIONS: dict[str, list[Callable[..., Any]]] = {
     "setup": [aiohttp.setup, sanic.setup, tornado.setup],
     "AsyncSessionMiddleware": [falcon.AsyncSessionMiddleware, falcon.SessionMiddleware],
     "LoginMiddleware": [asgi.LoginMiddleware, wsgi.LoginMiddleware],
+    "CSRFMiddleware": [asgi.CSRFMiddleware, wsgi.CSRFMiddleware],
+    "CrossOriginProtection": [csrf.CrossOriginProtection],
     "LoggedIn": [fastapi.LoggedIn],
     "CoatcheckPlugin": [litestar.CoatcheckPlugin],
     "LoginGate": [gate.LoginGate],

@@ -113,8 +113,10 @@ FLOORS: dict[str, float] = {
     "watcher": 6.4,
     "watching": 6.5,
     "gate": 7,
+    "csrf": 7.1,
     "web.configured": 7.5,
     "web.exchange": 7.6,
+    "web.forms": 7.5,
     "web.headers": 7.5,
     "web.messages": 7.6,
     "web.streams": 7.7,
@@ -127,6 +129,7 @@ FLOORS: dict[str, float] = {
     "web.fastapi": 8.1,
     "web.litestar": 8.1,
     "web.django.responses": 8,
+    "web.django.csrf": 8.1,
     "web.django.store": 8.1,
     "web.django.middleware": 8.2,
     "web.django.checks": 8.3,
@@ -358,7 +361,7 @@ def loaded(module: str) -> set[str]:
 def test_importing_coatcheck_loads_no_store_and_no_integration() -> None:
     """Only what everybody needs."""
     ours = {name for name in loaded("coatcheck") if name.split(".")[0] == "coatcheck"}
-    above = {"stores", "web", "gate", "sweeper", "testing", "demo", "cli"}
+    above = {"stores", "web", "gate", "csrf", "sweeper", "testing", "demo", "cli"}
 
     assert "coatcheck.sessions" in ours
     assert set() == {name for name in ours if name.count(".") and name.split(".")[1] in above}
@@ -399,7 +402,7 @@ def test_a_store_loads_no_other_store(module: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["web.asgi", "web.wsgi", "web.headers", "gate", "sweeper", "context", "stores"]
+    "name", ["web.asgi", "web.wsgi", "web.headers", "gate", "csrf", "sweeper", "context", "stores"]
 )
 def test_each_part_can_be_imported_first(name: str) -> None:
     """In a fresh interpreter, without a framework."""

@@ -35,9 +35,10 @@ _SAFE_NEXT = re.compile(r"/(?![/\\])[!-\[\]-~]*")
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """The facts of a request that the gate looks at. Header names are lower-case."""
+    """The facts of a request that a rule looks at. Header names are lower-case; a header that came
+    several times is one, joined by commas (RFC 9110, section 5.3)."""
 
-    method: str
+    method: str  # of a WebSocket's handshake under ASGI: ""
     path: str
     query: str
     root: str  # what the app is mounted under; not part of `path`
@@ -59,11 +60,12 @@ class Refused:
 
     status: int
     headers: tuple[tuple[str, str], ...]
+    reason: str = ""
 
     @property
     def body(self) -> str:
-        """The status, for whoever sees no more; a redirect has none."""
-        return "" if self.status == 303 else f"{self.status}\n"
+        """The status, and why, for whoever sees no more; a redirect has none."""
+        return "" if self.status == 303 else f"{self.status} {self.reason}".rstrip() + "\n"
 
 
 Verdict = Admitted | Refused

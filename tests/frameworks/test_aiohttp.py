@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import anyio
 import pytest
-from aiohttp import ClientPayloadError, CookieJar, WSMsgType, WSServerHandshakeError, web
+from aiohttp import ClientPayloadError, CookieJar, FormData, WSMsgType, WSServerHandshakeError, web
 from aiohttp.test_utils import TestClient, TestServer, make_mocked_request
 from multidict import CIMultiDictProxy
 
@@ -21,10 +21,12 @@ from coatcheck import (
     Sessions,
     current,
 )
+from coatcheck.csrf import CrossOriginProtection
 from coatcheck.gate import LoginGate
 from coatcheck.stores.memory import AsyncMemoryStore, MemoryStore
 from coatcheck.testing import Clock, login
 from coatcheck.web.aiohttp import (
+    csrf_middleware,
     get_session,
     get_user,
     login_middleware,
@@ -748,3 +750,71 @@ class TestLogin:
         browser.get("/rotate")
 
         assert '["user:42", {}]' == browser.get("/who").text
+
+
+class TestCSRF:
+    """What `test_outside_csrf` does not see."""
+
+    def test_it_may_come_before_the_sessions(
+        self, browse: Browse, store: Flaky, sessions: AsyncSessions
+    ) -> None:
+        """Then another site's request does not even open one."""
+        app = site(sessions, post)
+        app.middlewares.insert(0, csrf_middleware(CrossOriginProtection()))
+        browser = browse(app)
+        browser.get("/fill")
+        store.down = {"load"}
+
+        assert 403 == browser.ask("POST", "/", headers={"Sec-Fetch-Site": "cross-site"}).status
+        assert 503 == browser.ask("POST", "/").status
+
+    def test_a_form_with_a_file_is_one_too(self, browse: Browse, sessions: AsyncSessions) -> None:
+        """A file of the field's name is no token."""
+        app = site(sessions, post)
+        app.middlewares.append(csrf_middleware(CrossOriginProtection(tokens=True)))
+        browser = browse(app)
+        token = browser.get("/token").text
+
+        def sent(**fields: Any) -> int:
+            form = FormData()
+            for name, value in fields.items():
+                form.add_field(name, value, filename="f" if isinstance(value, bytes) else None)
+            return browser.ask("POST", "/", data=form).status
+
+        assert [200, 403, 403] == [
+            sent(csrf_token=token, f=b"x"),
+            sent(csrf_token=token.encode(), f=b"x"),
+            sent(f=b"x"),
+        ]
+
+    def test_another_sites_page_gets_no_socket(
+        self, browse: Browse, sessions: AsyncSessions
+    ) -> None:
+        """This site's own does, without a token."""
+
+        async def chat(request: web.Request) -> web.WebSocketResponse:
+            socket = web.WebSocketResponse()
+            await socket.prepare(request)
+            await socket.close()
+            return socket
+
+        app = site(sessions, chat)
+        app.middlewares.append(csrf_middleware(CrossOriginProtection(tokens=True)))
+
+        async def talk(client: Any) -> list[int]:
+            own = str(client.make_url("/")).rstrip("/")
+            async with client.ws_connect("/chat", origin=own) as socket:
+                accepted = socket._response.status
+            with pytest.raises(WSServerHandshakeError) as refused:
+                await client.ws_connect("/chat", origin="https://evil.example")
+            return [accepted, refused.value.status]
+
+        assert [101, 403] == browse(app).run(talk)
+
+
+async def post(request: web.Request) -> web.Response:
+    session = get_session(request)
+    if request.path == "/fill":
+        session["a"] = 1
+    token = session.csrf_token if request.path == "/token" else ""
+    return web.Response(text=f"{token}{session.get('b', '')}")

@@ -40,15 +40,17 @@ from django.test import (  # type: ignore[import-untyped]
 from django.urls import path  # type: ignore[import-untyped]
 from django.utils import timezone  # type: ignore[import-untyped]
 from django.utils.safestring import SafeString, mark_safe  # type: ignore[import-untyped]
+from django.views.decorators.csrf import csrf_exempt  # type: ignore[import-untyped]
 
 import tests.django_project as project
 from coatcheck import AsyncSessions, Cookie, Sessions, current
+from coatcheck.csrf import CrossOriginProtection
 from coatcheck.errors import ConfigurationError, SessionClosed, StoreUnavailable
 from coatcheck.session import Client as Browser
 from coatcheck.stores.memory import AsyncMemoryStore, MemoryStore
 from coatcheck.testing import Clock
 from coatcheck.testing import login as log_in
-from coatcheck.web.django import SessionStore, async_sessions, conf, sessions
+from coatcheck.web.django import CSRFMiddleware, SessionStore, async_sessions, conf, sessions
 from coatcheck.web.django.middleware import SessionMiddleware as Middleware
 from coatcheck.web.django.pairs import paired
 from coatcheck.web.django.responses import _Cookie
@@ -83,6 +85,7 @@ urlpatterns = [
     path("who", who),
     path("account", login_required(who)),
     path("static/a.css", view),
+    path("hook", csrf_exempt(view)),
     path("admin/", admin.site.urls),
 ]
 
@@ -487,6 +490,56 @@ class TestValues:
             ]
 
         assert [200, 403] == [each.status_code for each in sent]
+
+
+class TestCSRF:
+    """What `test_outside_csrf` does not see."""
+
+    OURS = "coatcheck.web.django.CSRFMiddleware"
+    CROSS = {"sec-fetch-site": "cross-site", "origin": "https://app.example"}  # noqa: RUF012
+
+    def posted(self, at: str = "/", **settings_: Any) -> int:
+        middleware = [project.MIDDLEWARE[0], self.OURS, *project.MIDDLEWARE[2:]]
+        with override_settings(MIDDLEWARE=middleware, **settings_):
+            status: int = Client().post(at, headers=self.CROSS, secure=True).status_code
+        return status
+
+    def test_djangos_trusted_origins_are_ours(self) -> None:
+        """And a wildcard, which cannot be compared exactly, is refused."""
+        assert 403 == self.posted()
+        assert 200 == self.posted(CSRF_TRUSTED_ORIGINS=["https://app.example"])
+        with pytest.raises(ConfigurationError, match=r"\*\.example"):
+            self.posted(CSRF_TRUSTED_ORIGINS=["https://*.example"])
+
+    def test_a_view_may_be_exempt(self) -> None:
+        """By Django's own decorator."""
+        assert 200 == self.posted("/hook")
+
+    def test_it_stands_beside_djangos_own(self, clock: Clock) -> None:
+        """Which asks for a token, of the session, that a login replaces."""
+        from django.middleware.csrf import get_token
+
+        middleware = [project.MIDDLEWARE[0], self.OURS, *project.MIDDLEWARE[1:]]
+        with override_settings(MIDDLEWARE=middleware, CSRF_USE_SESSIONS=True):
+            client, found = Client(enforce_csrf_checks=True), list[str]()
+            visit(client, lambda request: found.append(get_token(request)))
+            do(lambda request: None)
+            form = {"csrfmiddlewaretoken": found[0]}
+            own = {"origin": "https://testserver", "sec-fetch-site": "same-origin"}
+            answers = [
+                client.post("/", form, headers=own, secure=True),
+                client.post("/", {}, headers=own, secure=True),
+                client.post("/", form, headers=self.CROSS, secure=True),
+            ]
+
+        assert [200, 403, 403] == [answer.status_code for answer in answers]
+        assert b"403 Forbidden: cross-origin request\n" == answers[2].content
+
+    def test_tokens_are_djangos_business(self) -> None:
+        """A rule with tokens is refused, with what to use."""
+        kind = type("Ours", (CSRFMiddleware,), {"protection": CrossOriginProtection(tokens=True)})
+        with pytest.raises(ConfigurationError, match="CSRF_USE_SESSIONS"):
+            kind(view)
 
 
 class TestSaving:

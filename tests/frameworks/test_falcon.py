@@ -26,12 +26,15 @@ from coatcheck import (
     StoreUnavailable,
     current,
 )
+from coatcheck.csrf import CrossOriginProtection
 from coatcheck.gate import LoginGate
 from coatcheck.stores.memory import AsyncMemoryStore, MemoryStore
 from coatcheck.testing import Clock, login
 from coatcheck.web.falcon import (
+    AsyncCSRFMiddleware,
     AsyncLoginMiddleware,
     AsyncSessionMiddleware,
+    CSRFMiddleware,
     LoginMiddleware,
     SessionMiddleware,
     async_handle_outage,
@@ -1059,3 +1062,75 @@ class Sweepable(MemoryStore):
     def sweep(self, limit: int, now: int) -> int:
         self.swept.set()
         return super().sweep(limit, now)
+
+
+class TestCSRF:
+    """What `test_outside_csrf` does not see."""
+
+    @staticmethod
+    def guard(site: Site, protection: CrossOriginProtection) -> Any:
+        kind: Any = AsyncCSRFMiddleware if site.is_async else CSRFMiddleware
+        return kind(protection)
+
+    def test_it_may_come_before_the_sessions(self, make: Make) -> None:
+        """Then another site's request does not even open one."""
+        site = make(nothing, store := Flaky())
+        site.middleware.insert(0, self.guard(site, CrossOriginProtection()))
+        cookies, store.down = site.logged_in(), {"load"}
+        headers = {"Sec-Fetch-Site": "cross-site"}
+        answer = site.client().simulate_post("/", headers=headers, cookies=cookies)
+
+        assert (403, "Forbidden: cross-origin request") == (
+            answer.status_code,
+            answer.json["description"],
+        )
+
+    def test_the_responder_gets_the_form(self, make: Make) -> None:
+        """A form is parsed once; a multipart one takes the header."""
+        found: list[Any] = []
+
+        class Page:
+            def on_post(self, req: Any, resp: Any) -> None:
+                found.append(req.get_media())
+
+        class AsyncPage:
+            async def on_post(self, req: Any, resp: Any) -> None:
+                found.append(await req.get_media())
+
+        site = make(nothing)
+        site.middleware.append(self.guard(site, CrossOriginProtection(tokens=True)))
+        app, cookies = site.app(), site.logged_in()
+        app.add_route("/post", AsyncPage() if site.is_async else Page())
+        token = site.inside.open("; ".join(f"{k}={v}" for k, v in cookies.items())).csrf_token
+        body, client = f"a=1&csrf_token={token}", testing.TestClient(app)
+        statuses = [
+            client.simulate_post(
+                "/post", body=body, cookies=cookies, headers={"Content-Type": kind}
+            ).status_code
+            for kind in (falcon.MEDIA_URLENCODED, "multipart/form-data; boundary=b")
+        ]
+
+        assert [200, 403] == statuses
+        assert [{"a": "1", "csrf_token": token}] == found
+
+    def test_another_sites_page_gets_no_socket(self) -> None:
+        """This site's own does, without a token, and with no header but its origin."""
+
+        class Chat:
+            async def on_websocket(self, req: Any, ws: Any) -> None:
+                await ws.accept()
+
+        async def connect(origin: str) -> str:
+            site = Site("asgi", nothing)
+            site.middleware.append(self.guard(site, CrossOriginProtection(tokens=True)))
+            app = site.app()
+            app.add_route("/ws", Chat())
+            headers = [(b"host", b"site.example"), (b"origin", origin.encode())]
+            scope = asgi_scope(type="websocket", path="/ws", headers=headers, subprotocols=[])
+            sent = await played(app, scope, [{"type": "websocket.connect"}])
+            return str(sent[0]["type"])
+
+        origins = ["https://site.example", "https://evil.example"]
+        assert ["websocket.accept", "websocket.close"] == [
+            asyncio.run(connect(origin)) for origin in origins
+        ]

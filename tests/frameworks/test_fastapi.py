@@ -4,14 +4,15 @@ import asyncio
 from typing import Annotated, Any
 
 import pytest
-from fastapi import Depends, FastAPI, HTTPException, WebSocket
+from fastapi import Body, Depends, FastAPI, Form, HTTPException, WebSocket
 from fastapi.responses import PlainTextResponse
 from starlette.websockets import WebSocketDisconnect
 
 from coatcheck import AsyncSessions, Cookie, StoreUnavailable, current
+from coatcheck.csrf import CrossOriginProtection
 from coatcheck.gate import LoginGate
 from coatcheck.web.asgi import SessionMiddleware
-from coatcheck.web.fastapi import LoggedIn, SessionDep, SubjectDep
+from coatcheck.web.fastapi import CSRFProtected, LoggedIn, SessionDep, SubjectDep
 from tests.test_asgi import (
     DENIAL,
     ask,
@@ -315,3 +316,61 @@ class TestYield:
         answer = ask(app, path="/refuse")
         assert (409, ["409"]) == (answer.status, seen)
         assert (None, {"tries": 1}) == stored(sessions, cookie_of(answer))
+
+
+class TestCSRF:
+    def app(self) -> FastAPI:
+        app = app_of(sessions_over())
+        guarded = [Depends(CSRFProtected(CrossOriginProtection(tokens=True)))]
+
+        @app.get("/token")
+        async def token(session: SessionDep) -> str:
+            return session.csrf_token
+
+        @app.post("/form", dependencies=guarded)
+        async def form(a: Annotated[str, Form()]) -> str:
+            return a
+
+        @app.post("/json", dependencies=guarded)
+        async def json(a: Annotated[str, Body(embed=True)]) -> str:
+            return a
+
+        @app.websocket("/guarded", dependencies=guarded)
+        async def guarded_socket(socket: WebSocket) -> None:
+            await socket.accept()
+            await socket.close()
+
+        return app
+
+    def test_the_dependency_guards_one_endpoint(self) -> None:
+        """By the form's field, which the endpoint may ask for as well, or by the header."""
+        with client_of(self.app()) as client:
+            token = client.get("/token").json()
+            field, header = {"a": "1", "csrf_token": token}, {"X-CSRF-Token": token}
+            passed = [
+                client.post("/form", data=field),
+                client.post("/form", data=field, files={"f": b"x"}),
+                client.post("/json", json={"a": "1"}, headers=header),
+            ]
+            refused = [
+                client.post("/form", data={"a": "1"}),
+                client.post("/form", data=field, headers={"Sec-Fetch-Site": "cross-site"}),
+                client.post("/json", json={"a": "1", "csrf_token": token}),
+            ]
+
+        assert ["1", "1", "1"] == [answer.json() for answer in passed]
+        assert [403, 403, 403] == [answer.status_code for answer in refused]
+        assert {"detail": "Forbidden: CSRF token"} == refused[0].json()
+        assert "Sec-Fetch-Site, Origin" in refused[1].headers["vary"]
+
+    def test_another_sites_page_gets_no_socket(self) -> None:
+        """This site's own does, without a token."""
+        with client_of(self.app()) as client:
+            with pytest.raises(WebSocketDisconnect) as refused:
+                client.websocket_connect(
+                    "/guarded", headers={"Origin": "https://evil.example"}
+                ).__enter__()
+            with client.websocket_connect("/guarded", headers={"Sec-Fetch-Site": "same-origin"}):
+                pass
+
+        assert 1008 == refused.value.code

@@ -27,10 +27,16 @@ from coatcheck import (
     UnsupportedValue,
     current,
 )
+from coatcheck.csrf import CrossOriginProtection
 from coatcheck.gate import LoginGate
 from coatcheck.stores.memory import AsyncMemoryStore, MemoryStore
 from coatcheck.testing import Clock, login
-from coatcheck.web.flask import CoatcheckSessionInterface, login_required, require_login
+from coatcheck.web.flask import (
+    CoatcheckSessionInterface,
+    login_required,
+    require_login,
+    setup_csrf,
+)
 from tests.outside import PATIENCE, wsgi_call, wsgi_environ
 from tests.test_laws import Flaky
 from tests.test_wsgi import Swept, sweepers
@@ -897,6 +903,47 @@ class TestGate:
         site.app.before_request(require_login(LoginGate()))
         with pytest.raises(ConfigurationError, match="public="):
             site.visit()
+
+
+class TestCSRF:
+    """What `test_outside_csrf` does not see."""
+
+    @pytest.fixture
+    def guarded(self, site: Site) -> Site:
+        setup_csrf(site.app, CrossOriginProtection(tokens=True))
+        site.app.add_url_rule("/post", view_func=lambda: flask.request.form["a"], methods=["POST"])
+        return site
+
+    def test_templates_have_the_token(self, guarded: Site) -> None:
+        """For the field of its name; a form with a file is one too."""
+        field = "<input name=csrf_token value={{ csrf_token() }}>"
+        page = guarded.visit(lambda session: flask.render_template_string(field)).text
+        token = page.partition("value=")[2].rstrip(">")
+        form = {"a": "1", "csrf_token": token}
+        file = {"f": (BytesIO(b"x"), "f.txt")}
+
+        assert ["1", "1"] == [
+            guarded.client.post("/post", data=form).text,
+            guarded.client.post("/post", data=form | file).text,
+        ]
+        assert 403 == guarded.client.post("/post", data={"a": "1"}).status_code
+
+    def test_it_comes_before_what_was_there_before(self, site: Site) -> None:
+        """A login gate says nothing to another site; nor does Flask-WTF lose its global."""
+        site.app.before_request(require_login(LoginGate()))
+        setup_csrf(site.app, CrossOriginProtection())
+        answer = site.client.post("/", headers={"Sec-Fetch-Site": "cross-site"})
+
+        assert (403, "403 Forbidden: cross-origin request\n") == (answer.status_code, answer.text)
+        assert "csrf_token" not in site.app.jinja_env.globals
+
+    def test_a_blueprint_can_be_skipped_by_its_path(self, site: Site) -> None:
+        """For webhooks."""
+        setup_csrf(site.app, CrossOriginProtection(skip=["/hooks/*"]))
+        site.app.add_url_rule("/hooks/pay", view_func=lambda: "paid", methods=["POST"])
+        answer = site.client.post("/hooks/pay", headers={"Sec-Fetch-Site": "cross-site"})
+
+        assert "paid" == answer.text
 
 
 class Form(FlaskForm):  # type: ignore[misc]

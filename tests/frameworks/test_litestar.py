@@ -10,6 +10,7 @@ import pytest
 from litestar import Litestar, Request, Response, Router, WebSocket, get, websocket
 from litestar.background_tasks import BackgroundTask
 from litestar.di import Provide
+from litestar.exceptions import WebSocketDisconnect
 from litestar.middleware import DefineMiddleware
 from litestar.plugins.flash import FlashConfig, FlashPlugin, flash
 from litestar.response import Stream, Template
@@ -28,10 +29,11 @@ from coatcheck import (
     StoreUnavailable,
     current,
 )
+from coatcheck.csrf import CrossOriginProtection
 from coatcheck.gate import LoginGate
 from coatcheck.stores.memory import AsyncMemoryStore, MemoryStore
 from coatcheck.testing import login
-from coatcheck.web.asgi import LoginMiddleware
+from coatcheck.web.asgi import CSRFMiddleware, LoginMiddleware
 from coatcheck.web.litestar import (
     CoatcheckPlugin,
     login_required,
@@ -357,6 +359,26 @@ class TestWebSocket:
         sessions = sessions_over()
         *_, last = connect(site([handler], sessions), logged_in(sessions))
         assert ("websocket.close", 4500) == (last["type"], last["code"])
+
+    def test_another_sites_page_gets_none(self) -> None:
+        """By the check for ASGI, as a middleware of Litestar's; this site's own does."""
+
+        @websocket("/")
+        async def handler(socket: Socket) -> None:
+            await socket.accept()
+            await socket.close()
+
+        rule = CrossOriginProtection(tokens=True)
+        check = DefineMiddleware(CSRFMiddleware, protection=rule)  # type: ignore[arg-type]
+        with client_of(site([handler], sessions_over(), middleware=[check])) as client:
+            with client.websocket_connect("/", headers={"sec-fetch-site": "same-origin"}):
+                pass
+            with pytest.raises(WebSocketDisconnect) as refused:
+                client.websocket_connect(
+                    "/", headers={"origin": "https://evil.example"}
+                ).__enter__()
+
+        assert 1008 == refused.value.code
 
     def test_an_outage_is_told_as_a_denial(self) -> None:
         """Litestar would close, which looks like a refusal for good."""

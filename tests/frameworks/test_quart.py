@@ -12,7 +12,7 @@ from typing import Any, cast
 import pytest
 import quart
 from markupsafe import Markup
-from quart import Blueprint, Quart, Response, g, got_websocket_exception, websocket
+from quart import Blueprint, Quart, Response, g, got_websocket_exception, request, websocket
 
 from coatcheck import (
     AsyncSessions,
@@ -25,10 +25,16 @@ from coatcheck import (
     StoreUnavailable,
     current,
 )
+from coatcheck.csrf import CrossOriginProtection
 from coatcheck.gate import LoginGate
 from coatcheck.stores.memory import AsyncMemoryStore, MemoryStore
 from coatcheck.testing import Clock, login
-from coatcheck.web.quart import CoatcheckSessionInterface, login_required, require_login
+from coatcheck.web.quart import (
+    CoatcheckSessionInterface,
+    login_required,
+    require_login,
+    setup_csrf,
+)
 from tests.outside import PATIENCE, asgi_scope
 from tests.test_laws import Flaky
 
@@ -736,6 +742,42 @@ class TestSweeping:
 
         app = sweeping(MemoryStore(), sweep)
         assert set() == asyncio.run(visit())
+
+
+class TestCSRF:
+    """What `test_outside_csrf` does not see."""
+
+    def test_templates_have_the_token(self, site: Site) -> None:
+        """For the field of its name."""
+        setup_csrf(site.app, CrossOriginProtection(tokens=True))
+
+        @site.app.post("/post")
+        async def post() -> str:
+            return str((await request.form)["a"])
+
+        async def talk() -> list[str]:
+            site.act = lambda session: quart.render_template_string("{{ csrf_token() }}")
+            token = (await site.get("/form")).text
+            forms = [{"a": "1", "csrf_token": token}, {"a": "1"}]
+            answers = [await site.client.post("/post", form=form) for form in forms]
+            return [await answer.get_data(as_text=True) for answer in answers]
+
+        @site.app.get("/form")
+        async def form() -> Any:
+            return await site.act(current())
+
+        assert ["1", "403 Forbidden: CSRF token\n"] == asyncio.run(talk())
+
+    def test_another_sites_page_gets_no_socket(self, site: Site) -> None:
+        """This site's own does, without a token."""
+        setup_csrf(site.app, CrossOriginProtection(tokens=True))
+        host, evil = (b"host", b"site.example"), (b"origin", b"https://evil.example")
+        own = (b"origin", b"https://site.example")
+        refused = site.shake_hands(lambda session: websocket.accept(), headers=[host, evil])
+        accepted = site.shake_hands(lambda session: websocket.accept(), headers=[host, own])
+
+        assert "websocket.accept" != refused[0]["type"]
+        assert "websocket.accept" == accepted[0]["type"]
 
 
 class TestGate:

@@ -24,10 +24,11 @@ from coatcheck import (
     StoreUnavailable,
     current,
 )
+from coatcheck.csrf import CrossOriginProtection
 from coatcheck.gate import LoginGate
 from coatcheck.stores.memory import AsyncMemoryStore, MemoryStore
 from coatcheck.testing import Clock, login
-from coatcheck.web.sanic import login_required, setup, setup_gate
+from coatcheck.web.sanic import login_required, setup, setup_csrf, setup_gate
 from tests.outside import PATIENCE, Answer, asgi_scope
 from tests.outside.frameworks.sanic import begin_lifespan, new_app
 from tests.test_asgi import Message, as_answer, played
@@ -544,6 +545,57 @@ class TestWebSockets:
 
         assert {"a": 1} == editing.stored(cookie)
         assert [] == leaving.inside.list_for("user:42")
+
+
+class TestCSRF:
+    """What `test_outside_csrf` does not see."""
+
+    def posted(self, site: Site, body: str, cookie: str, **headers: str) -> Answer:
+        shown = {"content-type": "application/x-www-form-urlencoded", "cookie": cookie, **headers}
+        raw = [(k.replace("_", "-").encode(), v.encode()) for k, v in shown.items()]
+        scope = asgi_scope(path="/post", raw_path=b"/post", method="POST", headers=raw)
+        return as_answer(site.run(scope, [{"type": "http.request", "body": body.encode()}]))
+
+    def test_a_token_may_come_in_a_form(self) -> None:
+        """In the field of that name."""
+        site = Site()
+        setup_csrf(site.app, CrossOriginProtection(tokens=True))
+        site.app.add_route(ok, "/post", methods=["POST"])
+        cookie = site.logged_in()
+        token = site.inside.open(cookie).csrf_token
+
+        assert [200, 403, 403] == [
+            self.posted(site, f"csrf_token={token}", cookie).status,
+            self.posted(site, "csrf_token=x", cookie).status,
+            self.posted(site, f"csrf_token={token}", cookie, sec_fetch_site="cross-site").status,
+        ]
+
+    def test_it_comes_before_the_sessions(self) -> None:
+        """Another site's request does not even open one; with a reason for whoever looks."""
+        store = Flaky()
+        site = Site(store)
+        setup_csrf(site.app, CrossOriginProtection())
+        site.app.add_route(put, "/post", methods=["POST"])
+        cookie = site.logged_in()
+        store.down = {"load"}
+        refused = self.posted(site, "", cookie, sec_fetch_site="cross-site")
+
+        assert (403, b"403 Forbidden: cross-origin request\n") == (refused.status, refused.body)
+        assert 503 == self.posted(site, "", cookie).status
+
+    def test_another_sites_page_gets_no_socket(self) -> None:
+        """This site's own does, without a token."""
+        site = TestWebSockets().site()
+        setup_csrf(site.app, CrossOriginProtection(tokens=True))
+
+        def connect(origin: bytes) -> list[str]:
+            headers = [(b"host", b"site.example"), (b"origin", origin)]
+            parts = {"type": "websocket", "path": "/ws", "raw_path": b"/ws", "headers": headers}
+            sent = site.run(asgi_scope(**parts), [{"type": "websocket.connect"}])
+            return [message["type"] for message in sent]
+
+        assert "websocket.accept" in connect(b"https://site.example")
+        assert "websocket.accept" not in connect(b"https://evil.example")
 
 
 class TestGate:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -25,10 +26,11 @@ from coatcheck import (
     SessionTooLarge,
     current,
 )
+from coatcheck.csrf import CrossOriginProtection
 from coatcheck.gate import LoginGate
 from coatcheck.stores.memory import AsyncMemoryStore, MemoryStore
 from coatcheck.testing import Clock, login
-from coatcheck.web.tornado import LoginMixin, SessionMixin, login_required, setup
+from coatcheck.web.tornado import CSRFMixin, LoginMixin, SessionMixin, login_required, setup
 from tests.frameworks.distant import DistantStore
 from tests.outside import PATIENCE
 from tests.test_laws import Flaky
@@ -629,6 +631,95 @@ class TestWebSockets:
 
             class Late(WebSocketHandler, SessionMixin):
                 """Bases the wrong way round."""
+
+
+class TestCSRF:
+    """What `test_outside_csrf` does not see."""
+
+    protection = CrossOriginProtection(tokens=True)
+
+    def site(self, sessions: AsyncSessions) -> Application:
+        class Page(CSRFMixin, RequestHandler):
+            protection = TestCSRF.protection
+
+            def get(self, *args: str) -> None:
+                self.finish(self.xsrf_form_html())
+
+            def post(self, *args: str) -> None:
+                put(self)
+
+        return site(sessions, Page)
+
+    def test_a_form_has_the_sessions_token(self, browse: Browse, sessions: AsyncSessions) -> None:
+        """By Tornado's own helper."""
+        browser = browse(self.site(sessions))
+        field = re.fullmatch(
+            '<input type="hidden" name="(.+)" value="(.+)"/>', browser.get().body.decode()
+        )
+        assert field is not None
+        kind = {"Content-Type": "application/x-www-form-urlencoded"}
+        bodies = [f"{field[1]}={field[2]}", f"{field[1]}=x", ""]
+        answers = [browser.ask("POST", "/", body=body, headers=kind) for body in bodies]
+
+        assert [200, 403, 403] == [answer.code for answer in answers]
+        assert b"403 Forbidden: CSRF token\n" == answers[1].body
+
+    def test_another_sites_request_opens_no_session(
+        self, browse: Browse, store: Flaky, sessions: AsyncSessions
+    ) -> None:
+        """It is refused before, and before the login gate."""
+
+        class Page(CSRFMixin, LoginMixin, RequestHandler):
+            protection = CrossOriginProtection()
+            gate = LoginGate()
+
+            def post(self, *args: str) -> None:
+                """Nothing is to be done."""
+
+        browser = browse(site(sessions, Page))
+        cross = {"Sec-Fetch-Site": "cross-site", **browser.headers}
+        store.down = {"load"}
+
+        assert 403 == browser.ask("POST", "/", body="", headers=cross).code
+        assert 401 == browser.ask("POST", "/", body="").code
+
+    def test_without_tokens_tornados_own_helper_stays(
+        self, browse: Browse, sessions: AsyncSessions
+    ) -> None:
+        """Its cookie is its own."""
+
+        class Page(CSRFMixin, RequestHandler):
+            protection = CrossOriginProtection()
+
+            def get(self, *args: str) -> None:
+                self.finish(self.xsrf_form_html())
+
+        assert b'name="_xsrf"' in browse(site(sessions, Page)).get().body
+
+    def test_another_sites_page_gets_no_socket(
+        self, browse: Browse, sessions: AsyncSessions
+    ) -> None:
+        """Where the handler's own check lets it pass; this site's own does, without a token."""
+
+        class Open(CSRFMixin, WebSocketHandler):
+            protection = TestCSRF.protection
+
+            def check_origin(self, origin: str) -> bool:
+                return True
+
+        browser = browse(site(sessions, Open))
+
+        async def talk(origin: str) -> int:
+            url = f"ws://127.0.0.1:{browser.port}/chat"
+            try:
+                socket = await websocket_connect(HTTPRequest(url, headers={"Origin": origin}))
+            except HTTPClientError as refused:
+                return refused.code
+            socket.close()
+            return 101
+
+        origins = [f"http://127.0.0.1:{browser.port}", "https://evil.example"]
+        assert [101, 403] == [browser.run(talk, origin) for origin in origins]
 
 
 class TestSetup:

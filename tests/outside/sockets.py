@@ -64,7 +64,7 @@ class _Pending:
             other.cancel()
 
     def release(self) -> None:
-        if self._body is not None:
+        if self._body is not None and not self.over.is_set():
             self.feed(self._body)
             self._body = None
 

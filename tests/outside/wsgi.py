@@ -45,7 +45,8 @@ class _WsgiPending(BytesIO):
         self.environ = wsgi_environ(REQUEST_METHOD="POST", CONTENT_LENGTH=str(len(body)))
         self.environ["wsgi.input"] = self
         for name, value in headers:
-            self.environ["HTTP_" + name.upper().replace("-", "_")] = value
+            key = name.upper().replace("-", "_")
+            self.environ[key if key == "CONTENT_TYPE" else f"HTTP_{key}"] = value
         self.thread = threading.Thread(target=self.serve, args=(app, on_start), daemon=True)
         self.thread.start()
         assert self.asked.wait(PATIENCE)

@@ -24,8 +24,9 @@ from aiohttp.payload import AsyncIterablePayload
 from aiohttp.typedefs import Handler, Middleware
 from multidict import CIMultiDict
 
-from coatcheck import context, gate
+from coatcheck import context, csrf, gate
 from coatcheck.cookie import join
+from coatcheck.csrf import CrossOriginProtection
 from coatcheck.gate import Admitted, LoginGate, Refused, Verdict, async_admit
 from coatcheck.paths import Patterns
 from coatcheck.session import Client, Session
@@ -37,6 +38,7 @@ from coatcheck.web.headers import merge_str
 from coatcheck.web.streams import AsyncStream
 
 __all__ = [
+    "csrf_middleware",
     "get_session",
     "get_user",
     "login_middleware",
@@ -210,6 +212,28 @@ def get_user(request: web.Request) -> Any:
     return request.get(_USER)
 
 
+def csrf_middleware(protection: CrossOriginProtection) -> Middleware:
+    """A middleware that refuses what other sites send, WebSockets too.
+
+    It comes before `session_middleware`, where what it refuses costs no look into the store; with
+    `tokens=True` after. A form is parsed as by `request.post()`; where the handler reads the parts
+    of a multipart body by itself, the token comes in the header.
+    """
+
+    @web.middleware
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        async def field() -> str | None:
+            found = (await request.post()).get(csrf.FIELD)
+            return found if isinstance(found, str) else None
+
+        exchange = request.get(_EXCHANGE)
+        session = None if exchange is None else exchange.session
+        refused = await csrf.async_check(protection, facts(request), session, field)
+        return await handler(request) if refused is None else _response(refused)
+
+    return middleware
+
+
 def login_middleware(gate: LoginGate) -> Middleware:
     """A middleware that lets only those through whom the gate admits.
 
@@ -261,7 +285,11 @@ def _response(refused: Refused) -> web.Response:
 def facts(request: web.Request) -> gate.Request:
     """What the gate looks at. A sub-app's prefix is part of the path."""
     query = request.rel_url.raw_query_string
-    return gate.Request(request.method, _path(request), query, "", request.headers.get)
+
+    def header(name: str) -> str | None:
+        return ", ".join(request.headers.getall(name, ())) if name in request.headers else None
+
+    return gate.Request(request.method, _path(request), query, "", header)
 
 
 def _path(request: web.Request) -> str:

@@ -25,7 +25,8 @@ from collections.abc import (
 from functools import partial, wraps
 from typing import Any
 
-from coatcheck import context, gate
+from coatcheck import context, csrf, gate
+from coatcheck.csrf import CrossOriginProtection
 from coatcheck.errors import ConfigurationError
 from coatcheck.gate import Admitted, LoginGate, Refused, Verdict, async_admit
 from coatcheck.paths import Patterns
@@ -34,10 +35,11 @@ from coatcheck.sessions import AsyncSessions
 from coatcheck.sweeper import checked_interval, sweeping
 from coatcheck.web.configured import checked_sessions
 from coatcheck.web.exchange import AsyncExchange, abandon
-from coatcheck.web.headers import READ, Head, joined_cookie, merge_bytes
+from coatcheck.web.forms import AsgiBody
+from coatcheck.web.headers import READ, UNTOUCHED, Head, joined_cookie, merge_bytes
 from coatcheck.web.watched import Watched
 
-__all__ = ["LoginMiddleware", "SessionMiddleware", "login_required"]
+__all__ = ["CSRFMiddleware", "LoginMiddleware", "SessionMiddleware", "login_required"]
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -187,6 +189,31 @@ class Outgoing:
         await _answer(refused, self._scope, self._send, head)
 
 
+class CSRFMiddleware:
+    """Refuses what other sites make a browser do, by a `CrossOriginProtection`.
+
+    It belongs outside `SessionMiddleware`, where what it refuses costs no look into the store; with
+    `tokens=True` inside, as the token is the session's. The token is read from the header
+    `X-CSRF-Token`, or from the form; a body that a view reads itself reaches it whole.
+    """
+
+    def __init__(self, app: App, protection: CrossOriginProtection) -> None:
+        self.app = app
+        self.protection = protection
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in _SERVED:
+            await self.app(scope, receive, send)
+            return
+        body = AsgiBody(scope["headers"], receive)
+        asked, session = facts(scope), scope.get("session")
+        refused = await csrf.async_check(self.protection, asked, session, body.token)
+        if refused is not None:
+            await _answer(refused, scope, send, UNTOUCHED)
+        else:
+            await self.app(scope, body.receive, send)
+
+
 class LoginMiddleware:
     """Lets only logged-in users through, by a `LoginGate`. It belongs inside `SessionMiddleware`.
 
@@ -270,8 +297,9 @@ def facts(scope: Scope, *, everywhere: bool = False) -> gate.Request:
     """
     mount = "app_root_path" if everywhere and "app_root_path" in scope else "root_path"
     query = scope.get("query_string", b"").decode("latin-1")
-    method, root = scope.get("method", ""), scope.get(mount, "")
-    return gate.Request(method, _path(scope, mount), query, root, partial(_header, scope))
+    method = "" if scope["type"] == "websocket" else scope["method"]
+    root, header = scope.get(mount, ""), partial(_header, scope)
+    return gate.Request(method, _path(scope, mount), query, root, header)
 
 
 def _path(scope: Scope, mount: str = "root_path") -> str:
@@ -285,8 +313,8 @@ def _path(scope: Scope, mount: str = "root_path") -> str:
 
 def _header(scope: Scope, name: str) -> str | None:
     wanted = name.encode("latin-1")
-    found: bytes | None = next((v for k, v in scope["headers"] if k == wanted), None)
-    return None if found is None else found.decode("latin-1")
+    found: list[bytes] = [v for k, v in scope["headers"] if k == wanted]
+    return b", ".join(found).decode("latin-1") if found else None
 
 
 def peer(scope: Scope) -> Client:

@@ -26,7 +26,7 @@ from coatcheck.errors import Contention, LoginRefused, StoreUnavailable
 from coatcheck.gate import Refused
 from coatcheck.session import ClientSource, Session
 from coatcheck.sessions import AsyncSessions, Sessions
-from coatcheck.web.headers import READ, RETRY_AFTER, Head
+from coatcheck.web.headers import READ, RETRY_AFTER, UNTOUCHED, Head
 
 __all__ = ["FORBIDDEN", "UNAVAILABLE", "AsyncExchange", "Exchange", "Head", "abandon", "attend"]
 
@@ -63,7 +63,6 @@ def _answer_to(error: BaseException) -> Refused | None:
     return None
 
 
-_UNTOUCHED = Head((), False)
 _READ_IN_PRIVATE = READ._replace(no_store=True)
 
 
@@ -100,7 +99,7 @@ class _Opened(Generic[S]):
         """
         if self.head is None and status < 500 and len(self.opened) == 1 and self._is_idle():
             self.session.close()
-            self.head = READ if self.session.accessed else _UNTOUCHED
+            self.head = READ if self.session.accessed else UNTOUCHED
             if self.session._is_private:
                 self.head = _READ_IN_PRIVATE
         return self.head

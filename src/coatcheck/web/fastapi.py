@@ -6,20 +6,21 @@ They work for WebSockets too.
 """
 
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 from fastapi import Depends, HTTPException, WebSocketException
 from fastapi.openapi.models import APIKey, APIKeyIn
-from fastapi.requests import HTTPConnection
+from fastapi.requests import HTTPConnection, Request
 from fastapi.security.base import SecurityBase
 
 from coatcheck.context import current
 from coatcheck.cookie import Cookie
+from coatcheck.csrf import FIELD, CrossOriginProtection, async_check
 from coatcheck.gate import LoginGate, Refused, async_admit, unauthorized
 from coatcheck.session import Session
 from coatcheck.web.asgi import facts
 
-__all__ = ["LoggedIn", "SessionDep", "SubjectDep"]
+__all__ = ["CSRFProtected", "LoggedIn", "SessionDep", "SubjectDep"]
 
 
 class LoggedIn(SecurityBase):
@@ -55,10 +56,32 @@ class LoggedIn(SecurityBase):
         return verdict.user
 
 
-def _refusal(refused: Refused, connection: HTTPConnection) -> Exception:
+class CSRFProtected:
+    """A dependency that refuses what other sites send, for a router or an endpoint alone.
+
+    A form is parsed as by `request.form()`; an endpoint that reads the body by itself finds it
+    read, unless the token comes in the header. `web.asgi.CSRFMiddleware`, for a whole app, hands
+    every body on.
+    """
+
+    def __init__(self, protection: CrossOriginProtection) -> None:
+        self.protection = protection
+
+    async def __call__(self, connection: HTTPConnection) -> None:
+        async def field() -> str | None:
+            found = (await cast("Request", connection).form()).get(FIELD)
+            return found if isinstance(found, str) else None
+
+        asked, session = facts(connection.scope, everywhere=True), connection.scope.get("session")
+        refused = await async_check(self.protection, asked, session, field)
+        if refused is not None:
+            raise _refusal(refused, connection, refused.reason)
+
+
+def _refusal(refused: Refused, connection: HTTPConnection, why: str = "log in first") -> Exception:
     if connection.scope["type"] == "websocket":
-        return WebSocketException(1008, "log in first")
-    return HTTPException(refused.status, "log in first", dict(refused.headers))
+        return WebSocketException(1008, why)
+    return HTTPException(refused.status, why, dict(refused.headers))
 
 
 async def _session() -> Session:

@@ -16,7 +16,8 @@ from weakref import WeakSet
 from flask import Flask, Request, Response, current_app, g, has_request_context, request
 from flask.sessions import SessionInterface, SessionMixin
 
-from coatcheck import context
+from coatcheck import context, csrf
+from coatcheck.csrf import CrossOriginProtection
 from coatcheck.gate import LoginGate, Refused, admit
 from coatcheck.paths import Patterns
 from coatcheck.session import Client, Session
@@ -33,7 +34,7 @@ from coatcheck.web.pallets import (
 )
 from coatcheck.web.wsgi import Upkeep, facts, peer
 
-__all__ = ["CoatcheckSessionInterface", "login_required", "require_login"]
+__all__ = ["CoatcheckSessionInterface", "login_required", "require_login", "setup_csrf"]
 
 _VISIT = "_coatcheck"  # of the request; its environ may serve other contexts too
 
@@ -227,14 +228,42 @@ def login_required(gate: LoginGate) -> Callable[[Callable[..., Any]], Callable[.
     return decorate
 
 
+def setup_csrf(app: Flask, protection: CrossOriginProtection) -> None:
+    """Refuse what other sites send to the app, before its other `before_request` functions.
+
+    With `tokens=True`, templates have `csrf_token()` for the field of that name.
+    """
+
+    def before_request() -> Response | None:
+        session = (_opened() or {}).get(None)
+        refused = csrf.check(protection, facts(request.environ), session, _token_in_form)
+        return None if refused is None else _response(refused)
+
+    app.before_request_funcs.setdefault(None, []).insert(0, before_request)
+    if protection.tokens:
+        app.add_template_global(_csrf_token, "csrf_token")
+
+
+def _token_in_form() -> str | None:
+    return request.form.get(csrf.FIELD)
+
+
+def _csrf_token() -> str:
+    return context.current().csrf_token
+
+
 def _refusal(gate: LoginGate, *, everywhere: bool = False) -> Response | None:
     """The answer to a request that the gate does not let through."""
     session = (_opened() or {}).get(None)
     verdict = admit(gate, facts(request.environ), session, everywhere=everywhere)
     if isinstance(verdict, Refused):
-        response = current_app.response_class()
-        refuse(response, verdict)
-        return response
+        return _response(verdict)
     if verdict.user is not None:
         g.user = verdict.user
     return None
+
+
+def _response(refused: Refused) -> Response:
+    response = current_app.response_class()
+    refuse(response, refused)
+    return response

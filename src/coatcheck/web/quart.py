@@ -37,7 +37,8 @@ from werkzeug.datastructures import Headers
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as WerkzeugResponse
 
-from coatcheck import context
+from coatcheck import context, csrf
+from coatcheck.csrf import CrossOriginProtection
 from coatcheck.gate import LoginGate, Refused, async_admit
 from coatcheck.paths import Patterns
 from coatcheck.session import Client, Session
@@ -56,7 +57,7 @@ from coatcheck.web.pallets import (
     write_head,
 )
 
-__all__ = ["CoatcheckSessionInterface", "login_required", "require_login"]
+__all__ = ["CoatcheckSessionInterface", "login_required", "require_login", "setup_csrf"]
 
 Answer = Response | WerkzeugResponse
 _VISIT = "_coatcheck"  # of the request or WebSocket
@@ -332,14 +333,43 @@ def login_required(gate: LoginGate) -> Callable[[Callable[..., Any]], Callable[.
     return decorate
 
 
+def setup_csrf(app: Quart, protection: CrossOriginProtection) -> None:
+    """Refuse what other sites send to the app, WebSockets too, before its other functions.
+
+    With `tokens=True`, templates have `csrf_token()` for the field of that name.
+    """
+
+    async def before() -> Response | None:
+        session, asked = (_opened() or {}).get(None), facts(_asked().scope)
+        refused = await csrf.async_check(protection, asked, session, _token_in_form)
+        return None if refused is None else _response(refused)
+
+    app.before_request_funcs[None].insert(0, before)
+    app.before_websocket_funcs[None].insert(0, before)
+    if protection.tokens:
+        app.add_template_global(_csrf_token, "csrf_token")
+
+
+async def _token_in_form() -> str | None:
+    return (await request.form).get(csrf.FIELD)
+
+
+def _csrf_token() -> str:
+    return context.current().csrf_token
+
+
 async def _refusal(gate: LoginGate, *, everywhere: bool = False) -> Response | None:
     """The answer to a request that the gate does not let through."""
     session = (_opened() or {}).get(None)
     verdict = await async_admit(gate, facts(_asked().scope), session, everywhere=everywhere)
     if isinstance(verdict, Refused):
-        response = current_app.response_class()
-        refuse(response, verdict)
-        return response
+        return _response(verdict)
     if verdict.user is not None:
         g.user = verdict.user
     return None
+
+
+def _response(refused: Refused) -> Response:
+    response = current_app.response_class()
+    refuse(response, refused)
+    return response

@@ -26,8 +26,9 @@ from sanic.exceptions import ServerError
 from sanic.http import Stage
 from sanic.response import BaseHTTPResponse, ResponseStream
 
-from coatcheck import context
+from coatcheck import context, csrf
 from coatcheck.cookie import join
+from coatcheck.csrf import CrossOriginProtection
 from coatcheck.gate import LoginGate, Refused, async_admit
 from coatcheck.gate import Request as Facts
 from coatcheck.paths import Patterns
@@ -38,7 +39,7 @@ from coatcheck.web.configured import checked_sessions
 from coatcheck.web.exchange import AsyncExchange, Head, attend
 from coatcheck.web.headers import merge_str
 
-__all__ = ["login_required", "setup", "setup_gate"]
+__all__ = ["login_required", "setup", "setup_csrf", "setup_gate"]
 
 Response = BaseHTTPResponse | ResponseStream
 
@@ -202,7 +203,7 @@ def _add_headers(response: Response, head: Head) -> None:
 def _become(response: BaseHTTPResponse, refused: Refused, head: Head) -> None:
     """Make a whole response of our own of it."""
     response.status = refused.status
-    response.body = f"{refused.status}\n".encode()
+    response.body = refused.body.encode()
     response.content_type = "text/plain; charset=utf-8"
     response.headers.clear()
     response.headers.extend(refused.headers)
@@ -250,6 +251,26 @@ class _Upkeep:
         await self._running.aclose()
 
 
+def setup_csrf(app: Sanic[Any, Any], protection: CrossOriginProtection) -> None:
+    """Refuse what other sites send to the app, WebSockets too, before the session is opened.
+
+    With `tokens=True` after that: then call it after `setup`, and before `setup_gate`. A handler
+    that streams its request's body takes the token in the header.
+    """
+
+    async def check(request: Request[Any, Any]) -> HTTPResponse | None:
+        def field() -> str | None:
+            found: str | None = request.form.get(csrf.FIELD) if request.form else None
+            return found
+
+        session = getattr(request.ctx, "session", None)
+        refused = csrf.check(protection, _facts(request), session, field)
+        return None if refused is None else _plain(refused)
+
+    priority = _OUTERMOST - 1 if protection.tokens else _OUTERMOST + 1
+    app.middleware(check, "request", priority=priority)
+
+
 def setup_gate(app: Sanic[Any, Any], gate: LoginGate) -> None:
     """Let only logged-in users through, by a `LoginGate`. Call `setup` as well.
 
@@ -288,17 +309,26 @@ async def _refusal(
     session = getattr(request.ctx, "session", None)
     verdict = await async_admit(gate, _facts(request), session, everywhere=everywhere)
     if isinstance(verdict, Refused):
-        body = "" if verdict.status == 303 else f"{verdict.status}\n"
-        headers = dict(verdict.headers)
-        return HTTPResponse(body, verdict.status, headers, "text/plain; charset=utf-8")
+        return _plain(verdict)
     if verdict.user is not None:
         request.ctx.user = verdict.user
     return None
 
 
+def _plain(refused: Refused) -> HTTPResponse:
+    headers, kind = dict(refused.headers), "text/plain; charset=utf-8"
+    return HTTPResponse(refused.body, refused.status, headers, kind)
+
+
 def _facts(request: Request[Any, Any]) -> Facts:
-    """What the gate looks at."""
-    return Facts(request.method, _path(request), request.query_string, "", request.headers.get)
+    """What a rule looks at."""
+
+    def header(name: str) -> str | None:
+        return ", ".join(request.headers.getall(name, [])) if name in request.headers else None
+
+    kind = getattr(request.transport, "scope", {}).get("type")  # under ASGI
+    method = "" if kind == "websocket" else request.method
+    return Facts(method, _path(request), request.query_string, "", header)
 
 
 def _path(request: Request[Any, Any]) -> str:

@@ -24,7 +24,8 @@ from tornado.httputil import HTTPHeaders, HTTPServerRequest
 from tornado.web import Application, Finish, HTTPError, RequestHandler
 from tornado.websocket import WebSocketHandler
 
-from coatcheck import context, gate
+from coatcheck import context, csrf, gate
+from coatcheck.csrf import CrossOriginProtection
 from coatcheck.errors import ConfigurationError
 from coatcheck.gate import LoginGate, Refused, async_admit
 from coatcheck.paths import Patterns
@@ -35,7 +36,7 @@ from coatcheck.web.configured import checked_sessions
 from coatcheck.web.exchange import AsyncExchange
 from coatcheck.web.headers import merge_str
 
-__all__ = ["LoginMixin", "SessionMixin", "login_required", "setup"]
+__all__ = ["CSRFMixin", "LoginMixin", "SessionMixin", "login_required", "setup"]
 
 _SETTING = "coatcheck"
 
@@ -240,6 +241,36 @@ class SessionMixin(RequestHandler):
             self._headers = HTTPHeaders()
             for name, value in merged:
                 self._headers.add(name, value)
+
+
+class CSRFMixin(SessionMixin):
+    """A `SessionMixin` that refuses what other sites send, by its `protection`.
+
+    It stands before a `LoginMixin`. With `tokens=True`, `xsrf_form_html()` gives the field with the
+    session's token; the application's own setting `xsrf_cookies` stays off then.
+    """
+
+    protection: CrossOriginProtection
+
+    async def prepare(self) -> None:
+        """Refuse, or open the session and look at the token."""
+        asked = facts(self.request)
+        self._obey(self.protection.judge(asked))
+        await super().prepare()
+        session = None if self._exchange is None else self._exchange.session
+        field = partial(self.get_body_argument, csrf.FIELD, None)
+        self._obey(csrf.check(self.protection, asked, session, field))
+
+    def xsrf_form_html(self) -> str:
+        """The hidden field of a form, for `{% module xsrf_form_html() %}` too."""
+        if not self.protection.tokens:
+            return super().xsrf_form_html()
+        return f'<input type="hidden" name="{csrf.FIELD}" value="{self.session.csrf_token}"/>'
+
+    def _obey(self, refused: Refused | None) -> None:
+        if refused is not None:
+            _answer(self, refused)
+            raise Finish
 
 
 class LoginMixin(SessionMixin):

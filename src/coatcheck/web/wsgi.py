@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial, wraps
 from typing import TYPE_CHECKING, Any
 
-from coatcheck import context, gate
+from coatcheck import context, csrf, gate
+from coatcheck.csrf import CrossOriginProtection
 from coatcheck.gate import Admitted, LoginGate, Refused, Verdict, admit
 from coatcheck.paths import Patterns
 from coatcheck.session import Client, Session
@@ -21,12 +22,13 @@ from coatcheck.sessions import Sessions
 from coatcheck.sweeper import Sweeper
 from coatcheck.web.configured import checked_sessions
 from coatcheck.web.exchange import Exchange
-from coatcheck.web.headers import READ, Head, merge_str
+from coatcheck.web.forms import wsgi_token
+from coatcheck.web.headers import READ, UNTOUCHED, Head, merge_str
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-__all__ = ["LoginMiddleware", "SessionMiddleware", "login_required"]
+__all__ = ["CSRFMiddleware", "LoginMiddleware", "SessionMiddleware", "login_required"]
 
 _REASONS = {303: "See Other", 401: "Unauthorized", 403: "Forbidden", 503: "Service Unavailable"}
 
@@ -250,6 +252,28 @@ class _Replaced(Exception):
         self.body = body
 
 
+class CSRFMiddleware:
+    """Refuses what other sites make a browser do, by a `CrossOriginProtection`.
+
+    It belongs outside `SessionMiddleware`, where what it refuses costs no look into the store; with
+    `tokens=True` inside, as the token is the session's. The token is read from the header
+    `X-CSRF-Token`, or from the form; a body that a view reads itself reaches it whole.
+    """
+
+    def __init__(self, app: "WSGIApplication", protection: CrossOriginProtection) -> None:
+        self.app = app
+        self.protection = protection
+
+    def __call__(
+        self, environ: "WSGIEnvironment", start_response: "StartResponse"
+    ) -> Iterable[bytes]:
+        session, field = environ.get("coatcheck.session"), partial(wsgi_token, environ)
+        refused = csrf.check(self.protection, facts(environ), session, field)
+        if refused is not None:
+            return [_answer(refused, environ, start_response, UNTOUCHED)[0]]
+        return self.app(environ, start_response)
+
+
 class LoginMiddleware:
     """Lets only logged-in users through, by a `LoginGate`. It belongs inside `SessionMiddleware`.
 
@@ -298,7 +322,7 @@ def _judge(rule: LoginGate, environ: "WSGIEnvironment", *, everywhere: bool = Fa
 def facts(environ: "WSGIEnvironment") -> gate.Request:
     """What the gate looks at."""
 
-    def header(name: str) -> str | None:
+    def header(name: str) -> str | None:  # a server joins those that came several times
         found: str | None = environ.get("HTTP_" + name.upper().replace("-", "_"))
         return found
 

@@ -7,7 +7,7 @@ raised once more when the answer is over, as servers' error reporters do it.
 
 import asyncio
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from django.core.handlers.asgi import ASGIHandler  # type: ignore[import-untyped]
@@ -84,12 +84,16 @@ def _remember(request: Any, **details: Any) -> None:
 got_request_exception.connect(_remember)
 
 
-def _handler(make: Callable[[], Any], sessions: Sessions | AsyncSessions) -> Any:
+def _handler(make: Callable[[], Any], sessions: Any, middleware: Sequence[str]) -> Any:
     global session_middleware
     use = Configured(paired("Site", sessions), sweep=None)
     session_middleware = type("SiteMiddleware", (SessionMiddleware,), {"use": use})
     with override_settings(
-        MIDDLEWARE=[f"{__name__}.session_middleware", f"{__name__}.AnsweringMiddleware"]
+        MIDDLEWARE=[
+            f"{__name__}.session_middleware",
+            *middleware,
+            f"{__name__}.AnsweringMiddleware",
+        ]
     ):
         return make()
 
@@ -110,8 +114,8 @@ class _Told:
             raise self._environ[_ERROR]
 
 
-def django(sessions: Sessions, view: View) -> "WSGIApplication":
-    handler = _handler(WSGIHandler, sessions)
+def django(sessions: Sessions, view: View, middleware: Sequence[str] = ()) -> "WSGIApplication":
+    handler = _handler(WSGIHandler, sessions, middleware)
 
     def app(environ: "WSGIEnvironment", start_response: "StartResponse") -> _Told:
         environ[_VIEW] = view
@@ -120,8 +124,8 @@ def django(sessions: Sessions, view: View) -> "WSGIApplication":
     return app
 
 
-def django_async(sessions: AsyncSessions, view: View) -> Any:
-    handler = _handler(ASGIHandler, sessions)
+def django_async(sessions: AsyncSessions, view: View, middleware: Sequence[str] = ()) -> Any:
+    handler = _handler(ASGIHandler, sessions, middleware)
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         # Django reads the whole body before it opens anything, so the view waits for the real one.

@@ -31,6 +31,10 @@ def falcon_wsgi(sessions: Sessions, view: View) -> Any:
 
 
 def falcon_asgi(sessions: AsyncSessions, view: View) -> Any:
+    return with_a_slow_body(asgi_app(sessions, view))
+
+
+def asgi_app(sessions: AsyncSessions, view: View) -> falcon.asgi.App[Any, Any]:
     class Everything:
         async def on_post(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
             answer(resp, view(req.context.session, await req.stream.read()))
@@ -38,7 +42,7 @@ def falcon_asgi(sessions: AsyncSessions, view: View) -> Any:
     app = falcon.asgi.App(middleware=[AsyncSessionMiddleware(sessions, sweep=None)])
     app.add_error_handler(OUTAGES, async_handle_outage)
     app.add_route("/", Everything())
-    return with_a_slow_body(app)
+    return app
 
 
 def with_a_slow_body(app: Any) -> Any:

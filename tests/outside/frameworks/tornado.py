@@ -1,6 +1,8 @@
 """Tornado, on its own server, with a body that is read as it comes: only then a handler has begun
 before its body is there."""
 
+from typing import Any
+
 from tornado.web import Application, Finish, HTTPError, RequestHandler, stream_request_body
 
 from coatcheck import AsyncSessions
@@ -9,11 +11,11 @@ from tests.outside.sockets import TornadoDriver, about_to_read
 from tests.outside.talk import Framework, View
 
 
-def build(sessions: AsyncSessions, view: View) -> Application:
+def build(sessions: AsyncSessions, view: View, mixin: Any = SessionMixin) -> Application:
     @stream_request_body
-    class Handler(SessionMixin, RequestHandler):
+    class Handler(mixin, RequestHandler):  # type: ignore[misc]
         async def prepare(self) -> None:
-            await super().prepare()
+            await super().prepare()  # type: ignore[misc]
             self.body = b""
             about_to_read()
 

@@ -13,10 +13,11 @@ from django.utils.safestring import SafeString  # type: ignore[import-untyped]
 from coatcheck import values
 from coatcheck.sessions import AsyncSessions, Sessions
 from coatcheck.web.django.conf import configured
+from coatcheck.web.django.csrf import CSRFMiddleware
 from coatcheck.web.django.middleware import SessionMiddleware
 from coatcheck.web.django.store import SessionStore
 
-__all__ = ["SessionMiddleware", "SessionStore", "async_sessions", "sessions"]
+__all__ = ["CSRFMiddleware", "SessionMiddleware", "SessionStore", "async_sessions", "sessions"]
 
 values.register(SafeString, "django.SafeString", encode=str.__str__, decode=SafeString)
 

@@ -61,8 +61,7 @@ class _Cookie(Morsel[str]):
 
 def refusal(refused: Refused, instead_of: Any = None) -> Any:
     """A whole response of our own; it closes what the one that it replaces would have closed."""
-    body = f"{refused.status}\n"
-    answer = HttpResponse(body, "text/plain; charset=utf-8", refused.status)
+    answer = HttpResponse(refused.body, "text/plain; charset=utf-8", refused.status)
     for name, value in refused.headers:
         answer[name] = value
     if instead_of is not None:
