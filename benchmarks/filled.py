@@ -30,8 +30,9 @@ from coatcheck.stores import redis as redis_store
 from coatcheck.stores import sqlite as sqlite_store
 from coatcheck.stores._postgres.rows import hour_of
 from coatcheck.stores._postgres.statements import WRITTEN
-from coatcheck.stores._redis.scripts import Raw
+from coatcheck.stores._redis.commands import Raw
 from coatcheck.stores._redis.value import indexed_until
+from coatcheck.stores._sqlite import verbs
 
 __all__ = ["KINDS", "Filled"]
 
@@ -70,7 +71,7 @@ class _Swept:
 
 
 class _SQLite(_Swept):
-    """One transaction of the store's own statement that creates."""
+    """One transaction of the store's own statement that writes."""
 
     def __init__(self, path: str) -> None:
         super().__init__(f"sqlite:///{path}")
@@ -80,8 +81,8 @@ class _SQLite(_Swept):
         sqlite_store.SQLiteStore(self._path).sweep(0, NOW)  # which creates the file
         with closing(sqlite3.connect(self._path, isolation_level=None)) as connection:
             connection.execute("BEGIN")
-            rows = ((*astuple(each), NOW) for each in made)
-            connection.executemany(sqlite_store._CREATE, rows)
+            for each in made:
+                verbs.put(connection, each)
             connection.execute("COMMIT")
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 

@@ -74,7 +74,7 @@ class Site:
 
     def __post_init__(self) -> None:
         self.clock = Clock()
-        self.events: list[Event] = []
+        self.told: list[Event] = []
         self._runner = asyncio.Runner()
         self.store = self.store or STORES[self.kind](self.folder)
         make: Any = AsyncSessions if self.kind.endswith("-async") else Sessions
@@ -82,7 +82,7 @@ class Site:
         self._created: set[str] = set()
         if self.kind.startswith("memcached"):  # which cannot list what it holds
             self.store.create = self._noting(self.store.create)
-        self.sessions = make(self.store, clock=self.clock, on_event=self.events.append, **options)
+        self.sessions = make(self.store, clock=self.clock, on_event=self.told.append, **options)
 
     @property
     def is_carried(self) -> bool:
@@ -131,6 +131,12 @@ class Site:
         return repr(self.records()).encode() + b"".join(
             part for record in self.records() for part in (record.payload, record.revision)
         )
+
+    @property
+    def events(self) -> list[Event]:
+        """What was told so far."""
+        assert self._run(self.sessions.flush_events(20.0))
+        return self.told
 
     def events_of(self, kind: type[Event]) -> list[Any]:
         return [event for event in self.events if type(event) is kind]

@@ -1100,7 +1100,7 @@ class TestLifespan:
             )
 
         asyncio.run(main())
-        assert "unavailable" in caplog.text
+        assert "outage moment=sweep" in caplog.text
 
     def test_an_app_without_lifespan_says_so_itself(self) -> None:
         """Its error reaches the server, which takes it as an answer; no task is left."""

@@ -27,23 +27,18 @@ class TestAsyncMemoryStore(AsyncStoreContract):
 
 
 class TestSQLiteStore(StoreContract):
-    admits = False
-
     @pytest.fixture
     def store(self, tmp_path: Path) -> SQLiteStore:
-        return SQLiteStore(tmp_path / "sessions.sqlite3")
+        return SQLiteStore(tmp_path / "sessions.sqlite3", timeout=10)
 
 
 class TestAsyncSQLiteStore(AsyncStoreContract):
-    admits = False
-
     @pytest.fixture
     def store(self, tmp_path: Path) -> AsyncSQLiteStore:
-        return AsyncSQLiteStore(tmp_path / "sessions.sqlite3")
+        return AsyncSQLiteStore(tmp_path / "sessions.sqlite3", timeout=10)
 
 
 class TestRedisStore(StoreContract):
-    admits = False
     sweeps = False
 
     @pytest.fixture
@@ -54,7 +49,6 @@ class TestRedisStore(StoreContract):
 
 
 class TestAsyncRedisStore(AsyncStoreContract):
-    admits = False
     sweeps = False
 
     @pytest.fixture
@@ -63,7 +57,6 @@ class TestAsyncRedisStore(AsyncStoreContract):
 
 
 class TestRedisClusterStore(StoreContract):
-    admits = False
     sweeps = False
 
     @pytest.fixture
@@ -74,7 +67,6 @@ class TestRedisClusterStore(StoreContract):
 
 
 class TestAsyncRedisClusterStore(AsyncStoreContract):
-    admits = False
     sweeps = False
 
     @pytest.fixture
@@ -83,24 +75,18 @@ class TestAsyncRedisClusterStore(AsyncStoreContract):
 
 
 class TestFileStore(StoreContract):
-    admits = False
-
     @pytest.fixture
     def store(self, tmp_path: Path) -> FileStore:
-        return FileStore(tmp_path / "sessions")
+        return FileStore(tmp_path / "sessions", timeout=10)
 
 
 class TestAsyncFileStore(AsyncStoreContract):
-    admits = False
-
     @pytest.fixture
     def store(self, tmp_path: Path) -> AsyncFileStore:
-        return AsyncFileStore(tmp_path / "sessions")
+        return AsyncFileStore(tmp_path / "sessions", timeout=10)
 
 
 class TestPostgresStore(StoreContract):
-    admits = False
-
     @pytest.fixture
     def store(self, tmp_path: Path) -> Iterator[Any]:
         opened: Any = from_url(postgres.url(tmp_path))
@@ -109,8 +95,6 @@ class TestPostgresStore(StoreContract):
 
 
 class TestAsyncPostgresStore(AsyncStoreContract):
-    admits = False
-
     @pytest.fixture
     def store(self, tmp_path: Path) -> Any:
         return async_from_url(postgres.url(tmp_path))

@@ -30,7 +30,7 @@ from coatcheck import patience
 from coatcheck import record as records
 from coatcheck.errors import Collision, ConfigurationError, StoreError, StoreUnavailable
 from coatcheck.record import NewerFormat, Record
-from coatcheck.store import GONE, SAVED
+from coatcheck.store import FORBIDDEN, GONE, SAVED, Entered, Entry
 from coatcheck.stores import async_from_url, from_url
 from coatcheck.stores._file import locks, threads
 from coatcheck.stores._file import records as files
@@ -720,6 +720,117 @@ class TestIndex:
         assert 0 == store.sweep(-1, LATER)
 
 
+def mark_of(path: Path, subject: str = "user:42") -> Path:
+    name = digest(subject)
+    return path / "subjects" / name[:2] / name
+
+
+def is_forbidden(store: FileStore, subject: str = "user:42") -> bool:
+    login = a_record(9, subject=subject)
+    return store.admit(login, b"", Entry(NOW - 1), NOW) is FORBIDDEN
+
+
+class TestLogins:
+    """What the contract cannot see of marks and limits."""
+
+    def test_a_mark_survives(self, store: FileStore, path: Path) -> None:
+        """It is a private file beside its subject's entries."""
+        store.forbid("user:42", NOW, None, LATER, NOW)
+        assert is_forbidden(FileStore(path))
+        assert [0o600, 0o700, 0o700] == [
+            stat.S_IMODE(each.stat().st_mode)
+            for each in (mark_of(path), mark_of(path).parent, path / "subjects")
+        ]
+
+    def test_lapsed_marks_are_swept(self, store: FileStore, path: Path) -> None:
+        """Uncounted, with what a crash left of one; those that are to be kept stay."""
+        for number in range(3):
+            store.forbid(f"user:{number}", NOW, None, LATER + number, NOW)
+        half = mark_of(path).with_name(f".{digest()}")
+        half.parent.mkdir(exist_ok=True)
+        half.write_bytes(b"half")
+        assert 0 == store.sweep(9, LATER + 1)
+        assert not half.exists()
+        assert [False, False, True] == [is_forbidden(store, f"user:{n}") for n in range(3)]
+
+    def test_a_folder_without_marks(self, store: FileStore, path: Path) -> None:
+        """One from before there were any gets them; without a login, it had no index either."""
+        store.create(a_record(subject=None), NOW)
+        assert ["01", "coatcheck-sessions-1"] == sorted(os.listdir(path))
+        store.forbid("user:42", NOW, None, LATER, NOW)
+        assert is_forbidden(FileStore(path))
+        assert a_record(subject=None) == store.load(an_id(1), NOW)
+
+    def test_a_mark_in_an_emptied_folder(self, store: FileStore, path: Path) -> None:
+        """The first thing in it is the marker again, or the next process would refuse it."""
+        store.create(a_record(), NOW)
+        subprocess.run(["rm", "-r", *path.iterdir()], check=True)
+        store.forbid("user:42", NOW, None, LATER, NOW)
+        assert is_forbidden(FileStore(path))
+
+    def test_a_mark_of_a_newer_coatcheck(self, store: FileStore, path: Path) -> None:
+        """It is left alone, and an outage, also for who would replace it."""
+        store.forbid("user:42", NOW, None, LATER, NOW)
+        mark_of(path).write_bytes(b"\x02newer")
+        os.utime(mark_of(path), (0, 0))
+        with pytest.raises(NewerFormat):
+            is_forbidden(store)
+        with pytest.raises(NewerFormat):
+            store.forbid("user:42", NOW, None, LATER, NOW)
+        store.sweep(9, LATER)
+        assert b"\x02newer" == mark_of(path).read_bytes()
+
+    @pytest.mark.parametrize("content", [b"", b"\x01garbage", None])
+    def test_a_mark_that_cannot_be_read(
+        self, store: FileStore, path: Path, tmp_path: Path, content: bytes | None
+    ) -> None:
+        """It is none, be it a link even to a real one; the next one takes its place."""
+        store.forbid("user:42", NOW, None, LATER, NOW)
+        if content is None:
+            mark_of(path).rename(tmp_path / "real")
+            mark_of(path).symlink_to(tmp_path / "real")
+        else:
+            mark_of(path).write_bytes(content)
+        assert not is_forbidden(store)
+        store.forbid("user:42", NOW, None, LATER, NOW)
+        assert is_forbidden(store)
+
+    def test_busy(self, path: Path) -> None:
+        """Where a turn does not come, be it that of a session to end, nothing was begun."""
+        store = FileStore(path, timeout=0.05)
+        store.create(a_record(), NOW)
+        login = a_record(2, login_at=NOW)
+        with locked(path), pytest.raises(locks.Busy):
+            store.admit(login, b"", Entry(NOW, most=1), NOW)
+        assert [a_record()] == store.page("", 9, NOW)
+        assert Entered([an_id(1)]) == store.admit(login, b"", Entry(NOW, most=1), NOW)
+
+    def test_a_full_limit_hides_no_collision(self, store: FileStore) -> None:
+        """What could not be written anyway is told first, as every store does."""
+        store.create(a_record(), NOW)
+        store.create(a_record(2), NOW)
+        full = Entry(NOW, most=1, refuse=True)
+        with pytest.raises(Collision):
+            store.admit(a_record(2, revision=b"two"), b"", full, NOW)
+        assert GONE is store.admit(a_record(3), b"one", full, NOW)
+        assert a_record(2) == store.admit(a_record(2, revision=b"two"), b"no", full, NOW)
+
+    def test_a_session_that_became_another_subjects(self, store: FileStore, path: Path) -> None:
+        """While the login waited for its turn, with none that comes after it in its hands: it is no
+        longer one of those too many."""
+        store.create(a_record(), NOW)
+        theirs = a_record(revision=b"two", subject="user:7")
+        with ThreadPoolExecutor() as threads:
+            with locked(path):
+                login = a_record(2, login_at=NOW)
+                waiting = threads.submit(store.admit, login, b"", Entry(NOW, most=1), NOW)
+                until(lambda: waits_for(store, 1), "the login to wait")
+                assert not waits_for(store, 2)
+                file_of(path).write_bytes(records.dump(theirs))
+            assert Entered([]) == waiting.result()
+        assert theirs == store.load(an_id(1), NOW)
+
+
 def waits_for(store: FileStore, number: int) -> bool:
     """Whether somebody has the turn of that branch among this store's threads."""
     return store._folder._locks._turns[number]._held
@@ -1215,6 +1326,32 @@ class TestDurability:
             f"sync {self.branch}",
         ] == steps
 
+    def test_admitted_login(self, store: FileStore, steps: list[str]) -> None:
+        """Its content before its name; all names, and the ends, when it returns."""
+        for number in (257, 2):
+            store.create(a_record(number), NOW)
+        steps.clear()
+        store.admit(a_record(login_at=NOW), b"", Entry(NOW, most=2), NOW)
+        assert [
+            f"sync {self.half}",
+            f"rename to {self.record}",
+            f"unlink {self.branch}/{an_id(257)}",
+            f"unlink {self.index}/{digest()}-{an_id(257)}",
+            f"sync {self.index}",
+            f"sync {self.branch}",
+        ] == steps
+
+    def test_mark(self, store: FileStore, steps: list[str]) -> None:
+        """Its content before its name, and both when it returns."""
+        store.create(a_record(), NOW)
+        steps.clear()
+        store.forbid("user:42", NOW, None, LATER, NOW)
+        assert [
+            f"sync {self.index}/.{digest()}",
+            f"rename to {self.index}/{digest()}",
+            f"sync {self.index}",
+        ] == steps
+
     def test_create_of_a_login_that_collides(self, store: FileStore, steps: list[str]) -> None:
         """What is there already may not be on the disk yet; whoever is told so relies on it."""
         store.create(a_record(), NOW)
@@ -1517,6 +1654,37 @@ class TestProcesses:
         assert set() == {an_id(number) for number in done} - kept
         assert set() == kept & {an_id(10_000 + n * 10) for n in done if n % 10 == 0}
         assert kept == listed
+
+    def test_of_many_logins_exactly_so_many_stay(self, store: FileStore) -> None:
+        """Of twenty in four processes the newest three, whoever came first."""
+
+        def log_in(process: int) -> list[bool]:
+            numbers = range(process, 20, 4)
+            entry = Entry(NOW, most=3)
+            logins = [a_record(number, login_at=NOW + number) for number in numbers]
+            return [isinstance(store.admit(each, b"", entry, NOW), Entered) for each in logins]
+
+        answers = all_at_once(4, log_in)
+        assert [an_id(17), an_id(18), an_id(19)] == sorted(
+            each.id for each in store.by_subject("user:42", NOW)
+        )
+        assert [True] * 3 == [answers[number % 4][number // 4] for number in (17, 18, 19)]
+
+    def test_killed_within_a_limit(self, store: FileStore) -> None:
+        """Whatever a killed login left, those told are there, and the next one sets it right."""
+
+        def write(pipe: int) -> None:
+            for number in range(10_000):
+                login = a_record(number, login_at=NOW + number)
+                store.admit(login, b"", Entry(NOW, most=3), NOW)
+                os.write(pipe, b"%d\n" % number)
+
+        newest = max(acknowledged(write, 20))
+        last = a_record(99_999, login_at=NOW + 50_000)
+        assert isinstance(store.admit(last, b"", Entry(NOW, most=3), NOW), Entered)
+        left = {each.id for each in store.page("", 99, NOW)}
+        assert 3 == len(left)
+        assert {an_id(newest), an_id(99_999)} <= left
 
     @pytest.mark.parametrize("kind", ["FileStore", "AsyncFileStore"])
     def test_exit(self, path: Path, kind: str) -> None:

@@ -7,7 +7,8 @@ Three searches, each exhaustive over its orders:
    cookie ever handed out opens to what the model says, and the store holds nothing else.
 2. Single calls to the store, as of several processes: whatever the order of the calls, the end is
    one that some order of whole commits has.
-3. Answers that arrive in another order than they were sent, or never; renewal; and thieves.
+3. Answers that arrive in another order than they were sent, or never. Renewal has a few tests here
+   and searches of its own, in tests/test_renewal.py.
 
 What the browser is promised: an answer that minted nothing carries no cookie, so however late it
 arrives it changes nothing. Of the answers that carry one, the last to be committed is good (or
@@ -17,7 +18,7 @@ a browser end with a dead token while a live one was on its way; no server can p
 
 import asyncio
 from collections.abc import Callable, Coroutine, Generator, Iterator, Sequence
-from itertools import combinations_with_replacement, product
+from itertools import combinations_with_replacement
 from pathlib import Path
 from types import coroutine
 from typing import Any
@@ -514,68 +515,6 @@ def reads(session: Any) -> None:
     session.get("n")
 
 
-def _tab(browser: Browser, act: Act, arrives: bool) -> Steps:
-    session = browser.begin()
-    act(session)
-    yield
-    sent = browser.site.commit(session)
-    yield
-    if sent and arrives:
-        browser.cookie = sent[0].partition(";")[0]
-    yield
-
-
-Round = tuple[tuple[int, ...], bool, bool, float]
-HALF = [order for order in orders(3, 3) if order[0] == 0]
-ROUNDS: list[Round] = [
-    (order, first, second, gap)
-    for order in HALF
-    for first, second in product([True, False], repeat=2)
-    for gap in (1.0, 61.0, 700.0)
-]
-
-
-def live_through(rounds: Sequence[Round]) -> Browser:
-    """Two tabs a round, stragglers that were sent before it, and slow uploads across all of it.
-
-    Requests and answers are on their way for less than a minute, or for ever: no more can be
-    promised, for a minute after a renewal the previous proof's next request takes the place of the
-    unseen successor. How long a request takes between opening and commit does not matter.
-    """
-    site, browser = renewing(600)
-    slow = [browser.begin()]
-    for order, first, second, gap in rounds:
-        site.clock.move(gap)
-        straggler = browser.copy()
-        tabs = [_tab(browser, counts, first), _tab(browser, reads, second)]
-        for index in order:
-            next(tabs[index])
-            site.clock.move(9)
-        browser.visit(reads)
-        slow.append(straggler.begin())
-    for each in slow:
-        counts(each)
-        site.clock.move(61)
-        site.commit(each)
-    for _ in range(3):
-        site.clock.move(61)
-        browser.visit(reads)
-    return browser
-
-
-@pytest.mark.parametrize("order", HALF, ids=lambda order: "".join(map(str, order)))
-def test_no_honest_browser_is_convicted(order: tuple[int, ...]) -> None:
-    """Tabs with old and new proofs, lost answers, slow uploads: it stays in, every edit counts."""
-    due = [each for each in ROUNDS if each[0] == order and each[3] > 600]
-    for first in due:
-        for second in ROUNDS:
-            browser = live_through((first, second))
-            seen = browser.begin()
-            expected: tuple[Any, ...] = ("user:42", 5, [])
-            actual = (seen.subject, seen.get("n"), browser.site.events_of(CopiedCookie))
-            assert expected == actual, f"(order, first, second arrives, gap): {first}, {second}"
-
-
 def test_a_slow_upload_that_began_with_the_previous_proof_replaces_nothing() -> None:
     """It was opened before anybody could tell whether the successor had arrived."""
     site, browser = renewing(600)
@@ -604,57 +543,6 @@ def test_a_browser_that_loses_three_answers_in_a_row_stays_in(pause: float) -> N
     site.clock.move(pause)
 
     assert ("user:42", []) == (browser.begin().subject, site.events_of(CopiedCookie))
-
-
-Slot = tuple[str, bool]
-SLOTS: list[Slot] = list(product(["owner first", "thief first", "together"], [True, False]))
-MARCH: Slot = ("thief first", False)
-
-
-def _slot(owner: Browser, thief: Browser, slot: Slot) -> None:
-    """Both come once; the thief keeps what he is sent, or throws it away."""
-    who, keeps = slot
-    held = thief.cookie
-    if who == "together":
-        both = [(each, each.begin()) for each in (owner, thief)]
-        for each, session in both:
-            reads(session)
-            each.end(session)
-    else:
-        for each in (owner, thief) if who == "owner first" else (thief, owner):
-            each.visit(reads)
-    if not keeps:
-        thief.cookie = held
-
-
-def steal(slots: Sequence[Slot]) -> Site:
-    """The thief copies the login's cookie; both come once in every 70 seconds."""
-    site, owner = renewing(121)
-    thief = owner.copy()
-    for slot in slots:
-        site.clock.move(70)
-        _slot(owner, thief, slot)
-    return site
-
-
-def test_a_thief_is_found_when_the_owner_comes_back() -> None:
-    """Whoever comes first, and whatever the thief does with the cookies that he is sent.
-
-    While he comes a moment before the owner each time, and throws the successor away, it takes
-    longer (see below); once he does anything else, the next visits find him.
-    """
-    for slots in product(SLOTS, repeat=3):
-        for ending in SLOTS:
-            if ending != MARCH:
-                site = steal([*slots, *[ending] * 4])
-                assert 1 == len(site.events_of(CopiedCookie)), [*slots, *[ending] * 4]
-
-
-def test_a_thief_who_throws_successors_away_is_found_in_the_end() -> None:
-    """He cannot keep the old proof alive: not even by coming every minute before the owner."""
-    site = steal([MARCH] * 60)
-
-    assert 1 == len(site.events_of(CopiedCookie))
 
 
 @pytest.mark.parametrize("renewals", range(1, 6))

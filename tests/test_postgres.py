@@ -28,14 +28,16 @@ from coatcheck import patience
 from coatcheck.errors import Collision, ConfigurationError, StoreUnavailable
 from coatcheck.record import Record
 from coatcheck.sealing import KeyRing
-from coatcheck.store import GONE, SAVED, Advising, Risk
+from coatcheck.store import FORBIDDEN, GONE, SAVED, Advising, Entered, Entry, Risk
 from coatcheck.stores import async_from_url, from_url
 from coatcheck.stores._postgres.link import Unit
+from coatcheck.stores._postgres.statements import silence
 from coatcheck.stores._postgres.waiting import drive
 from coatcheck.stores.cookie import CookieStore
 from coatcheck.stores.postgres import AsyncPostgresStore, PostgresStore, schema
 from coatcheck.testing import AsyncStoreContract, StoreContract, changed, ident, record, revision
 from coatcheck.testing.clock import NOW
+from coatcheck.testing.contract import login
 from tests.services import postgres
 from tests.services.certificates import certificates
 from tests.services.postgres import PASSWORD, PgBouncer, Postgres
@@ -252,8 +254,9 @@ class TestSchema:
             options: Any = {"timeout": LONG, "connect_timeout": LONG}
             store = PostgresStore(server.conninfo(), table=f"{table}{number // 10}", **options)
             with closing(store), store._pool._borrowed(LATER, LATER) as link:
+                missing = drive(link.run(store._pool.schema.look(), LONG), LONG)
                 together.wait()
-                drive(link.run(store._pool.schema.make(), LONG), LONG)
+                drive(link.run(store._pool.schema.make(missing), LONG), LONG)
 
         with ThreadPoolExecutor(10) as threads:
             assert [None] * 50 == list(threads.map(start, range(50)))
@@ -270,17 +273,20 @@ class TestSchema:
 
         assert either.load(ident(1), NOW) is None
 
-    @pytest.mark.parametrize("name", ["{}.a table", '{}.With"quote', "{}.ünï", "{}.a;b--"])
+    @pytest.mark.parametrize(
+        "name", ["{}.a table", '{}.With"quote', "{}.ünï", "{}.a;b--'", "{}." + "é" * 25]
+    )
     def test_names_are_quoted(
         self, make: Callable[..., Either], server: Postgres, table: str, name: str
     ) -> None:
         """In a schema of their own, whatever characters they have."""
         server.execute(f'CREATE SCHEMA IF NOT EXISTS "{table}"')
         either = make(server.conninfo(), table=name.format(table))
-        either.create(record(), NOW)
+        either.admit(login(), b"", Entry(NOW), NOW)
         found = server.execute("SELECT tablename FROM pg_tables WHERE schemaname = %s", table)
+        made = name.format("x").removeprefix("x.")
 
-        assert name.format("x").removeprefix("x.") in [row[0] for row in found]
+        assert {made, f"{made}_marks"} <= {row[0] for row in found}
 
     @pytest.mark.parametrize(
         "name", ["", ".", "a.b.c", "a.", "x" * 51, "a\0b", "a\nb", "\ud800", None, 5]
@@ -387,6 +393,30 @@ class TestSchema:
         [(size,)] = server.execute(f'SELECT pg_column_size(kept.*) FROM "{table}" AS kept LIMIT 1')
 
         assert size - 400 < 120
+
+    def test_a_table_of_before_there_were_marks_gets_one(
+        self, make: Callable[..., Either], server: Postgres, table: str
+    ) -> None:
+        """Its sessions stay."""
+        make(server.conninfo()).create(login(1), NOW)
+        server.execute(f'DROP TABLE "{table}_marks"')
+        either = make(server.conninfo())
+        either.forbid("user:1", NOW + 1, None, NOW + HOUR, NOW)
+
+        assert FORBIDDEN is either.admit(login(2), b"", Entry(NOW), NOW)
+        assert [login(1).id] == [each.id for each in either.by_subject("user:1", NOW)]
+
+    def test_marks_that_are_missing_or_not_ours_are_told(
+        self, make: Callable[..., Either], server: Postgres, table: str
+    ) -> None:
+        """By their own name, as the table of sessions is."""
+        make(server.conninfo()).load(ident(1), NOW)
+        server.execute(f'DROP TABLE "{table}_marks"')
+        with pytest.raises(StoreUnavailable, match=f"{table}_marks, got none"):
+            make(server.conninfo(), create=False).load(ident(1), NOW)
+        server.execute(f'CREATE TABLE "{table}_marks" AS SELECT 1 AS theirs')
+        with pytest.raises(ConfigurationError, match=f"another for {table}_marks"):
+            make(server.conninfo()).load(ident(1), NOW)
 
 
 class TestUnlogged:
@@ -741,6 +771,468 @@ class TestBatches:
         assert 0 == either.sweep(9, NOW)
 
 
+class TestLogins:
+    @pytest.mark.parametrize("refuse", [False, True])
+    def test_of_logins_through_two_stores_exactly_so_many_stay(
+        self, server: Postgres, table: str, store: PostgresStore, refuse: bool
+    ) -> None:
+        """Ten threads of one process, say, and ten tasks of another, with room for three."""
+        store.load(ident(1), NOW)
+        _slow_down(server, table)
+        twin = AsyncPostgresStore(server.conninfo(), table=table, timeout=LONG)
+        entry = Entry(NOW, most=3, refuse=refuse)
+        logins = [login(n, login_at=NOW + n) for n in range(1, 21)]
+
+        def admit(each: Record) -> Any:
+            return store.admit(each, b"", entry, NOW)
+
+        async def use() -> list[Any]:
+            return await _together(*(twin.admit(each, b"", entry, NOW) for each in logins[1::2]))
+
+        with ThreadPoolExecutor(11) as threads:
+            others = threads.submit(run, twin, use)
+            answers = list(threads.map(admit, logins[::2])) + others.result()
+        admitted = [
+            each.id
+            for each, answer in zip(logins[::2] + logins[1::2], answers, strict=True)
+            if isinstance(answer, Entered)
+        ]
+        left = sorted(each.id for each in store.by_subject("user:1", NOW))
+
+        assert left == (sorted(admitted) if refuse else [ident(18), ident(19), ident(20)])
+        assert 3 == len(left)
+
+    def test_a_mark_waits_for_a_login_that_is_under_way(
+        self, make: Callable[..., Either], server: Postgres, table: str
+    ) -> None:
+        """So whoever set it finds that login; those of others it does not wait for."""
+        conninfo = server.conninfo(application_name=table)
+        entering, forbidding = make(conninfo), make(conninfo)
+        entering.create(login(1), NOW)
+        newer = login(2, login_at=NOW + 1)
+        mark = (NOW + 2, None, NOW + HOUR, NOW + 2)
+        with ThreadPoolExecutor(2) as threads:
+            with locked(server, table, 1):
+                entered = threads.submit(entering.admit, newer, b"", Entry(NOW, most=1), NOW)
+                asyncio.run(_waits_for_a_lock(server, table, 1))
+                forbidding.forbid("user:2", *mark)
+                forbidden = threads.submit(forbidding.forbid, "user:1", *mark)
+                asyncio.run(_waits_for_a_lock(server, table, 2))
+            forbidden.result()
+
+            assert [newer] == forbidding.by_subject("user:1", NOW)
+            assert Entered((ident(1),)) == entered.result()
+
+    @pytest.mark.parametrize(
+        ("meanwhile", "ended", "left"),
+        [
+            ("UPDATE {} SET revision = 'other' WHERE id = %s", (ident(1),), [2]),
+            ("UPDATE {} SET subject = 'user:2' WHERE id = %s", (), [1, 2]),
+            ("DELETE FROM {} WHERE id = %s", (), [2]),
+        ],
+    )
+    def test_a_session_that_is_to_end_is_met_as_it_is_by_then(
+        self,
+        make: Callable[..., Either],
+        server: Postgres,
+        table: str,
+        meanwhile: str,
+        ended: tuple[str, ...],
+        left: list[int],
+    ) -> None:
+        """A save that comes between does not rescue it; but it may have become another's."""
+        either = make(server.conninfo(application_name=table))
+        either.create(login(1), NOW)
+        newer = login(2, login_at=NOW + 1)
+        with ThreadPoolExecutor(1) as threads, server.connect() as other:
+            with other.transaction():
+                other.execute(meanwhile.format(f'"{table}"').encode(), [ident(1)])
+                entering = threads.submit(either.admit, newer, b"", Entry(NOW, most=1), NOW)
+                asyncio.run(_waits_for_a_lock(server, table, 1))
+            assert Entered(ended) == entering.result()
+
+        assert [ident(number) for number in left] == [each.id for each in either.page("", 9, NOW)]
+
+    def test_a_login_meets_what_was_saved_meanwhile(
+        self, make: Callable[..., Either], server: Postgres, table: str
+    ) -> None:
+        """It is refused with the newer record, as a save would be, and ends nobody."""
+        either = make(server.conninfo(application_name=table))
+        first = record(ident(2))
+        either.create(first, NOW)
+        either.create(login(1), NOW)
+        second = changed(first, subject="user:1", login_at=NOW + 1)
+        with ThreadPoolExecutor(1) as threads, server.connect() as other:
+            with other.transaction():
+                query = (
+                    f"UPDATE \"{table}\" SET payload = 'newer', revision = 'other' WHERE id = %s"
+                )
+                other.execute(query.encode(), [first.id])
+                entering = threads.submit(
+                    either.admit, second, first.revision, Entry(NOW, most=1), NOW
+                )
+                asyncio.run(_waits_for_a_lock(server, table, 1))
+            assert b"newer" == entering.result().payload
+
+        assert 2 == len(either.page("", 9, NOW))
+
+    def test_a_login_whose_id_is_taken_meanwhile_ends_nobody(
+        self, make: Callable[..., Either], server: Postgres, table: str
+    ) -> None:
+        """By a record that could not be seen yet when it was judged."""
+        either = make(server.conninfo(application_name=table))
+        either.create(login(1), NOW)
+        newer = login(2, login_at=NOW + 1)
+        query = f"""
+            INSERT INTO "{table}" SELECT '{ident(2)}', expires_at, seen_at, NULL, due, 'other',
+                NULL, payload FROM "{table}"
+        """
+        with ThreadPoolExecutor(1) as threads, server.connect() as other:
+            with other.transaction():
+                other.execute(query.encode())
+                entering = threads.submit(either.admit, newer, b"", Entry(NOW, most=1), NOW)
+                asyncio.run(_waits_for_a_lock(server, table, 1))
+            with pytest.raises(Collision):
+                entering.result()
+
+        assert [ident(1)] == [each.id for each in either.by_subject("user:1", NOW)]
+
+    def test_a_refused_login_leaves_what_it_was_to_replace(
+        self, make: Callable[..., Either], server: Postgres
+    ) -> None:
+        """Only what has its very revision is its own, and goes."""
+        either = make(server.conninfo())
+        either.create(first := record(), NOW)
+        either.forbid("user:1", NOW + 1, None, NOW + HOUR, NOW)
+        second = changed(first, subject="user:1", login_at=NOW)
+
+        assert FORBIDDEN is either.admit(second, first.revision, Entry(NOW), NOW)
+        assert first == either.load(first.id, NOW)
+
+    def test_a_login_replaces_what_expired(
+        self, make: Callable[..., Either], server: Postgres, table: str
+    ) -> None:
+        """Where nothing is expected; a save does not."""
+        either = make(server.conninfo())
+        old = login(1, expires_at=NOW + 1)
+        either.create(old, NOW)
+        assert GONE is either.admit(changed(old), old.revision, Entry(NOW), NOW + 1)
+        newer = login(1)
+
+        assert Entered() == either.admit(newer, b"", Entry(NOW), NOW + 1)
+        assert newer == either.load(ident(1), NOW + 1)
+
+    def test_a_login_that_waits_in_vain_leaves_everything(
+        self, make: Callable[..., Either], server: Postgres, table: str
+    ) -> None:
+        """Where a session that it would end stays locked; those of others go through meanwhile."""
+        either = make(server.conninfo(), timeout=1.0)
+        either.create(login(1), NOW)
+        entry = Entry(NOW, most=1)
+        with locked(server, table, 1):
+            with pytest.raises(StoreUnavailable, match="57014"):
+                either.admit(login(2), b"", entry, NOW)
+            assert Entered() == either.admit(login(3, subject="user:2"), b"", entry, NOW)
+
+        assert [ident(1)] == [each.id for each in either.by_subject("user:1", NOW)]
+
+    def test_sessions_that_change_hands_crosswise_never_deadlock(
+        self, server: Postgres, table: str
+    ) -> None:
+        """Each login would end the other's session, which is becoming its own subject's."""
+        conninfo = server.conninfo(application_name=table)
+        pair = [login(number, subject=f"user:{number}") for number in (1, 2)]
+        entry = Entry(NOW, most=1)
+
+        with (
+            closing(PostgresStore(conninfo, table=table, timeout=LONG)) as store,
+            ThreadPoolExecutor(2) as threads,
+        ):
+
+            def enter(kept: Record, subject: str) -> Any:
+                becoming = changed(kept, subject=subject, login_at=NOW + 1)
+                return store.admit(becoming, kept.revision, entry, NOW)
+
+            for each in pair:
+                store.create(each, NOW)
+            with locked(server, table, 1), locked(server, table, 2):
+                entering = [threads.submit(enter, pair[0], "user:2")]
+                asyncio.run(_waits_for_a_lock(server, table, 1))
+                entering.append(threads.submit(enter, pair[1], "user:1"))
+                asyncio.run(_waits_for_a_lock(server, table, 2))
+
+            assert [Entered((ident(2),)), GONE] == [each.result() for each in entering]
+
+    def test_an_end_that_the_server_keeps_from_happening_is_told(
+        self, make: Callable[..., Either], server: Postgres, table: str
+    ) -> None:
+        """Else there would be one session more than the limit says."""
+        either = make(server.conninfo())
+        either.create(login(1), NOW)
+        server.execute(
+            f"""
+            CREATE FUNCTION "{table}_keep"() RETURNS trigger LANGUAGE plpgsql
+                AS 'BEGIN RETURN NULL; END';
+            CREATE TRIGGER keep BEFORE DELETE ON "{table}"
+                FOR EACH ROW EXECUTE FUNCTION "{table}_keep"()
+            """
+        )
+        with pytest.raises(StoreUnavailable, match="one that stayed"):
+            either.admit(login(2, login_at=NOW + 1), b"", Entry(NOW, most=1), NOW)
+
+    def test_marks_that_lapsed_are_swept(
+        self, make: Callable[..., Either], server: Postgres, table: str
+    ) -> None:
+        """With the sessions, without being counted as such."""
+        either = make(server.conninfo())
+        either.forbid("user:1", NOW, None, NOW + 5, NOW)
+        either.forbid("user:2", NOW, ident(1), NOW + 6, NOW)
+        either.create(record(expires_at=NOW + 5), NOW)
+
+        assert [1, 0] == [either.sweep(9, NOW + 5) for _ in range(2)]
+        assert [("user:2",)] == server.execute(f'SELECT subject FROM "{table}_marks"')
+
+    @pytest.mark.parametrize("subject", ["a\0b", "\ud800"])
+    def test_a_subject_that_cannot_be_needs_no_mark(
+        self, make: Callable[..., Either], server: Postgres, subject: str
+    ) -> None:
+        """It is no outage: nobody can log in as that."""
+        make(server.conninfo()).forbid(subject, NOW, None, NOW + HOUR, NOW)
+
+
+def _slow_down(server: Postgres, table: str) -> None:
+    """Each row is written a while before its transaction ends, so that those meet that can."""
+    server.execute(
+        f"""
+        CREATE FUNCTION "{table}_slow"() RETURNS trigger LANGUAGE plpgsql
+            AS 'BEGIN PERFORM pg_sleep(0.01); RETURN NULL; END';
+        CREATE TRIGGER slow AFTER INSERT ON "{table}"
+            FOR EACH ROW EXECUTE FUNCTION "{table}_slow"()
+        """
+    )
+
+
+class TestWatching:
+    """One process listens, another writes."""
+
+    def test_each_end_and_change_of_hands_is_told(
+        self, make: Callable[..., Either], server: Postgres, table: str
+    ) -> None:
+        """Nothing else is: not what expired, nor what is only saved, prolonged or begun."""
+        either = make(server.conninfo())
+        old, plain = login(1), record(ident(2))
+        entry = Entry(NOW, most=1)
+
+        def act() -> None:
+            either.create(old, NOW)
+            either.create(plain, NOW)
+            either.create(record(ident(3), expires_at=NOW + 1), NOW)
+            either.create(record(ident(4), expires_at=NOW + 1), NOW)
+            either.touch(old.id, old.revision, NOW + 1, NOW + 2 * HOUR, NOW)
+            either.save(saved := changed(old), old.revision, NOW)
+            either.admit(changed(saved), saved.revision, entry, NOW)
+            either.delete(ident(3), NOW + 1)
+            either.sweep(9, NOW + 1)
+            either.admit(login(5, subject="user:2"), b"", entry, NOW)
+            becoming = changed(plain, subject="user:1", login_at=NOW + 1)
+            either.admit(becoming, plain.revision, entry, NOW)
+            either.save(changed(becoming, subject="user:3"), becoming.revision, NOW)
+            either.delete(ident(5), NOW)
+
+        async def use(heard: "_Heard") -> None:
+            await asyncio.to_thread(act)
+            await heard.until(4)
+
+        told = _watched(server.conninfo(), table, use)
+        assert [ident(1), ident(2), ident(2), ident(5)] == sorted(told[:2]) + told[2:]
+
+    def test_a_refused_login_is_told_if_it_was_written(
+        self, store: PostgresStore, server: Postgres, table: str
+    ) -> None:
+        """By an earlier call, whose answer was lost."""
+        lost = login(1)
+
+        def act() -> None:
+            store.admit(lost, b"", Entry(NOW), NOW)
+            store.forbid("user:1", NOW + 1, None, NOW + HOUR, NOW)
+            assert FORBIDDEN is store.admit(lost, b"", Entry(NOW), NOW)
+
+        async def use(heard: "_Heard") -> None:
+            await asyncio.to_thread(act)
+            await heard.until(1)
+
+        assert [ident(1)] == _watched(server.conninfo(), table, use)
+
+    def test_nothing_is_told_where_nobody_listens(
+        self, make: Callable[..., Either], server: Postgres, table: str
+    ) -> None:
+        """Since those who tell can commit only one after another."""
+        either = make(server.conninfo())
+        either.create(login(1), NOW)
+        with server.connect() as other:
+            [(number,)] = server.execute("SELECT %s::regclass::oid::int8", f'"{table}"')
+            other.execute(f"LISTEN coatcheck_{number}".encode())
+            either.delete(ident(1), NOW)
+            other.execute(f"NOTIFY coatcheck_{number}, 'end'".encode())
+
+            assert ["end"] == [each.payload for each in other.notifies(timeout=LONG, stop_after=1)]
+
+    def test_who_listens_waits_for_what_ends_in_silence(
+        self, store: PostgresStore, server: Postgres, table: str
+    ) -> None:
+        """It was begun when nobody listened; when it can be seen, nothing is missed any more."""
+        store.load(ident(1), NOW)
+        conninfo = server.conninfo(application_name=table)
+        lock = silence("5", f"'\"{table}\"'::regclass::oid")
+
+        async def main() -> bool:
+            with server.connect() as other:
+                with other.transaction():
+                    other.execute(f"SELECT pg_try_advisory_xact_lock{lock}".encode())
+                    heard = _Heard(AsyncPostgresStore(conninfo, table=table, timeout=LONG))
+                    await _waits_for_a_lock(server, table, 1)
+                    waited = not heard.ready.is_set()
+                await heard.is_ready()
+            await heard.end()
+            return waited
+
+        assert asyncio.run(main())
+
+    def test_a_line_that_ends_is_told_and_can_be_had_again(
+        self, server: Postgres, table: str
+    ) -> None:
+        """As when its server's process is ended."""
+        conninfo = server.conninfo(application_name=table)
+        end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = %s"
+
+        async def use(heard: "_Heard") -> None:
+            await asyncio.to_thread(server.execute, end, table)
+            with pytest.raises(StoreUnavailable, match=r"57P01|closed"):
+                await asyncio.wait_for(heard.task, LONG)
+
+        for _ in range(2):
+            assert [] == _watched(conninfo, table, use)
+
+    def test_a_line_that_is_half_dead_is_noticed(self, server: Postgres, table: str) -> None:
+        """Nothing comes through, and nobody says so; within two seconds."""
+        with Proxy(server.port) as proxy:
+
+            async def use(heard: "_Heard") -> None:
+                proxy.silent = True
+                begun = time.monotonic()
+                with pytest.raises(StoreUnavailable, match="expected an answer"):
+                    await asyncio.wait_for(heard.task, LONG)
+                assert time.monotonic() - begun < 2 + 1.5
+                proxy.heal()
+
+            conninfo = server.conninfo(port=proxy.port, application_name=table)
+            assert [] == _watched(conninfo, table, use)
+            until(lambda: backends(server, table) == 0, "the end of its connection")
+
+    def test_a_table_that_was_made_anew_ends_the_line(
+        self, make: Callable[..., Either], server: Postgres, table: str
+    ) -> None:
+        """What ends in it would be told elsewhere."""
+
+        async def use(heard: "_Heard") -> None:
+            server.execute(f'DROP TABLE "{table}"')
+            server.execute(schema(table))
+            with pytest.raises(StoreUnavailable, match="got another"):
+                await asyncio.wait_for(heard.task, LONG)
+
+        assert [] == _watched(server.conninfo(), table, use)
+
+    def test_a_pooler_is_refused_and_can_be_passed_by(
+        self, server: Postgres, bouncer: PgBouncer, table: str
+    ) -> None:
+        """It would give the connection that listens to others; `listen` says where to go."""
+
+        async def use(heard: "_Heard") -> None:
+            await heard.store.create(record(), NOW)
+            await heard.store.delete(ident(1), NOW)
+            await heard.until(1)
+
+        options: Any = {"prepared": False}
+        with pytest.raises(StoreUnavailable, match="listen="):
+            _watched(bouncer.conninfo(), table, use, **options)
+        direct = f"port={server.port}"
+
+        assert [ident(1)] == _watched(bouncer.conninfo(), table, use, listen=direct, **options)
+
+    def test_who_stops_leaves_no_connection(self, server: Postgres, table: str) -> None:
+        """Nor a lock, so that nothing is told any more."""
+
+        async def use(heard: "_Heard") -> None:
+            assert 1 == backends(server, table)
+
+        assert [] == _watched(server.conninfo(application_name=table), table, use)
+        until(lambda: backends(server, table) == 0, "the end of its connection")
+
+    def test_the_line_is_told_what_differs(self) -> None:
+        """The rest is the other connections'; a host's address is not another host's."""
+        given = f"host=a hostaddr=10.0.0.1 port=1 user=me password={SECRET}"
+        lines = [
+            PostgresStore(given, listen=listen)._pool.options.lines[0]
+            for listen in ("", "port=2", "host=b", "postgresql://you@c:3/")
+        ]
+        names = ("host", "hostaddr", "port", "user", "password")
+
+        assert [
+            ("a", "10.0.0.1", "1", "me", SECRET),
+            ("a", "10.0.0.1", "2", "me", SECRET),
+            ("b", None, "5432", "me", SECRET),
+            ("c", None, "3", "you", SECRET),
+        ] == [tuple(line.get(name) for name in names) for line in lines]
+
+
+class _Heard:
+    """What a store that watches is told."""
+
+    def __init__(self, store: AsyncPostgresStore) -> None:
+        self.store = store
+        self.told: asyncio.Queue[str] = asyncio.Queue()
+        self.all: list[str] = []
+        self.ready = asyncio.Event()
+        self.task = asyncio.ensure_future(store.watch(self.told.put_nowait, self.ready.set))
+
+    async def is_ready(self) -> None:
+        """Raises what ended it instead."""
+        ready = asyncio.ensure_future(self.ready.wait())
+        await asyncio.wait([ready, self.task], return_when=asyncio.FIRST_COMPLETED)
+        if self.task.done():
+            ready.cancel()
+            self.task.result()
+
+    async def until(self, count: int) -> None:
+        """So many ids."""
+        async with asyncio.timeout(LONG):
+            while len(self.all) < count:
+                self.all.append(await self.told.get())
+
+    async def end(self) -> None:
+        self.task.cancel()
+        await asyncio.wait([self.task])
+        await self.store.close()
+
+
+def _watched(
+    conninfo: str, table: str, use: Callable[[_Heard], Coroutine[Any, Any, None]], **options: Any
+) -> list[str]:
+    """What a watch is told from when it is ready until what is used is done."""
+
+    async def main() -> list[str]:
+        given = {"table": table, "timeout": LONG, "connect_timeout": LONG, **options}
+        heard = _Heard(AsyncPostgresStore(conninfo, **given))
+        try:
+            await heard.is_ready()
+            await use(heard)
+        finally:
+            await heard.end()
+        return heard.all + [heard.told.get_nowait() for _ in range(heard.told.qsize())]
+
+    return asyncio.run(main())
+
+
 class TestPrepared:
     def test_plans_are_kept_by_name(self, server: Postgres, table: str) -> None:
         """Where they may be, a statement is planned once for a connection."""
@@ -873,8 +1365,9 @@ class TestDurability:
         either.touch(first.id, second.revision, NOW, NOW, NOW)
         either.delete(first.id, NOW)
         either.create(record(ident(2), subject="user:1"), NOW)
+        either.admit(login(3), b"", Entry(NOW), NOW)
 
-        assert [default, default, default, end, end] == watched()
+        assert [default, default, default, end, end, end] == watched()
 
 
 class TestFaults:
@@ -1107,7 +1600,7 @@ class TestFaults:
         expected = {"load": first, "save": SAVED, "by_subject": [first]}
 
         assert expected[verb] == getattr(either, verb)(*arguments[verb])
-        own.execute(f'DROP TABLE "{either.store._pool.schema._shown}"')
+        own.execute(f"DROP TABLE {either.store._pool.schema.sessions}")
 
     def test_while_the_server_is_down_there_is_an_outage(
         self, make: Callable[..., Either], own: Postgres
@@ -1555,11 +2048,11 @@ class TestOptions:
             "sslmode": "verify-full",
         }
 
-        assert (2.0, 3.0, 7, False, False) == options[1:]
+        assert (2.0, 3.0, 7, False, False) == options[2:]
         assert (5.0, True, '"app"."x_sessions"') == (
             store.patience,
             store.evicts,
-            store._pool.schema.quoted,
+            store._pool.schema.sessions,
         )
         assert [("one", "1"), ("::1", "5432")] == [(a["host"], a["port"]) for a in options.attempts]
         assert [] == [a for a in options.attempts if not kept.items() <= a.items()]

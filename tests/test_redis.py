@@ -36,8 +36,8 @@ from coatcheck.errors import Collision, ConfigurationError, StoreUnavailable
 from coatcheck.record import NewerFormat, Record
 from coatcheck.store import GONE, SAVED, Risk
 from coatcheck.stores import async_from_url, from_url
+from coatcheck.stores._redis.commands import Commands
 from coatcheck.stores._redis.routes import Routes
-from coatcheck.stores._redis.scripts import Commands
 from coatcheck.stores._redis.value import HEADER, decode, encode
 from coatcheck.stores.redis import AsyncRedisStore, RedisStore
 from coatcheck.testing.clock import NOW
@@ -118,6 +118,12 @@ def key(tmp_path: Path) -> Callable[[str], bytes]:
 def ask(*words: Any) -> Any:
     """Of the shared server, past the store."""
     return services.single().ask(*words)
+
+
+def limited(folder: Path) -> str:
+    """The shared server's URL, with the time limits that a store has by default."""
+    prefix = services.prefix(folder)
+    return f"redis://{services.HOST}:{services.single().port}/0?prefix={prefix}"
 
 
 def score(key: bytes, id: str) -> float | None:
@@ -431,7 +437,7 @@ def test_a_long_list_is_read_in_pieces(
     open_store: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each with its own limit, and others come in between."""
-    monkeypatch.setattr("coatcheck.stores.redis.PIECE", 3)
+    monkeypatch.setattr("coatcheck.stores._redis.index.PIECE", 3)
     options, at_once = services.url(tmp_path).partition("?")[2], []
     everybody = [ident(number) for number in range(10)]
     with Proxy(services.single().port) as proxy:
@@ -563,7 +569,7 @@ def test_a_broken_network_is_an_outage_in_time(
     open_store: Open, tmp_path: Path, fault: dict[str, Any], connected: bool
 ) -> None:
     """Whatever happens to the bytes, also while it connects; and then it works again."""
-    options = services.url(tmp_path).partition("?")[2]
+    options = limited(tmp_path).partition("?")[2]
     with Proxy(services.single().port) as proxy:
         store = open_store(f"redis://{services.HOST}:{proxy.port}/0?{options}&protocol=3")
         if connected:
@@ -980,7 +986,7 @@ def test_an_end_that_no_replica_confirms_is_an_outage(
     store: Any, open_store: Open, tmp_path: Path
 ) -> None:
     """It is made all the same, and asking again does not make it safer."""
-    safe = open_store(services.url(tmp_path) + "&replicas=1")
+    safe = open_store(f"{limited(tmp_path)}&replicas=1")
     store.create(record(), NOW)
     for _ in range(2):
         message = refused(lambda: safe.delete(record().id, NOW))
@@ -991,7 +997,7 @@ def test_an_end_that_no_replica_confirms_is_an_outage(
 
 def test_a_login_that_no_replica_confirms_is_an_outage(open_store: Open, tmp_path: Path) -> None:
     """As a new session; what has no subject, and a save, wait for nobody."""
-    store = open_store(services.url(tmp_path) + "&replicas=1")
+    store = open_store(f"{limited(tmp_path)}&replicas=1")
     refused(lambda: store.create(record(ident(2), subject="user:1"), NOW))
     first = record()
     store.create(first, NOW)
@@ -1164,7 +1170,7 @@ def test_a_new_master_is_looked_at() -> None:
 @pytest.mark.parametrize("way", ["url", "secured_url", "sentinel_url", "cluster_url"])
 def test_every_way_leads_there(open_store: Open, tmp_path: Path, way: str, protocol: int) -> None:
     """All verbs, by either protocol: TLS with a user, Sentinels, a Cluster."""
-    store = open_store(getattr(services, way)(tmp_path) + f"&protocol={protocol}&timeout=2")
+    store = open_store(getattr(services, way)(tmp_path) + f"&protocol={protocol}")
     made = [record(ident(number), subject="user:1") for number in range(20)]
     for each in made:
         store.create(each, NOW)

@@ -249,22 +249,6 @@ class TestEvents:
         assert ("unknown" if well_shaped else "malformed") == event.reason
         assert ("0" * 32 if well_shaped else None) == event.session_id
 
-    def test_a_handler_that_raises_harms_no_request(
-        self, make_site: Callable[..., Site], caplog: pytest.LogCaptureFixture
-    ) -> None:
-        """It is logged, and the request goes on."""
-
-        def handler(event: object) -> None:
-            raise ZeroDivisionError
-
-        site = Site("memory", Path())
-        site.sessions = Sessions(site.store, on_event=handler, clock=site.clock)
-        browser = site.browser()
-        browser.login()
-
-        assert "user:42" == browser.begin().subject
-        assert ["coatcheck"] == [entry.name for entry in caplog.records]
-
     def test_an_event_can_be_logged_whole(self, memory: Site) -> None:
         """No token, no value."""
         owner = memory.browser()

@@ -26,11 +26,14 @@ import pytest
 from coatcheck.errors import Collision, ConfigurationError, StoreUnavailable
 from coatcheck.record import Record
 from coatcheck.store import (
+    FORBIDDEN,
     GONE,
     SAVED,
     AsyncListable,
     AsyncStore,
     AsyncSweepable,
+    Entered,
+    Entry,
     Listable,
     Store,
     Sweepable,
@@ -327,6 +330,7 @@ class TestVerbs:
             ("SELECT * FROM sessions WHERE subject = ? AND expires_at > 1", "sessions_by_subject"),
             ("SELECT * FROM sessions WHERE id > ? AND expires_at > 1 ORDER BY id", "autoindex"),
             ("SELECT rowid FROM sessions WHERE expires_at <= ? LIMIT 9", "sessions_by_expiry"),
+            ("SELECT subject FROM marks WHERE until <= ? LIMIT 9", "marks_by_until"),
         ],
     )
     def test_indexed(self, store: SQLiteStore, path: Path, statement: str, index: str) -> None:
@@ -368,6 +372,56 @@ class TestVerbs:
             return await store.by_subject("user:42", NOW)
 
         assert [] == run(AsyncSQLiteStore(path, timeout=10), use)
+
+
+class TestLogins:
+    """What the contract cannot see of marks and limits."""
+
+    def is_forbidden(self, store: SQLiteStore, subject: str = "user:42") -> bool:
+        login = a_record(9, subject=subject)
+        return store.admit(login, b"", Entry(NOW - 1), NOW) is FORBIDDEN
+
+    def test_a_mark_survives(self, store: SQLiteStore, path: Path) -> None:
+        """It is in the file."""
+        store.forbid("user:42", NOW, None, LATER, NOW)
+        store.close()
+        with closing(SQLiteStore(path)) as another:
+            assert self.is_forbidden(another)
+
+    def test_lapsed_marks_are_swept(self, store: SQLiteStore) -> None:
+        """At most so many at once, uncounted; those that are to be kept stay."""
+        for number in range(3):
+            store.forbid(f"user:{number}", NOW, None, LATER + number, NOW)
+        assert [0, 0] == [store.sweep(9, LATER - 1), store.sweep(1, LATER + 1)]
+        left = [self.is_forbidden(store, f"user:{number}") for number in range(3)]
+        assert (2, True) == (left.count(True), left[2])
+
+    def test_a_file_without_marks(self, store: SQLiteStore, path: Path) -> None:
+        """One from before there were any gets their table, and keeps its sessions."""
+        store.create(a_record(), NOW)
+        store.close()
+        with closing(sqlite3.connect(path)) as other:
+            other.execute("DROP TABLE marks")
+        assert not self.is_forbidden(store)
+        store.forbid("user:7", NOW, None, LATER, NOW)
+        assert self.is_forbidden(store, "user:7")
+        assert a_record() == store.load(an_id(1), NOW)
+
+    def test_a_login_without_room_ends_nobody(self, path: Path) -> None:
+        """Nor where it shares its transaction with others."""
+
+        async def use(store: AsyncSQLiteStore) -> list[object]:
+            await store.create(a_record(), NOW)
+            endless = a_record(2, login_at=NOW, payload=bytes(9), expires_at=2**70)
+            answers = await asyncio.gather(
+                store.admit(endless, b"", Entry(NOW, most=1), NOW),
+                store.create(a_record(3, subject=None), NOW),
+                return_exceptions=True,
+            )
+            return [type(answers[0]), [r.id for r in await store.page("", 9, NOW)]]
+
+        expected = [OverflowError, [an_id(1), an_id(3)]]
+        assert expected == run(AsyncSQLiteStore(path, timeout=10), use)
 
 
 class TestOptions:
@@ -951,7 +1005,7 @@ class TestDurable:
         return level
 
     def test_sync(self, store: SQLiteStore) -> None:
-        """Deletes and what has a subject (a login, a denial) with FULL, all else with NORMAL."""
+        """Deletes, marks and what has a subject (a login, a denial) with FULL, all else NORMAL."""
         levels = []
         for act in (
             lambda: store.create(a_record(3, subject=None), NOW),
@@ -960,10 +1014,13 @@ class TestDurable:
             lambda: store.save(a_record(), b"one", NOW),
             lambda: store.touch(an_id(1), b"one", NOW, NOW, NOW),
             lambda: store.sweep(1, NOW),
+            lambda: store.admit(a_record(), b"", Entry(NOW), NOW),
+            lambda: store.sweep(1, NOW),
+            lambda: store.forbid("user:42", NOW, None, LATER, NOW),
         ):
             act()
             levels.append(self.level(store))
-        assert [1, 2, 2, 1, 1, 1] == levels
+        assert [1, 2, 2, 1, 1, 1, 2, 1, 2] == levels
 
     def test_async(self, path: Path) -> None:
         """The same for a group: one delete in it, and all of it is."""
@@ -1658,6 +1715,21 @@ class TestProcesses:
         found = store.load(an_id(1), NOW)
         assert found is not None
         assert 200 == int(found.payload)
+
+    def test_of_many_logins_exactly_so_many_stay(self, store: SQLiteStore) -> None:
+        """Of twenty in four processes the newest three, whoever came first."""
+
+        def log_in(process: int) -> list[bool]:
+            numbers = range(process, 20, 4)
+            entry = Entry(NOW, most=3)
+            logins = [a_record(number, login_at=NOW + number) for number in numbers]
+            return [isinstance(store.admit(each, b"", entry, NOW), Entered) for each in logins]
+
+        answers = all_at_once(4, log_in)
+        assert [an_id(17), an_id(18), an_id(19)] == sorted(
+            each.id for each in store.by_subject("user:42", NOW)
+        )
+        assert [True] * 3 == [answers[number % 4][number // 4] for number in (17, 18, 19)]
 
     @pytest.mark.parametrize("enough", [1, 40, 300])
     def test_killed(self, store: SQLiteStore, path: Path, enough: int) -> None:

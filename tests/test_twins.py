@@ -32,6 +32,7 @@ EXCEPTED = {
     ("stores/postgres.py", "PostgresStore"): "its twin sends together what one turn asks",
     ("stores/_postgres/pools.py", "Pool"): "threads wait for a turn by a semaphore, tasks do not",
     ("stores/memcached.py", "MemcachedStore"): "its twin waits for the servers in threads",
+    ("delivery.py", "Delivery"): "its twin delivers to asynchronous functions too",
     ("turns.py", "Turns"): "threads need a guard around the locks, tasks do not",
     ("sweeper.py", "Sweeper"): "a thread here, a task there",
     ("web/falcon.py", "SessionMiddleware"): "its twin has WebSockets and a lifespan",
@@ -39,6 +40,8 @@ EXCEPTED = {
     ("web/streams.py", "Stream"): "iterating has other functions, and another end, for each kind",
     ("testing/contract.py", "StoreContract"): "its twin inherits from it",
 }
+ALONE = {"watch"}
+"""Methods that asynchronous stores alone have: `Watchable` is for them."""
 PAIRS = [(path, name) for path, names in TWINS.items() for name in names]
 RENAMED = {
     "asyncio": "time",
@@ -130,6 +133,8 @@ def differences(source: str, name: str) -> list[str]:
 
 def _lines(cls: ast.ClassDef) -> list[str]:
     stripped = Stripped().visit(deepcopy(cls))
+    if cls.name.startswith("Async"):
+        stripped.body = [each for each in stripped.body if getattr(each, "name", None) not in ALONE]
     return ast.unparse(ast.fix_missing_locations(stripped)).splitlines()
 
 

@@ -13,13 +13,17 @@ import httpx
 import pytest
 import websockets.asyncio.client
 from starlette.applications import Starlette
+from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.requests import Request
-from starlette.responses import StreamingResponse
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route, WebSocketRoute
-from starlette.websockets import WebSocket
+from starlette.testclient import TestClient
+from starlette.websockets import WebSocket, WebSocketDisconnect
 from websockets.exceptions import ConnectionClosed
 
-from coatcheck import Cookie
+from coatcheck import AsyncSessions, Cookie
+from coatcheck.stores.memory import AsyncMemoryStore
+from coatcheck.testing import login
 from coatcheck.web.asgi import SessionMiddleware
 from tests.outside import asgi_scope
 from tests.servers.running import Server, running
@@ -497,8 +501,12 @@ class TestStreams:
         run(scenario)
 
     @pytest.mark.parametrize("version", ["2.0", "2.4"])
-    def test_starlettes_streaming_response_stops(self, version: str) -> None:
-        """Both by its listening and by its sending."""
+    @pytest.mark.parametrize("between", [False, True], ids=["", "behind middleware"])
+    def test_starlettes_streaming_response_stops(self, version: str, between: bool) -> None:
+        """Both by its listening and by its sending; also behind a middleware of its kind."""
+
+        async def passing(request: Request, call_next: Any) -> Any:
+            return await call_next(request)
 
         async def scenario() -> None:
             site, left = Site(), list[str]()
@@ -516,7 +524,9 @@ class TestStreams:
                 return StreamingResponse(parts(), media_type="text/event-stream")
 
             scope = {"type": "http", "asgi": {"version": "3.0", "spec_version": version}}
-            app = Starlette(routes=[Route("/", view)])
+            app: Any = Starlette(routes=[Route("/", view)])
+            if between:
+                app = BaseHTTPMiddleware(app, passing)
             async with connected(site, app, scope=scope) as wire:
                 await end(site)
                 await wire.over()
@@ -569,6 +579,31 @@ class TestStreams:
                 assert [] == site.store.touched
 
         run(scenario)
+
+
+def test_starlettes_test_client_sees_it() -> None:
+    """In the thread of its own in which it runs the app."""
+    site = AsyncSessions(AsyncMemoryStore())
+
+    async def chat(socket: WebSocket) -> None:
+        await socket.accept()
+        async for _ in socket.iter_text():
+            """It only listens."""
+
+    async def leave(request: Request) -> Response:
+        request.session.clear()
+        return Response()
+
+    routes: list[Any] = [WebSocketRoute("/chat", chat), Route("/leave", leave)]
+    app = SessionMiddleware(Starlette(routes=routes), site, watch=True)
+    with TestClient(app, base_url="https://testserver") as client:
+        login(client, site, "user:42")
+        with client.websocket_connect("wss://testserver/chat") as socket:
+            client.get("/leave")
+            with pytest.raises(WebSocketDisconnect) as caught:
+                socket.receive_text()
+
+    assert 4401 == caught.value.code
 
 
 # Real servers: the socket is open in one process, the logout comes to another.

@@ -96,6 +96,15 @@ class Site:
         async with Watch(self.sessions, await self.login(subject)) as watch:
             yield watch
 
+    async def reason(self, watch: Watch) -> str | None:
+        """After a round, or when a store has told, which may take it a moment."""
+        for _ in range(100):
+            await self.rounds.turn()
+            if watch.ended is not None:
+                break
+            await asyncio.sleep(0.01)
+        return watch.ended
+
     @property
     def skipped(self) -> list[str]:
         return [event.error for event in self.events if isinstance(event, Skipped)]
@@ -198,7 +207,7 @@ def put(session: Session) -> None:
 
 @pytest.mark.parametrize("kind", ASYNC_KINDS)
 def test_over_every_store_a_logout_elsewhere_is_learnt(kind: str, tmp_path: Path) -> None:
-    """In the next round; what was merely saved goes on."""
+    """In the next round, or sooner where the store tells; what was merely saved goes on."""
 
     async def scenario() -> None:
         site = Site(STORES[kind](tmp_path))
@@ -208,8 +217,7 @@ def test_over_every_store_a_logout_elsewhere_is_learnt(kind: str, tmp_path: Path
             await site.rounds.turn()
             assert ended(watch) is None
             await site.request(logout)
-            await site.rounds.turn()
-            assert "ended" == ended(watch)
+            assert "ended" == await site.reason(watch)
         await site.sessions.close()
 
     run(scenario)
@@ -230,8 +238,7 @@ def test_over_every_store_messages_are_activity(kind: str, tmp_path: Path) -> No
                 assert ended(watch) is None
             site.clock.move(IDLE)
             watch.seen()
-            await site.rounds.turn()
-            assert "expired" == ended(watch)
+            assert "expired" == await site.reason(watch)
         await site.sessions.close()
 
     run(scenario)
@@ -241,7 +248,7 @@ async def touched(site: Site) -> None:
     """Wait for the touch that is under way."""
     async with asyncio.timeout(PATIENCE):
         watcher = next(iter(_watchers.values()))
-        while any(each.touching for each in watcher._watched.values()):
+        while len(watcher._tasks) > len(watcher._steady):
             await asyncio.sleep(0)
     assert [] == site.skipped
 
@@ -356,6 +363,10 @@ class TestEnds:
             async with site.watching("user:1") as first, site.watching("user:2") as second:
                 await site.rounds.turn()
                 assert ("replaced", None) == (ended(first), ended(second))
+                site.clock.move(STEP)
+                first.seen()
+                await settled()
+                assert [] == site.store.touched
                 await site.request(logout)
                 await site.rounds.turn()
                 assert ("replaced", "ended") == (ended(first), ended(second))
@@ -397,6 +408,60 @@ class Slow(Fickle):
         return found
 
 
+class TestLoops:
+    def test_a_loop_that_ends_with_sockets_open_says_nothing(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """All of its tasks are cancelled at once, the watcher's among them."""
+        ended: list[str] = []
+
+        async def socket(site: Site) -> None:
+            async with site.watching() as watch:
+                try:
+                    await watch.wait()
+                finally:
+                    await settled()  # it takes its time, and the watcher's tasks are gone
+                    ended.append("left")
+
+        async def whole() -> None:
+            site = Site(Telling())
+            keep.append(asyncio.create_task(socket(site)))
+            await settled()
+
+        keep: list[asyncio.Task[None]] = []
+        asyncio.run(whole())
+        assert (["left"], True, {}) == (ended, keep[0].cancelled(), _watchers)
+        assert [] == caplog.records
+
+    def test_one_watcher_serves_one_loop_after_another(self) -> None:
+        """The same sessions, as test clients use them."""
+        site = Site()
+        for _ in range(2):
+
+            async def scenario() -> None:
+                site.sessions.__dict__["_pause"] = (rounds := Rounds()).pause
+                async with site.watching() as watch:
+                    await site.request(logout)
+                    await rounds.turn()
+                    assert "ended" == ended(watch)
+
+            run(scenario)
+
+    def test_who_cancels_the_future_harms_nobody_else(self) -> None:
+        """It is public, after all."""
+
+        async def scenario() -> None:
+            site = Site()
+            session = await site.login()
+            async with Watch(site.sessions, session) as one, Watch(site.sessions, session) as other:
+                one.over.cancel()
+                await site.request(logout)
+                await site.rounds.turn()
+                assert (None, "ended") == (ended(one), ended(other))
+
+        run(scenario)
+
+
 class TestExpiry:
     def test_it_expires_by_itself(self) -> None:
         """No request has to come."""
@@ -427,6 +492,22 @@ class TestExpiry:
                 site.clock.move(IDLE / 2)
                 await site.rounds.turn()
                 assert "expired" == ended(watch)
+
+        run(scenario)
+
+    def test_a_logout_after_that_is_no_expiry(self) -> None:
+        """The reason follows from what was found last."""
+
+        async def scenario() -> None:
+            site = Site()
+            async with site.watching() as watch:
+                site.clock.move(IDLE / 2)
+                await site.request(lambda session: session.subject)
+                await site.rounds.turn()
+                site.clock.move(IDLE / 2)
+                await site.request(logout)
+                await site.rounds.turn()
+                assert "ended" == ended(watch)
 
         run(scenario)
 
@@ -492,6 +573,21 @@ class TestSeen:
                 watch.seen()
                 await settled()
                 assert (now, []) == (await seen_at(site), site.skipped)
+
+        run(scenario)
+
+    def test_what_another_request_saved_sets_the_limits(self) -> None:
+        """A shorter idle time is a shorter step."""
+
+        async def scenario() -> None:
+            site = Site(lifetime=Lifetime(idle=IDLE, absolute=10 * IDLE, remember=90 * 86_400))
+            async with Watch(site.sessions, await site.login(remember=True)) as watch:
+                await site.login()
+                await site.rounds.turn()
+                site.clock.move(STEP)
+                watch.seen()
+                await settled()
+                assert site.clock.now == await seen_at(site)
 
         run(scenario)
 
@@ -662,6 +758,10 @@ class Partial(Fickle):
         return await super().load(id, now)
 
 
+class PartialTelling(Partial, Telling):
+    """Both."""
+
+
 class TestLine:
     def test_what_is_told_is_learnt_between_two_rounds(self) -> None:
         """And is loaded once."""
@@ -705,6 +805,7 @@ class TestLine:
                 site.store.tell("0" * 32)
                 site.store.loaded.clear()
                 await settled()
+                await site.rounds.turn()
                 assert (None, 1) == (ended(watch), len(site.store.loaded))
 
         run(scenario)
@@ -766,6 +867,47 @@ class TestLine:
                 site.store.error = None
                 await site.rounds.turn()
                 assert "ended" == ended(other)
+
+        run(scenario)
+
+    def test_what_was_told_while_the_store_is_away_is_looked_at_later(self) -> None:
+        """Each of them, however many."""
+
+        async def scenario() -> None:
+            site = Site(Telling())
+            async with AsyncExitStack() as stack:
+                for number in range(150):
+                    session = await Site(site.store).login(f"user:{number}")
+                    await stack.enter_async_context(Watch(site.sessions, session))
+                await site.rounds.turn()
+                site.store.error = StoreUnavailable("away")
+                for each in list(site.store.memory._records):
+                    site.store.tell(each)
+                await settled()
+                site.store.error = None
+                site.store.loaded.clear()
+                await site.rounds.turn()
+                assert 150 == len(set(site.store.loaded))
+
+        run(scenario)
+
+    def test_what_one_server_of_several_does_not_say_is_asked_for_again(self) -> None:
+        """Though the others answer."""
+
+        async def scenario() -> None:
+            site = Site(PartialTelling())
+            async with site.watching() as watch, AsyncExitStack() as stack:
+                session = await Site(site.store).login("user:43")
+                await stack.enter_async_context(Watch(site.sessions, session))
+                await site.rounds.turn()
+                site.store.broken = (await site.request()).id
+                site.store.tell(session.id)
+                await site.store.delete(site.store.broken, 0)
+                await settled()
+                assert ended(watch) is None
+                site.store.broken = None
+                await site.rounds.turn()
+                assert "ended" == ended(watch)
 
         run(scenario)
 

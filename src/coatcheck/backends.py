@@ -157,9 +157,9 @@ class Carried:
     def drop(self, id: str, now: int) -> None:
         """No record is kept here."""
 
-    def denial(self, record: Record, now: int) -> Record | None:
+    def denial(self, record: Record | None, now: int) -> Record | None:
         """What denies the cookie because all that its subject had has ended, or None."""
-        if record.login_at is None:
+        if record is None or record.login_at is None:
             return None
         forbidden = self._forbids(record, record.login_at, now)
         return lifecycle.denial(lifecycle.revocation(record.id, now), now) if forbidden else None
@@ -229,8 +229,8 @@ class AsyncCarried:
     async def drop(self, id: str, now: int) -> None:
         """No record is kept here."""
 
-    async def denial(self, record: Record, now: int) -> Record | None:
-        if record.login_at is None:
+    async def denial(self, record: Record | None, now: int) -> Record | None:
+        if record is None or record.login_at is None:
             return None
         forbidden = await self._forbids(record, record.login_at, now)
         return lifecycle.denial(lifecycle.revocation(record.id, now), now) if forbidden else None

@@ -1,15 +1,15 @@
-"""What happened to sessions, as frozen records, and where to send them.
+"""What happened to sessions, as frozen records.
 
 An event carries the public session id and the subject, never a token, a key or a value, so it
-may be logged whole. `Sessions(on_event=…)` is called with each one. A callback that raises
-harms no request: its error is logged on the logger `coatcheck` and forgotten.
+may be logged whole. Each one is a line on the logger `coatcheck`, is counted by OpenTelemetry where
+that is installed, and is given to `Sessions(on_event=…)`, outside the request.
 """
 
-import logging
-from collections.abc import Callable
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, fields
 from datetime import datetime
-from typing import Literal
+from typing import ClassVar, Literal
 
 from coatcheck.client import Client
 
@@ -35,13 +35,10 @@ __all__ = [
     "Skipped",
     "Swept",
     "Unreadable",
-    "send",
 ]
 
 Moment = Literal["open", "commit", "end", "sweep"]
 """When an outage was met; "end" is the end of a copied or unreadable session."""
-
-_logger = logging.getLogger("coatcheck")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +47,31 @@ class Event:
 
     session_id: str | None = None
     subject: str | None = None
+
+    name: ClassVar[str] = "event"
+    """What happened, as logs and metrics call it: "logged_in" of `LoggedIn`."""
+
+    def __init_subclass__(cls) -> None:
+        cls.name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", cls.__name__).lower()
+
+    def fields(self) -> dict[str, str | int | float]:
+        """What it says, flat and without what is None: for log lines and JSON.
+
+        Times are ISO 8601; a `Client` becomes two fields, such as `shown_address`.
+        """
+        flat = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            for key, part in _parts(field.name, value):
+                if part is not None:
+                    flat[key] = part if isinstance(part, int | float) else str(part)
+        return flat
+
+
+def _parts(key: str, value: object) -> Iterable[tuple[str, object]]:
+    if isinstance(value, Client):
+        return (f"{key}_address", value.address), (f"{key}_agent", value.agent)
+    return ((key, value.isoformat() if isinstance(value, datetime) else value),)
 
 
 class Created(Event):
@@ -182,10 +204,7 @@ class Skipped(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RiskyConfiguration(Event):
-    """The store's server has a `setting` whose `consequence` breaks a promise; told once.
-
-    Without an `on_event` it is a warning on the logger `coatcheck`.
-    """
+    """The store's server has a `setting` whose `consequence` breaks a promise; told once."""
 
     setting: str
     consequence: str
@@ -199,13 +218,4 @@ class Swept(Event):
 
 
 Handler = Callable[[Event], object]
-
-
-def send(handler: Handler | None, event: Event) -> None:
-    """Hand the event over; whatever the handler raises is logged and goes no further."""
-    if handler is None:
-        return
-    try:
-        handler(event)
-    except Exception:
-        _logger.exception("on_event raised while it handled %s", type(event).__name__)
+"""What `on_event` takes: a plain function, or, of `AsyncSessions`, an asynchronous one."""

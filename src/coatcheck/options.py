@@ -1,17 +1,17 @@
 """The options of `Sessions` and `AsyncSessions`, checked once, and what needs no store."""
 
 import inspect
-import logging
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from datetime import timedelta
-from typing import Literal
+from typing import Literal, TypeVar
 
-from coatcheck import events, lifecycle, patience
+from coatcheck import event_log, events, lifecycle, patience
 from coatcheck.backends import Answer, Outcome
 from coatcheck.cookie import Cookie
+from coatcheck.delivery import AsyncDelivery, Delivery
 from coatcheck.errors import ConfigurationError, StoreUnavailable
 from coatcheck.events import Event, Handler, Moment
 from coatcheck.lifecycle import Rules, Write
@@ -31,11 +31,12 @@ from coatcheck.store import (
     Listable,
     Risk,
 )
+from coatcheck.telemetry import NO_SPAN, Telemetry
 from coatcheck.token import Domain
 
 __all__ = ["Configured", "cannot", "check_store"]
 
-_logger = logging.getLogger("coatcheck")
+S = TypeVar("S")
 
 _NO_LIMIT = patience.limit(None)
 _LEAST, _MOST = 2 * lifecycle.GRACE / 1000, LONGEST / 1000
@@ -45,6 +46,8 @@ class Configured:
     """The options that both drivers share, checked once."""
 
     _store: object
+    _delivery: Delivery | AsyncDelivery
+    _telemetry: Telemetry | None
     _patience: float | None = None
 
     def __init__(
@@ -70,7 +73,6 @@ class Configured:
         self.lifetime = lifetime
         self._carrier = carrier
         self._outage = outage
-        self._on_event = on_event
         self._clock = clock
         self._down: deque[float] = deque(maxlen=1)  # since when the store is out of reach
         domain = Domain(_name_bytes(self.name))
@@ -123,7 +125,20 @@ class Configured:
 
     def _tell(self, *told: Event) -> None:
         for event in told:
-            events.send(self._on_event, event)
+            event_log.log(event)
+            if self._telemetry is not None:
+                self._telemetry.count(event)
+            self._delivery.put(event)
+
+    def _measured(self, store: S) -> S:
+        """The store's verbs as requests call them."""
+        return store if self._telemetry is None else self._telemetry.measured(store)
+
+    def _span(self, moment: str, session_id: str | None) -> AbstractContextManager[object]:
+        """What a moment of I/O with the store is traced as; nothing where there is none."""
+        if self._telemetry is None or session_id is None or self._store is None:
+            return NO_SPAN
+        return self._telemetry.span(moment, session_id)
 
     def _admitted(self, session: Session, write: Write, outcome: Outcome) -> Answer:
         """What a write came to, where it was let in. Raises `LoginRefused`."""
@@ -176,8 +191,6 @@ class Configured:
             self._store.advise(self._warn)
 
     def _warn(self, risk: Risk) -> None:
-        if self._on_event is None:
-            _logger.warning("%s: %s", risk.setting, risk.consequence)
         self._tell(events.RiskyConfiguration(setting=risk.setting, consequence=risk.consequence))
 
     @property

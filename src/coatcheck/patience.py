@@ -12,7 +12,7 @@ import time
 from contextvars import ContextVar, Token
 from types import TracebackType
 
-__all__ = ["left", "limit"]
+__all__ = ["left", "lift", "limit"]
 
 _until: ContextVar[float] = ContextVar("coatcheck_until", default=math.inf)
 
@@ -21,6 +21,11 @@ def left(most: float) -> float:
     """Seconds that a call may take: at most `most`, and not positive where the time is up."""
     until = _until.get()
     return most if until is math.inf else min(most, until - time.monotonic())
+
+
+def lift() -> None:
+    """No limit from here on, in this context: what runs is no request."""
+    _until.set(math.inf)
 
 
 class limit:  # noqa: N801 - reads as a statement: with patience.limit(1.5)

@@ -91,7 +91,7 @@ class Session(MutableMapping[str, Any]):
     _presented = False  # a cookie of our name came
     _terms: Terms | None = None  # of its own; an adapter keeps them among the values
     _carried = False  # the cookie is the whole record: a new seed takes a new id too
-    _with_previous = False  # opened with the proof that a renewal replaced
+    _unseen: bytes | None = None  # the successor, long unseen, of the proof that it came with
 
     # What is meant to happen.
     _login: Login | None = None
@@ -516,7 +516,7 @@ class Session(MutableMapping[str, Any]):
     def _become_new(self) -> None:
         """Empty and anonymous, with nothing stored."""
         self._refused = self._replaced = self._terms = None
-        self._with_previous = False
+        self._unseen = None
         self._forget_intents()
         self._start_from(None, _EMPTY)
 

@@ -16,6 +16,7 @@ from typing import Literal, Self
 from coatcheck import events, lifecycle
 from coatcheck.backends import Answer, AsyncCarried, AsyncKept, Carried, Kept, Outcome
 from coatcheck.cookie import Cookie
+from coatcheck.delivery import AsyncDelivery, Delivery
 from coatcheck.errors import Contention, StoreUnavailable
 from coatcheck.events import Handler
 from coatcheck.lifecycle import End, Ending, Plan, Write
@@ -40,6 +41,7 @@ from coatcheck.store import (
     Store,
     Sweepable,
 )
+from coatcheck.telemetry import telemetry
 from coatcheck.turns import AsyncTurns, Turns
 
 __all__ = ["AsyncSessions", "SessionInfo", "Sessions"]
@@ -59,9 +61,10 @@ class Sessions(Configured):
     `max_bytes` limits one session's values. `outage` says what a request whose store is out of
     reach gets: "refuse" raises `StoreUnavailable` on the session's first use, "anonymous" gives an
     empty read-only session with `degraded` set. `renew_after` (seconds, off by default) changes
-    the token every so often. `on_event` is called with each `coatcheck.events.Event`. `clock`
-    gives seconds since the epoch. `clear_site_data` names what the browser is asked to throw away
-    with a logout, as ("cache", "storage"). A malformed option raises `ConfigurationError`.
+    the token every so often. `on_event` is called with each `coatcheck.events.Event`, in a thread
+    of its own. `clock` gives seconds since the epoch. `clear_site_data` names what the browser is
+    asked to throw away with a logout, as ("cache", "storage"). A malformed option raises
+    `ConfigurationError`.
     """
 
     def __init__(
@@ -96,14 +99,18 @@ class Sessions(Configured):
             clock=clock,
             clear_site_data=clear_site_data,
         )
+        self._delivery: Delivery = Delivery(on_event)
         self._store: Store | None
         self._backend: Kept | Carried
         self._marks: Carried | None = None
-        if isinstance(store, CarrierStore):
-            self._marks = Carried(store.revocations, self._rules.domain)
-            self._store, self._backend = store.revocations, self._marks
+        kept = store.revocations if isinstance(store, CarrierStore) else store
+        self._store = kept
+        self._telemetry = telemetry(self.name, store if kept is None else kept)
+        calls = None if kept is None else self._measured(kept)
+        if carrier or calls is None:
+            self._backend = self._marks = Carried(calls, self._rules.domain)
         else:
-            self._store, self._backend = store, Kept(store)
+            self._backend = Kept(calls)
         self._attend()
         self._turns = Turns()
         self._pause = time.sleep
@@ -134,13 +141,15 @@ class Sessions(Configured):
         found = []
         with self._limit:
             try:
-                for claim in lifecycle.claims(self._rules, values):
-                    record = self._backend.load(claim.token.id, now)
-                    if record is None and self._marks is not None and claim.carried is not None:
-                        record = self._marks.denial(claim.carried, now)
-                    if self._down:
-                        self._recovered()
-                    found.append((claim, record))
+                claims = lifecycle.claims(self._rules, values)
+                with self._span("coatcheck.open", claims[0].token.id if claims else None):
+                    for claim in claims:
+                        record = self._backend.load(claim.token.id, now)
+                        if record is None and self._marks is not None:
+                            record = self._marks.denial(claim.carried, now)
+                        if self._down:
+                            self._recovered()
+                        found.append((claim, record))
                 endings, told = lifecycle.resume(self._rules, session, found, now)
             except StoreUnavailable as error:
                 return self._without_store(session, error)
@@ -166,7 +175,7 @@ class Sessions(Configured):
         if plan is not None:
             session._committing = True  # a change now would be forgotten, so it raises
             try:
-                with self._limit:
+                with self._limit, self._span("coatcheck.commit", plan.id):
                     self._carry_out(session, plan)
             finally:
                 session._committing = False
@@ -198,7 +207,7 @@ class Sessions(Configured):
         if origin is None:
             return True
         with self._limit:
-            found = self._backend.load(origin.record.id, now)
+            found = self._look_up(origin.record, now)
         return lifecycle.end_of(self._rules, origin.record, found, now) is None
 
     def revoke(self, session_id: str, subject: str | None = None) -> bool:
@@ -256,8 +265,18 @@ class Sessions(Configured):
         if self._store is not None:
             self._store.load("0" * 32, self._now())
 
+    def flush_events(self, timeout: float = 1.0) -> bool:
+        """Wait until `on_event` was called with all that was told so far; whether it was, after
+        that many seconds."""
+        return self._delivery.flush_events(timeout)
+
     def close(self) -> None:
-        """Close the store; it closes only what it opened itself."""
+        """Deliver the events that wait, for a second at most, and close the store.
+
+        It closes only what it opened itself.
+        """
+        self.flush_events()
+        self._delivery.stop()
         if self._store is not None:
             self._store.close()
 
@@ -344,6 +363,13 @@ class Sessions(Configured):
             return None
         return SAVED if found is not None and found.revision == record.revision else None
 
+    def _look_up(self, record: Record, now: int) -> Record | None:
+        """What the store holds of it now; of what its cookie carries, what denies it."""
+        found = self._backend.load(record.id, now)
+        if found is None and self._marks is not None:
+            found = self._marks.denial(record, now)
+        return found
+
     def _end(self, end: End) -> bool:
         try:
             first = self._backend.end(end, self._now())
@@ -417,14 +443,18 @@ class AsyncSessions(Configured):
             clock=clock,
             clear_site_data=clear_site_data,
         )
+        self._delivery: AsyncDelivery = AsyncDelivery(on_event)
         self._store: AsyncStore | None
         self._backend: AsyncKept | AsyncCarried
         self._marks: AsyncCarried | None = None
-        if isinstance(store, AsyncCarrierStore):
-            self._marks = AsyncCarried(store.revocations, self._rules.domain)
-            self._store, self._backend = store.revocations, self._marks
+        kept = store.revocations if isinstance(store, AsyncCarrierStore) else store
+        self._store = kept
+        self._telemetry = telemetry(self.name, store if kept is None else kept)
+        calls = None if kept is None else self._measured(kept)
+        if carrier or calls is None:
+            self._backend = self._marks = AsyncCarried(calls, self._rules.domain)
         else:
-            self._store, self._backend = store, AsyncKept(store)
+            self._backend = AsyncKept(calls)
         self._attend()
         self._turns = AsyncTurns()
         self._pause = asyncio.sleep
@@ -455,13 +485,15 @@ class AsyncSessions(Configured):
         found = []
         with self._limit:
             try:
-                for claim in lifecycle.claims(self._rules, values):
-                    record = await self._backend.load(claim.token.id, now)
-                    if record is None and self._marks is not None and claim.carried is not None:
-                        record = await self._marks.denial(claim.carried, now)
-                    if self._down:
-                        self._recovered()
-                    found.append((claim, record))
+                claims = lifecycle.claims(self._rules, values)
+                with self._span("coatcheck.open", claims[0].token.id if claims else None):
+                    for claim in claims:
+                        record = await self._backend.load(claim.token.id, now)
+                        if record is None and self._marks is not None:
+                            record = await self._marks.denial(claim.carried, now)
+                        if self._down:
+                            self._recovered()
+                        found.append((claim, record))
                 endings, told = lifecycle.resume(self._rules, session, found, now)
             except StoreUnavailable as error:
                 return self._without_store(session, error)
@@ -487,7 +519,7 @@ class AsyncSessions(Configured):
         if plan is not None:
             session._committing = True  # a change now would be forgotten, so it raises
             try:
-                with self._limit:
+                with self._limit, self._span("coatcheck.commit", plan.id):
                     await self._carry_out(session, plan)
             finally:
                 session._committing = False
@@ -519,7 +551,7 @@ class AsyncSessions(Configured):
         if origin is None:
             return True
         with self._limit:
-            found = await self._backend.load(origin.record.id, now)
+            found = await self._look_up(origin.record, now)
         return lifecycle.end_of(self._rules, origin.record, found, now) is None
 
     async def revoke(self, session_id: str, subject: str | None = None) -> bool:
@@ -577,8 +609,18 @@ class AsyncSessions(Configured):
         if self._store is not None:
             await self._store.load("0" * 32, self._now())
 
+    async def flush_events(self, timeout: float = 1.0) -> bool:
+        """Wait until `on_event` was called with all that was told so far; whether it was, after
+        that many seconds."""
+        return await self._delivery.flush_events(timeout)
+
     async def close(self) -> None:
-        """Close the store; it closes only what it opened itself."""
+        """Deliver the events that wait, for a second at most, and close the store.
+
+        It closes only what it opened itself.
+        """
+        await self.flush_events()
+        self._delivery.stop()
         if self._store is not None:
             await self._store.close()
 
@@ -664,6 +706,13 @@ class AsyncSessions(Configured):
         except StoreUnavailable:
             return None
         return SAVED if found is not None and found.revision == record.revision else None
+
+    async def _look_up(self, record: Record, now: int) -> Record | None:
+        """What the store holds of it now; of what its cookie carries, what denies it."""
+        found = await self._backend.load(record.id, now)
+        if found is None and self._marks is not None:
+            found = await self._marks.denial(record, now)
+        return found
 
     async def _end(self, end: End) -> bool:
         try:

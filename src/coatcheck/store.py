@@ -228,7 +228,8 @@ class Admitting(Protocol):
 
         It is kept at least until `until`. Of two marks the later one counts; of two that are
         alike the one set last. One that lies more than a minute ahead was set by a clock that was
-        wrong, and refuses nobody. When it returns, the mark is as durable as a deletion.
+        wrong: it refuses nobody, and any other takes its place. When it returns, the mark is as
+        durable as a deletion.
         """
         ...
 

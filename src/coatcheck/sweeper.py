@@ -1,8 +1,8 @@
 """Sweeping in the background: now and then, what has expired is removed from the store.
 
 The first round comes at a random moment of the first interval and the later ones with jitter, so
-that the workers of one site do not sweep together. A round that fails is told as an event or a
-log line and the next one comes all the same.
+that the workers of one site do not sweep together. A round that fails is told, as an `Outage` or
+with its traceback in the log, and the next one comes all the same.
 """
 
 import asyncio
@@ -76,7 +76,7 @@ class AsyncSweeper:
         try:
             await self._sessions.sweep()
         except StoreUnavailable as error:
-            _logger.warning("sweeping: the store is unavailable: %s", error)
+            self._sessions._met_outage("sweep", error)
         except Exception:
             _logger.exception("sweeping failed; the next round comes all the same")
 
@@ -115,7 +115,7 @@ class Sweeper:
             try:
                 self._sessions.sweep()
             except StoreUnavailable as error:
-                _logger.warning("sweeping: the store is unavailable: %s", error)
+                self._sessions._met_outage("sweep", error)
             except Exception:
                 _logger.exception("sweeping failed; the next round comes all the same")
             wait = _with_jitter(self._every)

@@ -47,14 +47,13 @@ _logger = logging.getLogger("coatcheck")
 class _Watched:
     """One session as it was last found, and who watches it, each from what they know of it."""
 
-    __slots__ = ("head", "id", "record", "touching", "tried_at", "watches")
+    __slots__ = ("head", "id", "record", "tried_at", "watches")
 
     def __init__(self, origin: Origin) -> None:
         self.id = origin.record.id
         self.record = origin.record
         self.head: Head | None = origin.head
         self.watches: dict[Over, Record] = {}
-        self.touching = False
         self.tried_at = 0
 
     def learn(self, record: Record) -> None:
@@ -68,11 +67,11 @@ class _Watched:
         """What a touch would make of it, where one is due."""
         return None if self.head is None else lifecycle.prolonged(self.record, self.head, now)
 
-    def may_try(self, now: int) -> bool:
-        """A touch that failed is not tried again at each message."""
-        if self.touching or self.head is None:
+    def is_due(self, now: int) -> bool:
+        """Whether to touch it; one that failed is not tried again at each message."""
+        if self.head is None or now - self.tried_at < touch_interval(self.head.idle):
             return False
-        return now - self.tried_at >= touch_interval(self.head.idle)
+        return self.prolonged(now) is not None
 
 
 class Watcher:
@@ -110,7 +109,8 @@ class Watcher:
         """Nobody is left: end, when the last touches are through."""
         for task in self._steady:
             task.cancel()
-        await asyncio.wait(self._tasks)  # it hides no cancellation of the caller's
+        if self._tasks:  # else the loop is about to end, and has cancelled them already
+            await asyncio.wait(self._tasks)  # it hides no cancellation of the caller's
 
     def see(self, id: str, over: Over) -> None:
         """This session was used, unless it is over."""
@@ -118,8 +118,8 @@ class Watcher:
         if self._is_carried or watched is None or over not in watched.watches:
             return
         now = self._sessions._now()
-        if watched.may_try(now) and watched.prolonged(now) is not None:
-            watched.touching, watched.tried_at = True, now
+        if watched.is_due(now):
+            watched.tried_at = now
             self._run(self._touch(watched, now))
 
     def _forget(self, over: Over, id: str) -> None:
@@ -213,7 +213,7 @@ class Watcher:
         # Who joins meanwhile may know more than a load that is under way.
         watches = [list(each.watches) for each in some]
         with self._sessions._limit:
-            loads = [self._sessions._backend.load(each.id, now) for each in some]
+            loads = [self._sessions._look_up(each.record, now) for each in some]
             found = await asyncio.gather(*loads, return_exceptions=True)
         for each, those, answer in zip(some, watches, found, strict=True):
             if isinstance(answer, BaseException):
@@ -235,7 +235,7 @@ class Watcher:
     def _judge(
         self, watched: _Watched, watches: Iterable[Over], found: Record | None, now: int
     ) -> None:
-        if found is not None and not self._is_carried:
+        if found is not None:
             watched.learn(found)
         for over in watches:
             known = watched.watches.get(over)
@@ -244,7 +244,11 @@ class Watcher:
             reason = lifecycle.end_of(self._sessions._rules, known, found, now)
             if reason is not None:
                 self._forget(over, watched.id)
-                over.set_result(reason)
+                if not over.done():  # somebody may have cancelled it
+                    over.set_result(reason)
+                if reason == "expired":
+                    told = events.Expired(session_id=watched.id, subject=known.subject)
+                    self._sessions._tell(told)
             elif found is not None:
                 watched.watches[over] = found
 
@@ -258,8 +262,6 @@ class Watcher:
                     return
         except StoreUnavailable as outage:
             error = str(outage)
-        finally:
-            watched.touching = False
         self._sessions._tell(events.Skipped(session_id=watched.id, error=error))
 
     async def _prolong(self, watched: _Watched, now: int) -> bool:

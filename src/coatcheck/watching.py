@@ -49,7 +49,8 @@ class Watch:
         "ended": it was logged out or revoked. "expired": its time was up. "replaced": it has
         another subject now.
         """
-        return self.over.result() if self.over.done() else None
+        is_over = self.over.done() and not self.over.cancelled()
+        return self.over.result() if is_over else None
 
     async def wait(self) -> Reason:
         """Wait until the session is over, and say why."""

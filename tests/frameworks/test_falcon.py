@@ -1076,14 +1076,18 @@ class TestCSRF:
         """Then another site's request does not even open one."""
         site = make(nothing, store := Flaky())
         site.middleware.insert(0, self.guard(site, CrossOriginProtection()))
-        cookies, store.down = site.logged_in(), {"load"}
+        cookies, client = site.logged_in(), site.client()
+        store.calls.clear()
         headers = {"Sec-Fetch-Site": "cross-site"}
-        answer = site.client().simulate_post("/", headers=headers, cookies=cookies)
+        answer = client.simulate_post("/", headers=headers, cookies=cookies)
 
         assert (403, "Forbidden: cross-origin request") == (
             answer.status_code,
             answer.json["description"],
         )
+        assert [] == store.calls
+        client.simulate_get("/", cookies=cookies)
+        assert ["load"] == store.calls
 
     def test_the_responder_gets_the_form(self, make: Make) -> None:
         """A form is parsed once; a multipart one takes the header."""

@@ -69,7 +69,7 @@ class Site:
     ) -> None:
         chosen = FRAMEWORKS[framework]
         self.clock = Clock()
-        self.events: list[Event] = []
+        self.told: list[Event] = []
         self.shelf: Any = store or STORES[kind](folder)
         made: Any = self.shelf
         if url is not None:  # another way to the same server
@@ -79,7 +79,7 @@ class Site:
         elif kind != "memory":
             made = STORES[f"{kind}-async" if chosen.is_async else kind](folder)
         make: Any = AsyncSessions if chosen.is_async else Sessions
-        self.sessions = make(made, clock=self.clock, on_event=self.events.append, **options)
+        self.sessions = make(made, clock=self.clock, on_event=self.told.append, **options)
         self.inside = Sessions(self.shelf, clock=self.clock)
         self._acts: list[Act] = []
         self._driver = chosen.driver(chosen.build(self.sessions, self._view))
@@ -127,6 +127,12 @@ class Site:
     def call(self, verb: str, *arguments: Any) -> Any:
         """A method of the sessions: list_for, revoke, revoke_all, sweep."""
         return self._driver.run(getattr(self.sessions, verb), *arguments)
+
+    @property
+    def events(self) -> list[Event]:
+        """What was told so far."""
+        assert self._driver.run(self.sessions.flush_events, 20.0)
+        return self.told
 
     @property
     def cookie_name(self) -> str:

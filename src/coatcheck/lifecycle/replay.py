@@ -61,7 +61,7 @@ def finish(session: Session, write: Write) -> None:
     session._committed(write.origin, write.body)
     session._muted, session._replaced, session._lost = False, None, None
     if write.minted:
-        session._with_previous = False
+        session._unseen = None
     if write.cookie is not None:
         session._cookie, session._presented = write.cookie, True
 

@@ -41,7 +41,7 @@ _EMPTY = Body({}, [])
 class _Verdict(msgspec.Struct, frozen=True):
     origin: Origin | None = None
     stored: Body = _EMPTY
-    with_previous: bool = False
+    unseen: bytes | None = None
     refused: Refusal = "unknown"
     is_known: bool = False  # a session is there, and the secrets that came are not its own
     muted: bool = False
@@ -98,7 +98,7 @@ def resume(
     verdicts = [judge(claim, record, session._client, now) for claim, record in found]
     if len(verdicts) == 1 and verdicts[0].origin is not None:
         session._start_from(verdicts[0].origin, verdicts[0].stored)
-        session._with_previous = verdicts[0].with_previous
+        session._unseen = verdicts[0].unseen
         return (), ()
     return _choose(session, [claim for claim, _ in found], verdicts)
 
@@ -111,7 +111,7 @@ def _choose(
     good = [verdict for verdict in verdicts if verdict.origin is not None]
     if len(good) == 1:
         session._start_from(good[0].origin, good[0].stored)
-        session._with_previous = good[0].with_previous
+        session._unseen = good[0].unseen
         return endings, ()
     session._refused = verdicts[0].refused if verdicts else "malformed"
     for claim, verdict in zip(claims, verdicts, strict=True):
@@ -142,7 +142,7 @@ def _judge(claim: Claim, record: Record | None, source: ClientSource, now: int) 
     current = compare_digest(claim.proof_digest, head.proof_digest)
     if not current and not _is_good_previous(claim.proof_digest, head, now):
         return _Verdict(ending=Ending(record.id, _copied(record, head, source)), is_known=True)
-    return _opened(claim, record, head, not current)
+    return _opened(claim, record, head, None if current else _long_unseen(head, now))
 
 
 def _judge_carried(claim: Claim, denial: Record | None, source: ClientSource, now: int) -> _Verdict:
@@ -156,17 +156,17 @@ def _judge_carried(claim: Claim, denial: Record | None, source: ClientSource, no
         head = records.read_payload(record.payload)
     except records.Unreadable:
         return _Verdict()
-    return _opened(claim, record, head, False)
+    return _opened(claim, record, head, None)
 
 
-def _opened(claim: Claim, record: Record, head: Head, with_previous: bool) -> _Verdict:
+def _opened(claim: Claim, record: Record, head: Head, unseen: bytes | None) -> _Verdict:
     try:
         stored = records.open_body(head.body, claim.sealer, record.id)
     except records.Unreadable:
         event = Unreadable(session_id=record.id, subject=record.subject)
         return _Verdict(ending=Ending(record.id, event))
     origin = Origin(claim.token, record, head, claim.sealer, claim.proof_digest)
-    return _Verdict(origin, stored, with_previous)
+    return _Verdict(origin, stored, unseen)
 
 
 def _copied(record: Record, head: Head, source: ClientSource) -> CopiedCookie:
@@ -192,6 +192,12 @@ def _is_good_previous(proof: bytes, head: Head, now: int) -> bool:
     if head.proof_seen_at == 0:
         return head.successors < _MOST_SUCCESSORS
     return now < head.proof_seen_at + GRACE
+
+
+def _long_unseen(head: Head, now: int) -> bytes | None:
+    """The current proof, where nobody showed it for a minute: its answer was lost."""
+    is_lost = head.proof_seen_at == 0 and now >= head.proof_at + GRACE
+    return head.proof_digest if is_lost else None
 
 
 def _was_replaced(denial: Record, now: int) -> bool:

@@ -91,6 +91,13 @@ class Plan(msgspec.Struct, frozen=True):
     write: Write | None
     told: tuple[Event, ...] = ()
 
+    @property
+    def id(self) -> str | None:
+        """Of the session that it is about."""
+        if self.write is not None:
+            return self.write.origin.record.id
+        return None if self.end is None else self.end.id
+
 
 def expired(record: Record, now: int) -> tuple[Event, ...]:
     """What is told of a session that was found to have expired; nothing where it has not."""

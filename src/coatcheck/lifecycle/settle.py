@@ -153,15 +153,15 @@ def _relimit(rules: Rules, session: Session, origin: Origin, now: int) -> Write:
     if is_far or not is_same or kept.deadline < old.deadline:
         if _may_renew(old, now):
             return _renewal(rules, session, origin, _with_previous(head), now)
-        if 2 * (end - old.deadline) > end - now or not (is_same or _is_crossed(session, origin)):
+        if 2 * (end - old.deadline) > end - now or not (is_same or _is_crossed(origin)):
             return _reseeded(rules, session, origin.record, head, Rotated, now)
     limited = replace(origin, head=kept)
     return _proof_upkeep(rules, session, limited, now) or _save(rules, session, limited, kept, now)
 
 
-def _is_crossed(session: Session, origin: Origin) -> bool:
+def _is_crossed(origin: Origin) -> bool:
     """Whether another request renewed the proof that this one was opened with."""
-    return session._with_previous or origin.head.proof_digest != origin.proof
+    return origin.head.proof_digest != origin.proof
 
 
 def _may_renew(head: Head, now: int) -> bool:
@@ -198,17 +198,24 @@ def _proof_upkeep(rules: Rules, session: Session, origin: Origin, now: int) -> W
         return None
     if session._cookie is not None:
         return None  # this request minted the token, so no browser has used it yet
-    if session._with_previous:
-        if head.proof_seen_at == 0 and session._opened_at >= head.proof_at + GRACE:
-            return _renewal(rules, session, origin, head, now)
-        return None
+    if head.proof_digest == session._unseen and head.proof_seen_at == 0:
+        return _renewal(rules, session, origin, head, now)
     if head.proof_digest != origin.proof:
-        return None  # another request renewed it since this one was opened
+        return None  # another request renewed it
     if head.previous_proof is not None and head.proof_seen_at == 0:
-        return _save(rules, session, origin, replace(head, proof_seen_at=now), now)
+        seen = replace(head, proof_seen_at=_not_before(origin, now))
+        return _save(rules, session, origin, seen, now)
     if _is_renewal_due(rules, head, now):
         return _renewal(rules, session, origin, _with_previous(head), now)
     return None
+
+
+def _not_before(origin: Origin, now: int) -> int:
+    """When a proof is made or seen: never before the record, should the clock have gone back.
+
+    Once it is set right again, the grace would be over before it began.
+    """
+    return max(now, origin.record.seen_at)
 
 
 def _is_renewal_due(rules: Rules, head: Head, now: int) -> bool:
@@ -249,7 +256,7 @@ def _renewal(rules: Rules, session: Session, origin: Origin, head: Head, now: in
     head = replace(
         _with_moved_end(_lifetime(rules, session), head, now),
         proof_digest=proof,
-        proof_at=now,
+        proof_at=_not_before(origin, now),
         proof_seen_at=0,
         successors=head.successors + 1,
     )

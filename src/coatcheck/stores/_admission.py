@@ -23,9 +23,11 @@ class Mark(NamedTuple):
     def forbids(self, id: str, opened_at: int, now: int) -> bool:
         return id != self.keep and opened_at < self.before <= now + AHEAD
 
-    def followed_by(self, mark: "Mark") -> "Mark":
-        """The one of the two that counts, where the other was set later."""
-        return mark if mark.before >= self.before else self
+    def followed_by(self, mark: "Mark", now: int) -> "Mark":
+        """The one of the two that counts, where the other is set now; one of a wrong clock does
+        not."""
+        counts = self if mark.before < self.before <= now + AHEAD else mark
+        return counts._replace(until=max(self.until, mark.until))
 
 
 def surplus(

@@ -2,9 +2,9 @@
 
 A record is replaced by renaming a new file over the old one, so that it is read whole or not at
 all, and a read takes no lock. Writes take turns in each of 256 folders, among threads and among
-processes. Ending a session, and creating one that has a subject, waits until the disk has it; any
-other write does not, unless `fsync="always"`: a power cut may undo it, or lose that session where
-the file system kept its name and not its content, since what cannot be read is absent.
+processes. A login, a mark and the end of a session wait until the disk has them; any other write
+does not, unless `fsync="always"`: a power cut may undo it, or lose that session where the file
+system kept its name and not its content, since what cannot be read is absent.
 
 Nothing is touched before the first use, which creates the folder for its owner alone (0700), and
 refuses, with `ConfigurationError`, one that is not ours, that others can write to, or of a newer
@@ -24,11 +24,13 @@ from typing import Any, Literal, TypeAlias
 
 from coatcheck.errors import Collision, ConfigurationError
 from coatcheck.record import NewerFormat, Record
-from coatcheck.store import GONE, SAVED, Gone, Saved
+from coatcheck.store import GONE, SAVED, Entered, Entry, Forbidden, Full, Gone, Saved
 from coatcheck.stores import _url
-from coatcheck.stores._file import records, subjects
+from coatcheck.stores._admission import Mark
+from coatcheck.stores._file import pairs, records, subjects
 from coatcheck.stores._file.folder import BRANCHES, Folder, below
 from coatcheck.stores._file.locks import is_posix
+from coatcheck.stores._file.logins import Logins
 from coatcheck.stores._file.sweep import Sweep
 from coatcheck.stores._file.threads import THREADS, Writes
 from coatcheck.stores._threads import Threads
@@ -41,9 +43,10 @@ Fsync: TypeAlias = Literal["ends", "always"]
 
 
 class FileStore:
-    """Thread-safe. Lists, sweeps. `timeout` is how many seconds a write waits for its turn.
+    """Thread-safe. Lists, sweeps, admits.
 
-    `fsync` says which writes wait for the disk: "ends", or "always" for all of them.
+    `timeout` is how many seconds a write waits for its turn. `fsync` says which writes wait for the
+    disk: "ends", or "always" for all of them.
     """
 
     shared = True
@@ -54,6 +57,7 @@ class FileStore:
         self._always = _checked_fsync(fsync) == "always"
         timeout = _url.seconds("timeout", timeout, "FileStore")
         self._folder = Folder(_checked_path(path), timeout)
+        self._logins = Logins(self._folder)
         self._sweep = Sweep(self._folder)
 
     @property
@@ -63,7 +67,7 @@ class FileStore:
     def load(self, id: str, now: int) -> Record | None:
         records.check_id(id)
         with self._folder.opened() as root:
-            return _load(root, id, now)
+            return pairs.load(root, id, now)
 
     def create(self, record: Record, now: int) -> None:
         records.check_id(record.id)
@@ -71,10 +75,10 @@ class FileStore:
         with self._folder.opened() as root:
             self._folder.grow(root, record.id[:2])
             with self._folder.turn(root, record.id[:2], durable=durable) as folder:
-                found = _read(folder, record.id)
+                found = pairs.read(folder, record.id)
                 if found is not None and found.expires_at > now:
                     raise Collision(f"FileStore: session {record.id} is there already")
-                _put(root, folder, record, found, durable=durable)
+                pairs.put(root, folder, record, found, durable=durable)
 
     def save(self, record: Record, expected: bytes, now: int) -> Saved | Gone | Record:
         records.check_id(record.id)
@@ -82,12 +86,12 @@ class FileStore:
             self._folder.opened() as root,
             self._folder.turn(root, record.id[:2], durable=self._always) as folder,
         ):
-            found = _read(folder, record.id)
+            found = pairs.read(folder, record.id)
             if found is None or found.expires_at <= now:
                 return GONE
             if found.revision != expected:
                 return found
-            _put(root, folder, record, found, durable=self._always)
+            pairs.put(root, folder, record, found, durable=self._always)
             return SAVED
 
     def touch(self, id: str, revision: bytes, seen_at: int, expires_at: int, now: int) -> bool:
@@ -96,12 +100,12 @@ class FileStore:
             self._folder.opened() as root,
             self._folder.turn(root, id[:2], durable=self._always) as folder,
         ):
-            found = _read(folder, id)
+            found = pairs.read(folder, id)
             if found is None or found.expires_at <= now or found.revision != revision:
                 return False
             touched = _prolonged(found, seen_at, expires_at)
             if touched != found:
-                _put(root, folder, touched, found, durable=self._always)
+                pairs.put(root, folder, touched, found, durable=self._always)
             return True
 
     def delete(self, id: str, now: int) -> bool:
@@ -116,14 +120,23 @@ class FileStore:
                 found = records.read(folder, id)
             except NewerFormat:  # it ends all the same
                 return records.remove(folder, id)
-            records.remove(folder, id)
-            if found is not None:
-                subjects.discard(root, found)
-            return found is not None and found.expires_at > now
+            if found is None:
+                records.remove(folder, id)  # what could not be read
+                return False
+            pairs.remove(root, folder, found)
+            return found.expires_at > now
+
+    def admit(
+        self, record: Record, expected: bytes, entry: Entry, now: int
+    ) -> Entered | Forbidden | Full | Gone | Record:
+        return self._logins.admit(record, expected, entry, now)
+
+    def forbid(self, subject: str, before: int, keep: str | None, until: int, now: int) -> None:
+        self._logins.forbid(subject, Mark(before, keep, until), now)
 
     def by_subject(self, subject: str, now: int) -> list[Record]:
         with self._folder.opened() as root:
-            records = [_load(root, each, now) for each in subjects.find(root, subject)]
+            records = [pairs.load(root, each, now) for each in subjects.find(root, subject)]
         return [each for each in records if each is not None and each.subject == subject]
 
     def page(self, after: str, limit: int, now: int) -> list[Record]:
@@ -200,6 +213,16 @@ class AsyncFileStore:
     async def delete(self, id: str, now: int) -> bool:
         return await self._writes.do(partial(self.file.delete, id, now))
 
+    async def admit(
+        self, record: Record, expected: bytes, entry: Entry, now: int
+    ) -> Entered | Forbidden | Full | Gone | Record:
+        return await self._writes.do(partial(self.file.admit, record, expected, entry, now))
+
+    async def forbid(
+        self, subject: str, before: int, keep: str | None, until: int, now: int
+    ) -> None:
+        await self._writes.do(partial(self.file.forbid, subject, before, keep, until, now))
+
     async def by_subject(self, subject: str, now: int) -> list[Record]:
         return await self._threads.run(partial(self.file.by_subject, subject, now))
 
@@ -212,27 +235,6 @@ class AsyncFileStore:
     async def close(self) -> None:
         """Finish what was begun, and end the threads; using the store again starts others."""
         await asyncio.to_thread(self._threads.stop)
-
-
-def _load(root: int, id: str, now: int) -> Record | None:
-    with below(root, id[:2]) as folder:
-        found = _read(folder, id)
-    return found if found is not None and found.expires_at > now else None
-
-
-def _read(folder: int | None, id: str) -> Record | None:
-    return None if folder is None else records.read(folder, id)
-
-
-def _put(
-    root: int, folder: int | None, record: Record, found: Record | None, *, durable: bool
-) -> None:
-    """Write the record in the place of the one found there, and enter it in the index."""
-    assert folder is not None
-    subjects.add(root, record, durable=durable)
-    records.replace(folder, record, durable=durable)
-    if found is not None and found.subject != record.subject:
-        subjects.discard(root, found)
 
 
 def _prolonged(found: Record, seen_at: int, expires_at: int) -> Record:
@@ -249,7 +251,7 @@ def _prolonged(found: Record, seen_at: int, expires_at: int) -> Record:
 
 def _first(root: int, ids: list[str], limit: int, now: int) -> list[Record]:
     """The first live records of these ids."""
-    alive = (record for each in ids if (record := _load(root, each, now)) is not None)
+    alive = (record for each in ids if (record := pairs.load(root, each, now)) is not None)
     return list(islice(alive, limit))
 
 

@@ -142,7 +142,7 @@ class MemoryStore:
     def forbid(self, subject: str, before: int, keep: str | None, until: int, now: int) -> None:
         mark = Mark(before, keep, until)
         with self._lock:
-            self._marks[subject] = self._marks.get(subject, mark).followed_by(mark)
+            self._marks[subject] = self._marks.get(subject, mark).followed_by(mark, now)
 
     def by_subject(self, subject: str, now: int) -> list[Record]:
         with self._lock:

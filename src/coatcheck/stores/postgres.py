@@ -3,12 +3,13 @@
 Every write is one statement that locks its row, compares and changes, in a transaction and a round
 trip of its own; nothing relies on what a connection remembers, so that a pooler may stand between.
 Asynchronous calls made in one turn of the event loop leave together, as one statement over all of
-their rows. Ending a session, and beginning one with its login, waits for the server's disk (and its
-synchronous replicas) even where the server is set up not to.
+their rows. A login is one transaction that takes its subject's turn. Ending a session, and
+beginning one with its login, waits for the server's disk (and its synchronous replicas) even where
+the server is set up not to. What ends a session tells those who listen.
 
 The stores hold their connections themselves, since they bound every wait. They take a connection
-string of libpq's, and connect on first use. That use also makes the table where it is missing, and
-refuses, with `ConfigurationError`, one that is not ours, or of a newer coatcheck.
+string of libpq's, and connect on first use. That use also makes the tables where they are missing,
+and refuses, with `ConfigurationError`, one that is not ours, or of a newer coatcheck.
 """
 
 from abc import ABC, abstractmethod
@@ -18,12 +19,14 @@ from typing import Any, NamedTuple, TypeVar
 from coatcheck.coalesce import Coalescer
 from coatcheck.errors import StoreUnavailable
 from coatcheck.record import Record
-from coatcheck.store import Gone, Risk, Saved
+from coatcheck.store import Entered, Entry, Forbidden, Full, Gone, Risk, Saved
 from coatcheck.stores._advice import Advice
 from coatcheck.stores._url import CALL, CONNECT, StoreURL, missing_driver
 
 try:
+    from coatcheck.stores._postgres import listening
     from coatcheck.stores._postgres.link import Unit
+    from coatcheck.stores._postgres.logins import Logins
     from coatcheck.stores._postgres.options import (
         Options,
         check_flag,
@@ -58,7 +61,7 @@ _TABLE = "coatcheck_sessions"
 
 
 def schema(table: str = _TABLE, *, unlogged: bool = False) -> str:
-    """SQL that makes the table, for those whose application may not; running it twice is fine."""
+    """SQL that makes the tables, for those whose application may not; running it twice is fine."""
     return Schema(table, unlogged=unlogged).script()
 
 
@@ -79,9 +82,11 @@ class _Made(ABC):
         unlogged: bool = False,
         create: bool = True,
         prepared: bool = True,
+        listen: str = "",
     ) -> None:
         checked = options(
             conninfo,
+            listen=listen,
             timeout=timeout,
             connect_timeout=connect_timeout,
             pool_size=pool_size,
@@ -93,7 +98,8 @@ class _Made(ABC):
         self.evicts = unlogged
         self.patience = checked.timeout + checked.connect_timeout
         self._advice = Advice()
-        self._verbs = Verbs(made.quoted)
+        self._verbs = Verbs(made.sessions, made.marks)
+        self._logins = Logins(made.sessions, made.marks)
         self._start(checked, made)
 
     def __repr__(self) -> str:
@@ -113,20 +119,20 @@ class _Made(ABC):
 
 
 class _Alone(NamedTuple):
-    """A write of one row, which waits until nobody else holds it."""
+    """What waits until nobody else holds its row, or its subject."""
 
     key: bytes
     unit: Unit[Sequence[Any]]
 
 
 class PostgresStore(_Made):
-    """Thread-safe, and safe after a fork. Lists, sweeps, advises.
+    """Thread-safe, and safe after a fork. Lists, sweeps, admits, advises.
 
     `conninfo` is libpq's: a URL, or words such as "host=db dbname=app". `table` may be
     schema-qualified. `timeout` and `connect_timeout` are seconds; `pool_size` is how many
-    connections are opened at most. An `unlogged` table is faster, and empty after a crash of the
-    server. `create` makes the table where it is missing. `prepared=False` is for poolers that
-    give each transaction another connection.
+    connections are opened at most. `unlogged` tables are faster, and empty after a crash of the
+    server. `create` makes the tables where they are missing. `prepared=False` is for poolers that
+    give each transaction another connection. `listen` is the asynchronous twin's.
     """
 
     def _start(self, options: Options, schema: Schema) -> None:
@@ -159,6 +165,18 @@ class PostgresStore(_Made):
             raise was_there
         return was_there is True
 
+    def admit(
+        self, record: Record, expected: bytes, entry: Entry, now: int
+    ) -> Entered | Forbidden | Full | Gone | Record:
+        [answer] = self._pool.run(self._logins.admit(record, expected, entry, now))
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def forbid(self, subject: str, before: int, keep: str | None, until: int, now: int) -> None:
+        if can_be(subject):
+            self._pool.run(self._logins.forbid(subject, before, keep, until, now))
+
     def by_subject(self, subject: str, now: int) -> list[Record]:
         found: list[Record] = []
         while can_be(subject) and len(found) % SLICE == 0:
@@ -181,10 +199,15 @@ class PostgresStore(_Made):
 
 
 class AsyncPostgresStore(_Made):
-    """`PostgresStore` for asynchronous code; `pool_size` counts for each event loop."""
+    """`PostgresStore` for asynchronous code; `pool_size` counts for each event loop. Watches.
+
+    `listen` says what differs from `conninfo` in the connection that `watch` listens on, which must
+    reach the server directly: "port=5432", say, where the other leads to a pooler.
+    """
 
     def _start(self, options: Options, schema: Schema) -> None:
         self._pool = AsyncPool(options, schema, self._found)
+        self._lines = AsyncPool(options._replace(attempts=options.lines), schema, self._found)
         verbs = self._verbs
         self._loads = Coalescer(self._sender(verbs.load, again=True), patience=self.patience)
         self._creates = self._writes(verbs.create)
@@ -192,14 +215,9 @@ class AsyncPostgresStore(_Made):
         self._touches = self._writes(verbs.touch)
         self._deletes = self._writes(verbs.delete)
         # One for each row, and no more than half, so that rows that stay locked hold up no other
-        # that was locked for a moment, and never take all connections.
-        self._alone: Coalescer[_Alone, Any] = Coalescer(
-            self._do_alone,
-            patience=self.patience,
-            most=1,
-            at_once=max(1, options.pool_size // 2),
-            key=_key,
-        )
+        # that was locked for a moment, and never take all connections. So for each subject.
+        self._alone = self._one_by_one(options)
+        self._entries = self._one_by_one(options)
 
     async def load(self, id: str, now: int) -> Record | None:
         return await self._loads.ask(Load(key_of(id), now))
@@ -231,6 +249,23 @@ class AsyncPostgresStore(_Made):
             was_there = await self._wait_for(call, self._verbs.delete)
         return was_there is True
 
+    async def admit(
+        self, record: Record, expected: bytes, entry: Entry, now: int
+    ) -> Entered | Forbidden | Full | Gone | Record:
+        subject = (record.subject or "").encode()
+        unit = self._logins.admit(record, expected, entry, now)
+        answer: Entered | Forbidden | Full | Gone | Record = await self._entries.ask(
+            _Alone(subject, unit)
+        )
+        return answer
+
+    async def forbid(
+        self, subject: str, before: int, keep: str | None, until: int, now: int
+    ) -> None:
+        if can_be(subject):
+            unit = self._logins.forbid(subject, before, keep, until, now)
+            await self._entries.ask(_Alone(subject.encode(), unit))
+
     async def by_subject(self, subject: str, now: int) -> list[Record]:
         found: list[Record] = []
         while can_be(subject) and len(found) % SLICE == 0:
@@ -243,6 +278,10 @@ class AsyncPostgresStore(_Made):
 
     async def page(self, after: str, limit: int, now: int) -> list[Record]:
         return await self._pool.run(self._verbs.page(after, limit, now), again=True)
+
+    async def watch(self, tell: Callable[[str], None], ready: Callable[[], None]) -> None:
+        async with self._lines.apart() as link:
+            await listening.watch(link, self._lines.schema.sessions, tell, ready)
 
     async def sweep(self, limit: int, now: int) -> int:
         return await self._pool.run(self._verbs.sweep(limit, now))
@@ -268,6 +307,15 @@ class AsyncPostgresStore(_Made):
         """The answer of a call that found its row locked."""
         return await self._alone.ask(_Alone(call.key, unit([call], wait=True)))
 
+    def _one_by_one(self, options: Options) -> Coalescer[_Alone, Any]:
+        return Coalescer(
+            self._do_alone,
+            patience=self.patience,
+            most=1,
+            at_once=max(1, options.pool_size // 2),
+            key=_key,
+        )
+
     async def _do_alone(self, calls: Sequence[_Alone]) -> Sequence[Any]:
         return await self._pool.run(calls[0].unit)
 
@@ -278,7 +326,8 @@ def _key(call: Create | Save | Touch | Delete | _Alone) -> bytes:
 
 def from_url(url: StoreURL) -> PostgresStore:
     """postgresql://user:password@host:port/database; timeout=0.5, connect_timeout=1, pool_size=4,
-    prefix=coatcheck_, unlogged=no, create=yes, prepared=yes, and libpq's own, such as sslmode"""
+    prefix=coatcheck_, unlogged=no, create=yes, prepared=yes, listen=port=5432, and libpq's own,
+    such as sslmode"""
     return PostgresStore(conninfo_of(url), **settings_of(url))
 
 

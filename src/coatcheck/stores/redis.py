@@ -11,17 +11,22 @@ after the record's end.** What the index holds too much is passed over and taken
 it. An id is entered for longer than its record lives, so most saves and touches are one round trip;
 the script that prolongs a record beyond what the index holds answers that the index comes first.
 
-Ending a session, and creating one with a subject, waits for `replicas` of the server.
+A login goes the same way, and is checked last: the index, where a subject's not-before mark is too,
+seats it or refuses it in one step, and what was refused is deleted (`_redis.admission`).
+
+The script that ends a session, or gives it to another subject, publishes its id on the channel
+`{prefix}ended` in the same step, whoever runs it; `watch` listens there.
+
+Ending a session, a login, a mark, and creating a session with a subject wait for `replicas` of the
+server.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Sequence
 from heapq import nsmallest
-from typing import Any, TypeAlias
 
-from coatcheck.errors import Collision, StoreUnavailable
-from coatcheck.record import NewerFormat, Record
-from coatcheck.store import GONE, SAVED, Gone, Risk, Saved
+from coatcheck.errors import Collision
+from coatcheck.record import Record
+from coatcheck.store import GONE, SAVED, Entered, Entry, Forbidden, Full, Gone, Risk, Saved
 from coatcheck.stores._url import CALL, CONNECT, StoreURL, missing_driver
 
 try:
@@ -29,21 +34,18 @@ try:
     from coatcheck.stores._redis.place import AsyncClient, Client, place_of_url
 except ModuleNotFoundError as error:
     raise missing_driver(__name__, "redis", error) from error
+from coatcheck.stores._redis.admission import Admission
+from coatcheck.stores._redis.commands import Commands
+from coatcheck.stores._redis.index import ending, entries, listing
 from coatcheck.stores._redis.options import POOL, PREFIX, Options, checked_prefix, options_of_url
-from coatcheck.stores._redis.scripts import INDEX_FIRST, Commands, Seen
+from coatcheck.stores._redis.scripts import INDEX_FIRST
 from coatcheck.stores._redis.value import decode, indexed_until
 
 __all__ = ["AsyncRedisStore", "RedisStore", "async_from_url", "from_url"]
 
-PIECE = 500
-"""How many records of a list are read at once."""
-
-_Entry: TypeAlias = tuple[str, float]
-"""An id in an index, and its score."""
-
 
 class RedisStore:
-    """Thread-safe, and safe to fork. Lists.
+    """Thread-safe, and safe to fork. Lists, admits.
 
     Of the client (a `redis.Redis`, also one that a Sentinel made, or a `redis.RedisCluster`) only
     the settings are taken; the connections are the store's own. `timeout` and `connect_timeout`
@@ -101,28 +103,22 @@ class RedisStore:
         return bool(answer == 1)
 
     def delete(self, id: str, now: int) -> bool:
-        header = self._line.ask_durably(self._commands.remove(id, self._line.replicas))
-        try:
-            found = None if header is None else decode(id, header)
-        except NewerFormat:
-            return True
-        if found is not None and found.subject is not None:
-            with suppress(StoreUnavailable):  # it has ended, whatever the index says
-                self._line.ask(self._commands.unindex(found.subject, id))
-        return found is not None and found.expires_at > now
+        steps = ending(self._commands, self._line.replicas, id, now)
+        return self._line.follow(steps)
+
+    def admit(
+        self, record: Record, expected: bytes, entry: Entry, now: int
+    ) -> Entered | Forbidden | Full | Gone | Record:
+        login = Admission(self._commands, self._line.replicas, record, entry, now)
+        return self._line.follow(login.steps(expected))
+
+    def forbid(self, subject: str, before: int, keep: str | None, until: int, now: int) -> None:
+        self._line.ask_durably(self._commands.mark(subject, before, keep, until, now))
 
     def by_subject(self, subject: str, now: int) -> list[Record]:
         """In pieces, each within the time of a call."""
-        found: list[Record] = []
-        indexed = _entries(self._line.ask(self._commands.indexed(subject, now)))
-        for entries in _pieces(indexed):
-            values = self._line.ask_all([self._commands.read(each) for each, _ in entries])
-            records, seen = _met(subject, entries, values, now)
-            found += records
-            if seen:
-                with suppress(StoreUnavailable):  # the next reader can do it
-                    self._line.ask(self._commands.settle(subject, seen))
-        return found
+        indexed = entries(self._line.ask(self._commands.indexed(subject, now)))
+        return self._line.follow(listing(self._commands, subject, indexed, now))
 
     def page(self, after: str, limit: int, now: int) -> list[Record]:
         """Each page reads the keys of the whole store: for operators, not for requests."""
@@ -154,7 +150,7 @@ class RedisStore:
 
 
 class AsyncRedisStore:
-    """`RedisStore` for asynchronous code, with a client of `redis.asyncio`.
+    """`RedisStore` for asynchronous code, with a client of `redis.asyncio`. It can be watched.
 
     What one turn of an event loop asks leaves as one pipeline.
     """
@@ -210,27 +206,26 @@ class AsyncRedisStore:
         return bool(answer == 1)
 
     async def delete(self, id: str, now: int) -> bool:
-        header = await self._line.ask_durably(self._commands.remove(id, self._line.replicas))
-        try:
-            found = None if header is None else decode(id, header)
-        except NewerFormat:
-            return True
-        if found is not None and found.subject is not None:
-            with suppress(StoreUnavailable):  # it has ended, whatever the index says
-                await self._line.ask(self._commands.unindex(found.subject, id))
-        return found is not None and found.expires_at > now
+        steps = ending(self._commands, self._line.replicas, id, now)
+        return await self._line.follow(steps)
+
+    async def admit(
+        self, record: Record, expected: bytes, entry: Entry, now: int
+    ) -> Entered | Forbidden | Full | Gone | Record:
+        login = Admission(self._commands, self._line.replicas, record, entry, now)
+        return await self._line.follow(login.steps(expected))
+
+    async def forbid(
+        self, subject: str, before: int, keep: str | None, until: int, now: int
+    ) -> None:
+        await self._line.ask_durably(self._commands.mark(subject, before, keep, until, now))
+
+    async def watch(self, tell: Callable[[str], None], ready: Callable[[], None]) -> None:
+        await self._line.watch(self._commands.channel, tell, ready)
 
     async def by_subject(self, subject: str, now: int) -> list[Record]:
-        found: list[Record] = []
-        indexed = _entries(await self._line.ask(self._commands.indexed(subject, now)))
-        for entries in _pieces(indexed):
-            values = await self._line.ask_all([self._commands.read(each) for each, _ in entries])
-            records, seen = _met(subject, entries, values, now)
-            found += records
-            if seen:
-                with suppress(StoreUnavailable):  # the next reader can do it
-                    await self._line.ask(self._commands.settle(subject, seen))
-        return found
+        indexed = entries(await self._line.ask(self._commands.indexed(subject, now)))
+        return await self._line.follow(listing(self._commands, subject, indexed, now))
 
     async def page(self, after: str, limit: int, now: int) -> list[Record]:
         while True:
@@ -280,44 +275,6 @@ def _outcome(id: str, answer: object) -> Saved | Gone | Record:
         return SAVED
     found = decode(id, answer) if isinstance(answer, bytes) else None
     return GONE if found is None else found
-
-
-def _pieces(entries: Sequence[_Entry]) -> Iterator[Sequence[_Entry]]:
-    """So that a long list holds nobody up."""
-    return (entries[start : start + PIECE] for start in range(0, len(entries), PIECE))
-
-
-def _entries(answer: Sequence[Any]) -> list[_Entry]:
-    """Ids and scores: by RESP 3 in pairs, by RESP 2 in turn."""
-    pairs = (
-        answer
-        if answer and isinstance(answer[0], list)
-        else zip(answer[::2], answer[1::2], strict=True)
-    )
-    return [(member.hex(), float(score)) for member, score in pairs if len(member) == 16]
-
-
-def _met(
-    subject: str,
-    entries: Sequence[_Entry],
-    values: Sequence[bytes | None],
-    now: int,
-) -> tuple[list[Record], list[Seen]]:
-    """The subject's records; and what the index is to be told: who was met, who is not theirs.
-
-    What is there but expired stays in the index, since another machine's clock may be behind.
-    """
-    records: list[Record] = []
-    seen: list[Seen] = []
-    for (each, score), value in zip(entries, values, strict=True):
-        record = None if value is None else decode(each, value)
-        theirs = record is not None and record.subject == subject
-        pending = not score.is_integer()
-        if theirs is pending:
-            seen.append((each, score, theirs))
-        if record is not None and theirs and record.expires_at > now:
-            records.append(record)
-    return records, seen
 
 
 def _smallest(ids: set[str], found: Iterable[str], after: str, limit: int) -> set[str]:

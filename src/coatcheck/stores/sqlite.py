@@ -1,10 +1,11 @@
 """Sessions in one SQLite file: for a single machine, any number of threads and processes.
 
-One table, in WAL mode, so that readers never wait for writers. Every verb that writes is one
-transaction, which compares liveness and revision itself. A save may be lost when the machine loses
-power right after it (never when only the process dies); ending a session waits until the disk has
-it. Both stores read in the calling thread or event loop, which takes about as long as a look into
-memory; asynchronous writes go to a thread that commits everything waiting at once.
+Two tables, one of sessions and one of their subjects' marks, in WAL mode, so that readers never
+wait for writers. Every verb that writes is one transaction, which compares liveness and revision
+itself. A save may be lost when the machine loses power right after it (never when only the process
+dies); a login, a mark and the end of a session wait until the disk has them. Both stores read in
+the calling thread or event loop, which takes about as long as a look into memory; asynchronous
+writes go to a thread that commits everything waiting at once.
 
 Nothing is opened before the first use, which creates the file for its owner alone (0600), and
 refuses, with `ConfigurationError`, one that is read-only, not ours, or of a newer coatcheck. The
@@ -16,9 +17,11 @@ import os
 import sqlite3
 from typing import TypeAlias
 
-from coatcheck.errors import Collision, ConfigurationError
+from coatcheck.errors import ConfigurationError
 from coatcheck.record import Record
-from coatcheck.store import GONE, SAVED, Gone, Saved
+from coatcheck.store import Entered, Entry, Forbidden, Full, Gone, Saved
+from coatcheck.stores._admission import Mark
+from coatcheck.stores._sqlite import logins, verbs
 from coatcheck.stores._sqlite.database import Database
 from coatcheck.stores._sqlite.writer import Writer
 from coatcheck.stores._url import CALL, StoreURL
@@ -27,52 +30,12 @@ __all__ = ["AsyncSQLiteStore", "SQLiteStore", "async_from_url", "from_url"]
 
 StrPath: TypeAlias = str | os.PathLike[str]
 
-_COLUMNS = "id, revision, subject, login_at, seen_at, expires_at, payload"
-
-_LOAD = f"SELECT {_COLUMNS} FROM sessions WHERE id = ? AND expires_at > ?"  # noqa: S608
-
-_CREATE = f"""
-INSERT INTO sessions ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT (id) DO UPDATE SET revision = excluded.revision, subject = excluded.subject,
-    login_at = excluded.login_at, seen_at = excluded.seen_at,
-    expires_at = excluded.expires_at, payload = excluded.payload
-WHERE sessions.expires_at <= ?
-"""  # noqa: S608
-
-# Nearly every save keeps the subject; without it in SET, its index is not written.
-_SAVE = """
-UPDATE sessions SET revision = ?, login_at = ?, seen_at = ?, expires_at = ?, payload = ?
-WHERE id = ? AND revision = ? AND expires_at > ? AND subject IS ?
-"""
-
-_SAVE_SUBJECT = """
-UPDATE sessions
-SET subject = ?, revision = ?, login_at = ?, seen_at = ?, expires_at = ?, payload = ?
-WHERE id = ? AND revision = ? AND expires_at > ?
-"""
-
-_TOUCH = """
-UPDATE sessions SET seen_at = max(seen_at, ?), expires_at = max(expires_at, ?)
-WHERE id = ? AND revision = ? AND expires_at > ?
-"""
-
-_DELETE_LIVE = "DELETE FROM sessions WHERE id = ? AND expires_at > ?"
-_DELETE = "DELETE FROM sessions WHERE id = ?"
-
-_BY_SUBJECT = f"SELECT {_COLUMNS} FROM sessions WHERE subject = ? AND expires_at > ?"  # noqa: S608
-
-_PAGE = f"""
-SELECT {_COLUMNS} FROM sessions WHERE id > ? AND expires_at > ? ORDER BY id LIMIT ?
-"""  # noqa: S608
-
-_SWEEP = """
-DELETE FROM sessions
-WHERE rowid IN (SELECT rowid FROM sessions WHERE expires_at <= ? LIMIT ?)
-"""
-
 
 class SQLiteStore:
-    """Thread-safe. Lists, sweeps. `timeout` is how many seconds a write waits for its turn."""
+    """Thread-safe. Lists, sweeps, admits.
+
+    `timeout` is how many seconds a write waits for its turn.
+    """
 
     shared = True
     """Other processes see what this one keeps, if they name the same file."""
@@ -85,30 +48,42 @@ class SQLiteStore:
         return self._database.path
 
     def load(self, id: str, now: int) -> Record | None:
-        rows = self._database.read(_LOAD, (id, now))
+        rows = self._database.read(verbs.LOAD, (id, now))
         return Record(*rows[0]) if rows else None
 
     def create(self, record: Record, now: int) -> None:
         with self._database.transaction(durable=_is_durable(record)) as connection:
-            _create(connection, record, now)
+            verbs.create(connection, record, now)
 
     def save(self, record: Record, expected: bytes, now: int) -> Saved | Gone | Record:
         with self._database.transaction() as connection:
-            return _save(connection, record, expected, now)
+            return verbs.save(connection, record, expected, now)
 
     def touch(self, id: str, revision: bytes, seen_at: int, expires_at: int, now: int) -> bool:
         with self._database.transaction() as connection:
-            return _touch(connection, id, revision, seen_at, expires_at, now)
+            return verbs.touch(connection, id, revision, seen_at, expires_at, now)
 
     def delete(self, id: str, now: int) -> bool:
         with self._database.transaction(durable=True) as connection:
-            return _delete(connection, id, now)
+            return verbs.delete(connection, id, now)
+
+    def admit(
+        self, record: Record, expected: bytes, entry: Entry, now: int
+    ) -> Entered | Forbidden | Full | Gone | Record:
+        with self._database.transaction(durable=True) as connection:
+            return logins.admit(connection, record, expected, entry, now)
+
+    def forbid(self, subject: str, before: int, keep: str | None, until: int, now: int) -> None:
+        with self._database.transaction(durable=True) as connection:
+            logins.forbid(connection, subject, Mark(before, keep, until), now)
 
     def by_subject(self, subject: str, now: int) -> list[Record]:
-        return [Record(*row) for row in self._database.read(_BY_SUBJECT, (subject, now))]
+        return [Record(*row) for row in self._database.read(verbs.BY_SUBJECT, (subject, now))]
 
     def page(self, after: str, limit: int, now: int) -> list[Record]:
-        return [Record(*row) for row in self._database.read(_PAGE, (after, now, max(limit, 0)))]
+        return [
+            Record(*row) for row in self._database.read(verbs.PAGE, (after, now, max(limit, 0)))
+        ]
 
     def sweep(self, limit: int, now: int) -> int:
         with self._database.transaction() as connection:
@@ -139,25 +114,46 @@ class AsyncSQLiteStore:
     async def load(self, id: str, now: int) -> Record | None:
         if not self._database.ready:
             await self._prepare()
-        rows = self._database.read(_LOAD, (id, now))
+        rows = self._database.read(verbs.LOAD, (id, now))
         return Record(*rows[0]) if rows else None
 
     async def create(self, record: Record, now: int) -> None:
         durable = _is_durable(record)
-        await self._writer.do(lambda connection: _create(connection, record, now), durable=durable)
+        await self._writer.do(
+            lambda connection: verbs.create(connection, record, now), durable=durable
+        )
 
     async def save(self, record: Record, expected: bytes, now: int) -> Saved | Gone | Record:
-        return await self._writer.do(lambda connection: _save(connection, record, expected, now))
+        return await self._writer.do(
+            lambda connection: verbs.save(connection, record, expected, now)
+        )
 
     async def touch(
         self, id: str, revision: bytes, seen_at: int, expires_at: int, now: int
     ) -> bool:
         return await self._writer.do(
-            lambda connection: _touch(connection, id, revision, seen_at, expires_at, now)
+            lambda connection: verbs.touch(connection, id, revision, seen_at, expires_at, now)
         )
 
     async def delete(self, id: str, now: int) -> bool:
-        return await self._writer.do(lambda connection: _delete(connection, id, now), durable=True)
+        return await self._writer.do(
+            lambda connection: verbs.delete(connection, id, now), durable=True
+        )
+
+    async def admit(
+        self, record: Record, expected: bytes, entry: Entry, now: int
+    ) -> Entered | Forbidden | Full | Gone | Record:
+        return await self._writer.do(
+            lambda connection: logins.admit(connection, record, expected, entry, now), durable=True
+        )
+
+    async def forbid(
+        self, subject: str, before: int, keep: str | None, until: int, now: int
+    ) -> None:
+        mark = Mark(before, keep, until)
+        await self._writer.do(
+            lambda connection: logins.forbid(connection, subject, mark, now), durable=True
+        )
 
     async def by_subject(self, subject: str, now: int) -> list[Record]:
         if not self._database.ready:
@@ -190,64 +186,9 @@ def _is_durable(record: Record) -> bool:
     return record.subject is not None
 
 
-def _create(connection: sqlite3.Connection, record: Record, now: int) -> None:
-    parameters = (
-        record.id,
-        record.revision,
-        record.subject,
-        record.login_at,
-        record.seen_at,
-        record.expires_at,
-        record.payload,
-        now,
-    )
-    if not connection.execute(_CREATE, parameters).rowcount:
-        raise Collision(f"SQLiteStore: session {record.id} is there already")
-
-
-def _save(
-    connection: sqlite3.Connection, record: Record, expected: bytes, now: int
-) -> Saved | Gone | Record:
-    parameters = (
-        record.revision,
-        record.login_at,
-        record.seen_at,
-        record.expires_at,
-        record.payload,
-        record.id,
-        expected,
-        now,
-    )
-    if connection.execute(_SAVE, (*parameters, record.subject)).rowcount:
-        return SAVED
-    if connection.execute(_SAVE_SUBJECT, (record.subject, *parameters)).rowcount:
-        return SAVED
-    rows = connection.execute(_LOAD, (record.id, now)).fetchall()
-    return Record(*rows[0]) if rows else GONE
-
-
-def _touch(
-    connection: sqlite3.Connection,
-    id: str,
-    revision: bytes,
-    seen_at: int,
-    expires_at: int,
-    now: int,
-) -> bool:
-    parameters = (seen_at, expires_at, id, revision, now)
-    return connection.execute(_TOUCH, parameters).rowcount > 0
-
-
-def _delete(connection: sqlite3.Connection, id: str, now: int) -> bool:
-    if connection.execute(_DELETE_LIVE, (id, now)).rowcount:
-        return True
-    # What has expired goes too: a process whose clock is behind would still take it for alive.
-    connection.execute(_DELETE, (id,))
-    return False
-
-
 def _sweep(connection: sqlite3.Connection, limit: int, now: int) -> int:
-    return connection.execute(_SWEEP, (now, max(limit, 0))).rowcount
+    logins.sweep(connection, limit, now)
+    return verbs.sweep(connection, limit, now)
 
 
 def _checked_path(path: StrPath) -> str:

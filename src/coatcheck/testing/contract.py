@@ -471,6 +471,8 @@ class StoreContract:
         verbs.forbid("user:1", NOW + 2 * MINUTE, None, NOW + HOUR, NOW)
 
         assert _kind(verbs.admit(login(), b"", Entry(NOW), NOW)) is Entered
+        verbs.forbid("user:1", NOW + 10, None, NOW + HOUR, NOW)
+        assert FORBIDDEN is verbs.admit(login(2), b"", Entry(NOW), NOW)
 
     def test_a_mark_is_no_session(self, verbs: Any) -> None:
         """No list shows it, and it outlives its subject's sessions."""

@@ -19,7 +19,7 @@ from functools import partial, wraps
 from typing import Any
 from weakref import ref
 
-from aiohttp import web
+from aiohttp import WSMessage, WSMsgType, web
 from aiohttp.payload import AsyncIterablePayload
 from aiohttp.typedefs import Handler, Middleware
 from multidict import CIMultiDict
@@ -36,6 +36,7 @@ from coatcheck.web.configured import checked_sessions
 from coatcheck.web.exchange import AsyncExchange, abandon
 from coatcheck.web.headers import merge_str
 from coatcheck.web.streams import AsyncStream
+from coatcheck.web.watched import ENDED, REASON, Guard
 
 __all__ = [
     "csrf_middleware",
@@ -54,6 +55,7 @@ def _key(name: str, kind: type) -> Any:
 
 
 _EXCHANGE = _key("coatcheck.exchange", AsyncExchange)
+_HEAD = _key("coatcheck.head", object)
 _USER = _key("coatcheck.user", object)
 
 
@@ -65,11 +67,13 @@ def setup(
     skip: Iterable[str] = (),
     client: Callable[[web.Request], Client] | None = None,
     sweep: float | None = 600.0,
+    watch: bool = False,
 ) -> None:
     """Add `session_middleware` to the app, and sweep while it runs.
 
-    `sweep` is how often, in seconds, what expired is removed; None leaves that to you. Middlewares
-    that use the session are added afterwards.
+    `sweep` is how often, in seconds, what expired is removed; None leaves that to you. With
+    `watch`, a WebSocket is closed with 4401 when its (main) session ends, and the messages that
+    come count as activity. Middlewares that use the session are added afterwards.
     """
     every = checked_sessions(AsyncSessions, sessions, named, "setup")
     interval = sweep if sweep is None else checked_interval(sweep)
@@ -80,6 +84,8 @@ def setup(
 
     app.middlewares.append(session_middleware(sessions, named=named, skip=skip, client=client))
     app.cleanup_ctx.append(sweeps)
+    if watch:
+        app.on_response_prepare.append(_watch)
 
 
 def session_middleware(
@@ -105,7 +111,7 @@ def session_middleware(
             return await handler(request)
         exchange = await AsyncExchange.open(every, _cookies(request), partial(known, request))
         outer, request[_EXCHANGE] = request.get(_EXCHANGE), exchange
-        head = _Head(exchange, request.writer)
+        request[_HEAD] = head = _Head(exchange, request.writer)
         bound = context.bind(exchange.opened)
         try:
             response = await _answer(exchange, request, handler)
@@ -115,6 +121,8 @@ def session_middleware(
         finally:
             head.decided = True
             context.unbind(bound)
+            if head.guard is not None:
+                await head.guard.stop()
             if outer is not None:
                 request[_EXCHANGE] = outer
         body = getattr(response, "body", None)
@@ -153,7 +161,7 @@ async def _answer(
 class _Head:
     """The head of a request's response, on its way out through the request's writer."""
 
-    __slots__ = ("_exchange", "_outer", "_writer", "decided")
+    __slots__ = ("_exchange", "_outer", "_writer", "decided", "guard", "socket")
 
     def __init__(self, exchange: AsyncExchange, writer: Any) -> None:
         self._exchange = exchange
@@ -161,6 +169,8 @@ class _Head:
         self._outer = vars(writer).get("write_headers")  # where sessions are inside sessions
         writer.write_headers = self.write
         self.decided = False  # the handler is done: what comes now is the answer
+        self.socket: web.WebSocketResponse | None = None  # to be watched, once it is open
+        self.guard: Guard | None = None
 
     async def write(self, status_line: str, headers: CIMultiDict[str]) -> None:
         """In the place of the writer's `write_headers`."""
@@ -174,6 +184,10 @@ class _Head:
             headers.extend(merged)
         write = self._outer or partial(type(writer).write_headers, writer)
         await write(status_line, headers)
+        if self.socket is not None and self.guard is None:
+            self.guard = Guard.of(*self._exchange.main, _closing(self.socket))
+            if self.guard is not None:
+                _count(self.socket, self.guard)
 
     async def _commit(self, status: int, writer: Any) -> None:
         """For a response that the handler prepares; what it raises ends the handler."""
@@ -185,6 +199,30 @@ class _Head:
             # Another response takes its place: how this one's body was to be sent is forgotten.
             writer.chunked, writer.length, writer._compress = False, None, None
             raise
+
+
+async def _watch(request: web.Request, response: web.StreamResponse) -> None:
+    """A signal of aiohttp's: this response is about to begin."""
+    head = request.get(_HEAD)
+    if head is not None and isinstance(response, web.WebSocketResponse):
+        head.socket = response
+
+
+def _closing(socket: web.WebSocketResponse) -> Callable[[], Awaitable[bool]]:
+    return partial(socket.close, code=ENDED, message=REASON.encode())
+
+
+def _count(socket: web.WebSocketResponse, guard: Guard) -> None:
+    """Each message that is received counts as activity."""
+    receive = socket.receive
+
+    async def seen(timeout: float | None = None) -> WSMessage:
+        message = await receive(timeout)
+        if message.type in (WSMsgType.TEXT, WSMsgType.BINARY):
+            guard.seen()
+        return message
+
+    vars(socket)["receive"] = seen
 
 
 def get_session(request: web.Request, name: str | None = None) -> Session:

@@ -11,9 +11,8 @@ it, keeps `current()` bound to it while the app runs (`context.bind(exchange.ope
 
 `respond` and `fail` give a `Head`. Where its `refused` is set, that answer goes out in the app's
 place: the store was out of reach, or a login was not let in, and the app did not answer for that
-itself (law 7). What the app
-still sends is dropped. The first of the two decides: asked again, either gives the same `Head`, so
-a framework that makes a response of an error needs no care.
+itself (law 7). What the app still sends is dropped. The first of the two decides: asked again,
+either gives the same `Head`, so a framework that makes a response of an error needs no care.
 """
 
 import asyncio
@@ -85,6 +84,11 @@ class _Opened(Generic[S]):
     @property
     def session(self) -> Session:
         return self.opened[None]
+
+    @property
+    def main(self) -> tuple[S, Session]:
+        """The sessions that opened it, and the session."""
+        return self._every[None], self.opened[None]
 
     @property
     def named(self) -> dict[str, Session]:

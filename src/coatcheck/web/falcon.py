@@ -42,6 +42,7 @@ from coatcheck.web.configured import checked_sessions
 from coatcheck.web.exchange import UNAVAILABLE, AsyncExchange, Exchange, Head, abandon, attend
 from coatcheck.web.headers import joined_cookie, merge_str
 from coatcheck.web.streams import AsyncStream, Stream
+from coatcheck.web.watched import Watched, stop_with_this_task
 
 __all__ = [
     "AsyncCSRFMiddleware",
@@ -131,7 +132,8 @@ class SessionMiddleware:
 class AsyncSessionMiddleware:
     """`SessionMiddleware` for `falcon.asgi.App(middleware=[…])`, with its WebSockets.
 
-    It sweeps while the app's lifespan lasts.
+    It sweeps while the app's lifespan lasts. With `watch`, a WebSocket is closed with 4401 when its
+    (main) session ends, and the messages that come count as activity.
     """
 
     def __init__(
@@ -142,8 +144,10 @@ class AsyncSessionMiddleware:
         skip: Iterable[str] = (),
         client: Callable[[falcon.asgi.Request], Client] | None = None,
         sweep: float | None = 600.0,
+        watch: bool = False,
     ) -> None:
         where = "AsyncSessionMiddleware"
+        self._watch = watch
         self._sessions = checked_sessions(AsyncSessions, sessions, named, where)
         self._skip = Patterns(f"{where}(skip=…)", skip)
         self._client = client or _peer
@@ -185,6 +189,13 @@ class AsyncSessionMiddleware:
             context.bind(exchange.opened)  # for as long as the connection's own task lives
             attend(exchange)
             send: Any = ws._asgi_send  # Falcon has no public place for it
+            if self._watch:
+                buffer = ws._buffered_receiver
+                source: Any = buffer if buffer._max_queue > 0 else ws  # which asks the server
+                main = self._sessions[None], exchange.session
+                watched = Watched(*main, source._asgi_receive, send)
+                source._asgi_receive, send = watched.receive, watched.send
+                stop_with_this_task(watched.stop)
             outgoing = asgi.Outgoing(req.scope, send, exchange)
             ws._asgi_send = _Ending(outgoing, exchange)
 

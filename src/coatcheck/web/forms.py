@@ -26,7 +26,7 @@ LIMIT: Final = 65536
 
 _URLENCODED: Final = "application/x-www-form-urlencoded"
 _MULTIPART: Final = "multipart/form-data"
-_MOST_FIELDS: Final = 1000
+_MOST_FIELDS: Final = 1000  # as Starlette and Django have it; 64 KiB of "&" would cost 20 ms
 _LENGTH: Final = re.compile(r"[0-9]{1,18}")
 
 Message = MutableMapping[str, Any]
@@ -140,7 +140,7 @@ def _multipart(content_type: str, body: bytes) -> str | None:
 
     def on_field(field: Any) -> None:
         if field.field_name == FIELD.encode():
-            found.append(field.value or b"")
+            found.append(field.value)
 
     parser = FormParser(_MULTIPART, on_field, lambda file: None, boundary=boundary)
     try:

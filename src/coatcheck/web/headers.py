@@ -24,15 +24,7 @@ from typing import AnyStr, Generic, NamedTuple
 from coatcheck.cookie import join
 from coatcheck.gate import Refused
 
-__all__ = [
-    "READ",
-    "RETRY_AFTER",
-    "UNTOUCHED",
-    "Head",
-    "joined_cookie",
-    "merge_bytes",
-    "merge_str",
-]
+__all__ = ["READ", "RETRY_AFTER", "UNTOUCHED", "Head", "joined_cookie", "merge_bytes", "merge_str"]
 
 
 RETRY_AFTER = "5"
@@ -56,8 +48,9 @@ class Head(NamedTuple):
 
 READ = Head((), True)
 """Of a response that depends on a session, and owes it nothing else."""
+
 UNTOUCHED = Head((), False)
-"""Of a response that has nothing to do with any session."""
+"""Of one that has nothing to do with a session."""
 
 
 @dataclass(frozen=True, slots=True)

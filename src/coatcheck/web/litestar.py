@@ -48,6 +48,7 @@ class CoatcheckPlugin:
     that `skip` lists, and for handlers with `skip_session=True`, nothing is opened. `client` makes
     a `Client` of the connection, for device lists; by default the peer's address and its
     User-Agent. `sweep` is how often, in seconds, what expired is removed; None leaves that to you.
+    With `watch`, WebSockets and streams of events end with their (main) session.
 
     `config` is for `SessionAuth(session_backend_config=…)` and `TestClient(session_config=…)`.
     """
@@ -60,6 +61,7 @@ class CoatcheckPlugin:
         skip: Iterable[str] = (),
         client: Callable[[Connection], Client] | None = None,
         sweep: float | None = 600.0,
+        watch: bool = False,
     ) -> None:
         self._every = checked_sessions(AsyncSessions, sessions, named, "CoatcheckPlugin")
         self._sweep = sweep if sweep is None else checked_interval(sweep)
@@ -75,6 +77,7 @@ class CoatcheckPlugin:
                 skip=listed,
                 client=source,
                 sweep=None,
+                watch=watch,
             ),
         )
 

@@ -56,6 +56,7 @@ from coatcheck.web.pallets import (
     refuse,
     write_head,
 )
+from coatcheck.web.watched import ENDED, REASON, Guard, stop_with_this_task
 
 __all__ = ["CoatcheckSessionInterface", "login_required", "require_login", "setup_csrf"]
 
@@ -69,7 +70,9 @@ class CoatcheckSessionInterface(CookieFacts, SessionInterface):
     `named` gives further sessions, in `current(name)`. On paths that `skip` lists nothing is
     opened. `client` makes a `Client` of the request or WebSocket, for device lists; by default the
     peer's address and its User-Agent. `sweep` is how often, in seconds, what expired is removed
-    while the app is served, from its first request on; None leaves that to you.
+    while the app is served, from its first request on; None leaves that to you. With `watch`, a
+    WebSocket is closed with 4401 when its (main) session ends, and the messages that come count as
+    activity.
     """
 
     null_session_class = SkippedSession
@@ -82,8 +85,10 @@ class CoatcheckSessionInterface(CookieFacts, SessionInterface):
         skip: Iterable[str] = (),
         client: Callable[[Request | Websocket], Client] | None = None,
         sweep: float | None = 600.0,
+        watch: bool = False,
     ) -> None:
         where = type(self).__name__
+        self._watch = watch
         self.sessions = sessions
         self._every = checked_sessions(AsyncSessions, sessions, named, where)
         self._cookie = sessions.cookie
@@ -113,7 +118,7 @@ class CoatcheckSessionInterface(CookieFacts, SessionInterface):
         visit = _Visit(exchange, is_first)
         setattr(request, _VISIT, visit)
         if isinstance(request, Websocket):
-            visit.attend_handshake(request)
+            visit.attend_handshake(request, self.sessions if self._watch else None)
         return session
 
     async def save_session(
@@ -178,8 +183,8 @@ class _Visit:
             return await self.exchange.fail(self.error)
         return await self.exchange.respond(status, self.cause)
 
-    def attend_handshake(self, websocket: Websocket) -> None:
-        """Commit when the app accepts, which it may do again and again."""
+    def attend_handshake(self, websocket: Websocket, watching: AsyncSessions | None) -> None:
+        """Commit when the app accepts, which it may do again and again; watch from then on."""
         accept = websocket._accept
         extensions = websocket.scope.get("extensions") or {}
         self._headless = "websocket.http.response" not in extensions
@@ -191,8 +196,26 @@ class _Visit:
             websocket._accept = accept
             merged = merge_str(list(headers), head)
             await accept(Headers(merged), subprotocol)
+            if watching is not None:
+                _watch(websocket, watching, self.exchange.session)
 
         websocket._accept = accept_with_cookie
+
+
+def _watch(websocket: Websocket, sessions: AsyncSessions, session: Session) -> None:
+    """Close it when its session is over."""
+    guard = Guard.of(sessions, session, partial(websocket.close, ENDED, REASON))
+    if guard is None:
+        return
+    stop_with_this_task(guard.stop)
+    receive = websocket._receive
+
+    async def seen() -> Any:
+        message = await receive()
+        guard.seen()
+        return message
+
+    websocket._receive = seen
 
 
 class _Body(ResponseBody):

@@ -25,6 +25,7 @@ from sanic import HTTPResponse, Request, Sanic
 from sanic.exceptions import ServerError
 from sanic.http import Stage
 from sanic.response import BaseHTTPResponse, ResponseStream
+from sanic.server.websockets.connection import WebSocketConnection
 
 from coatcheck import context, csrf
 from coatcheck.cookie import join
@@ -38,6 +39,7 @@ from coatcheck.sweeper import checked_interval, sweeping
 from coatcheck.web.configured import checked_sessions
 from coatcheck.web.exchange import AsyncExchange, Head, attend
 from coatcheck.web.headers import merge_str
+from coatcheck.web.watched import ENDED, REASON, Guard, stop_with_this_task
 
 __all__ = ["login_required", "setup", "setup_csrf", "setup_gate"]
 
@@ -55,13 +57,15 @@ def setup(
     skip: Iterable[str] = (),
     client: Callable[[Request[Any, Any]], Client] | None = None,
     sweep: float | None = 600.0,
+    watch: bool = False,
 ) -> None:
     """Put each request's session into `request.ctx.session`, and commit it in time.
 
     `named` gives further sessions, in `request.ctx.sessions[name]` and `current(name)`. On paths
     that `skip` lists nothing is opened. `client` makes a `Client` of the request, for device lists;
     by default the peer's address and its User-Agent. `sweep` is how often, in seconds, what expired
-    is removed while the server runs; None leaves that to you.
+    is removed while the server runs; None leaves that to you. With `watch`, a WebSocket is closed
+    with 4401 when its (main) session ends, and the messages that come count as activity.
     """
     every = checked_sessions(AsyncSessions, sessions, named, "setup")
     openings = _Openings(every, Patterns("setup(skip=…)", skip), client or _peer)
@@ -69,7 +73,7 @@ def setup(
     app.middleware(_respond, "response", priority=_OUTERMOST)
     app.add_signal(_note, "http.lifecycle.exception")
     app.add_signal(_finish, "http.lifecycle.response")
-    app.add_signal(_accepted, "websocket.handler.before")
+    app.add_signal(_watch if watch else _accepted, "websocket.handler.before")
     app.add_signal(_closed, "websocket.handler.after")
     upkeep = _Upkeep(every, sweep if sweep is None else checked_interval(sweep))
     app.before_server_start(upkeep.begin)
@@ -170,6 +174,33 @@ async def _accepted(request: Request[Any, Any], websocket: Any) -> None:
     visit = _visit_of(request)
     if visit is not None:
         await visit.exchange.fail()
+
+
+async def _watch(request: Request[Any, Any], websocket: Any) -> None:
+    """Close it when its session is over; each message that comes counts as activity."""
+    await _accepted(request, websocket)
+    visit = _visit_of(request)
+    close = partial(_close, websocket)
+    guard = None if visit is None else Guard.of(*visit.exchange.main, close)
+    if guard is None:
+        return
+    stop_with_this_task(guard.stop)
+    receive = websocket.recv
+
+    async def seen(*args: Any, **options: Any) -> Any:
+        message = await receive(*args, **options)
+        if message is not None:
+            guard.seen()
+        return message
+
+    websocket.recv = websocket.receive = seen
+
+
+async def _close(websocket: Any) -> None:
+    if isinstance(websocket, WebSocketConnection):  # under ASGI, where its close() does nothing
+        await websocket._send({"type": "websocket.close", "code": ENDED, "reason": REASON})
+    else:
+        await websocket.close(ENDED, REASON)
 
 
 async def _closed(request: Request[Any, Any], websocket: Any) -> None:

@@ -35,6 +35,7 @@ from coatcheck.sweeper import AsyncSweeper, checked_interval
 from coatcheck.web.configured import checked_sessions
 from coatcheck.web.exchange import AsyncExchange
 from coatcheck.web.headers import merge_str
+from coatcheck.web.watched import ENDED, REASON, Guard
 
 __all__ = ["CSRFMixin", "LoginMixin", "SessionMixin", "login_required", "setup"]
 
@@ -49,18 +50,20 @@ def setup(
     skip: Iterable[str] = (),
     client: Callable[[HTTPServerRequest], Client] | None = None,
     sweep: float | None = 600.0,
+    watch: bool = False,
 ) -> None:
     """Give the application's handlers with a `SessionMixin` these sessions.
 
     `named` gives further sessions, as `self.sessions[name]` and `current(name)`. On paths that
     `skip` lists nothing is opened. `client` makes a `Client` of the request, for device lists; by
     default its `remote_ip` and User-Agent. `sweep` is how often, in seconds, what expired is
-    removed, from the first request on; None leaves that to you.
+    removed, from the first request on; None leaves that to you. With `watch`, a WebSocket is closed
+    with 4401 when its (main) session ends, and the messages that come count as activity.
     """
     every = checked_sessions(AsyncSessions, sessions, named, "setup")
     patterns = Patterns("setup(skip=…)", skip)
     interval = sweep if sweep is None else checked_interval(sweep)
-    app.settings[_SETTING] = _Setup(every, patterns, client or peer, interval)
+    app.settings[_SETTING] = _Setup(every, patterns, client or peer, interval, watch)
 
 
 class _Setup:
@@ -72,7 +75,9 @@ class _Setup:
         skip: Patterns,
         client: Callable[[HTTPServerRequest], Client],
         interval: float | None,
+        watch: bool,
     ) -> None:
+        self.watch = watch
         self._every = every
         self._skip = skip
         self._client = client
@@ -151,9 +156,27 @@ class SessionMixin(RequestHandler):
         if not isinstance(self, WebSocketHandler):
             await _done(super().get(*args, **options))
         elif await self._commit(101):
-            await _done(super().get(*args, **options))
+            guard = self._guard(self)
+            try:
+                await _done(super().get(*args, **options))  # which lasts as long as the socket
+            finally:
+                if guard is not None:
+                    await guard.stop()
             if self._exchange is not None:
                 self._exchange.end()
+
+    def _guard(self, socket: WebSocketHandler) -> Guard | None:
+        """Close it when its session is over; each message that comes counts as activity."""
+        if self._exchange is None or not _setup_of(self.application).watch:
+            return None
+
+        async def close() -> None:
+            socket.close(ENDED, REASON)
+
+        guard = Guard.of(*self._exchange.main, close)
+        if guard is not None:
+            vars(socket)["on_message"] = _seen(socket.on_message, guard)
+        return guard
 
     if not TYPE_CHECKING:  # which sees the get() of the next base, plain or not
         get = _get
@@ -340,6 +363,14 @@ def _setup_of(app: Application) -> _Setup:
             "setup(app, sessions)"
         )
     return found
+
+
+def _seen(on_message: Callable[[Any], Any], guard: Guard) -> Callable[[Any], Any]:
+    def seen(message: str | bytes) -> Any:
+        guard.seen()
+        return on_message(message)
+
+    return seen
 
 
 async def _done(result: Awaitable[None] | None) -> None:

@@ -1,24 +1,25 @@
-"""An ASGI socket or stream that ends with its session.
+"""A socket or stream that ends with its session.
 
     a WebSocket, once accepted       is closed with 4401; each message that comes is activity
-    a response of text/event-stream  ends
+    a response of text/event-stream  ends (under ASGI)
 
-`Watched` stands between the server and whatever commits the session, so that what begins has been
-committed. When the session is over the client is told, once the message on its way to it has gone;
-`receive` gives the app a disconnect, also where it waits for one; and what the app still sends
-raises `Disconnected`, an `OSError` as servers raise it after a disconnect (ASGI, HTTP and
+`Guard` ends a socket by whatever call its framework has for that. `Watched` does so for ASGI's
+messages. It stands between the server and whatever commits the session, so that what begins has
+been committed. When the session is over the client is told, once the message on its way to it has
+gone; `receive` gives the app a disconnect, also where it waits for one; and what the app still
+sends raises `Disconnected`, an `OSError` as servers raise it after a disconnect (ASGI, HTTP and
 WebSocket message format 2.4), which frameworks know. Whatever else passes through untouched.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
+from typing import Any, Self
 
 from coatcheck.session import Session
 from coatcheck.sessions import AsyncSessions
 from coatcheck.watching import Watch
 
-__all__ = ["ENDED", "REASON", "Disconnected", "Watched"]
+__all__ = ["ENDED", "REASON", "Disconnected", "Guard", "Watched", "stop_with_this_task"]
 
 Message = MutableMapping[str, Any]
 
@@ -29,9 +30,47 @@ REASON = "session ended"
 
 _EVENTS = b"text/event-stream"
 
+_leaving: set[asyncio.Task[None]] = set()  # a loop alone would not keep them alive
+
 
 class Disconnected(OSError):
     """The session is over, and so is its socket or stream."""
+
+
+class Guard:
+    """Calls `end`, once, when the session is over; `stop` is to be awaited when the socket is."""
+
+    def __init__(
+        self, sessions: AsyncSessions, session: Session, end: Callable[[], Awaitable[object]]
+    ) -> None:
+        self._end = end
+        self._ending: asyncio.Future[object] | None = None
+        self._watch = Watch(sessions, session)
+        self._watch.start()
+        self._watch.over.add_done_callback(self._begin_end)
+        self.over = self._watch.over
+        self.seen = self._watch.seen
+
+    @classmethod
+    def of(
+        cls, sessions: AsyncSessions, session: Session, end: Callable[[], Awaitable[object]]
+    ) -> Self | None:
+        """None where the session is not stored, so that it cannot end."""
+        return None if session._origin is None else cls(sessions, session, end)
+
+    def _begin_end(self, _: object = None) -> None:
+        if self._ending is None:
+            self._ending = asyncio.ensure_future(_awaited(self._end))
+
+    async def stop(self) -> None:
+        """Watch no longer; what is being ended is ended when this returns."""
+        if self.over.done():  # perhaps just now
+            self._begin_end()
+        try:
+            if self._ending is not None:
+                await asyncio.gather(self._ending, return_exceptions=True)
+        finally:
+            await self._watch.stop()
 
 
 class Watched:
@@ -48,34 +87,29 @@ class Watched:
         self._session = session
         self._receive = receive
         self._send = send
-        self._watch: Watch | None = None
+        self._guard: Guard | None = None
         self._turn: asyncio.Lock
         self._coming: asyncio.Future[Message] | None = None  # what the server was asked for
-        self._telling: asyncio.Task[None] | None = None
         self._is_socket = self._is_over = False
 
     def receive(self) -> Awaitable[Message]:
-        return self._receive() if self._watch is None else self._received(self._watch)
+        return self._receive() if self._guard is None else self._received(self._guard)
 
     def send(self, message: Message) -> Awaitable[None]:
-        if self._watch is not None:
-            return self._sent(self._watch, message)
+        if self._guard is not None:
+            return self._sent(self._guard, message)
         return self._begin(message) if _begins(message) else self._send(message)
 
     async def stop(self) -> None:
         """The app is done, or was cancelled. Nothing of the watch is left when this returns."""
-        if self._watch is None:
+        if self._guard is None:
             return
-        if self._watch.ended is not None:  # just now
-            self._tell()
-        waiting = [task for task in (self._telling, self._coming) if task is not None]
-        if self._coming is not None:
-            self._coming.cancel()
         try:
-            if waiting:
-                await asyncio.gather(*waiting, return_exceptions=True)
+            if self._coming is not None:
+                self._coming.cancel()
+                await asyncio.gather(self._coming, return_exceptions=True)
         finally:
-            await self._watch.stop()
+            await self._guard.stop()
 
     @staticmethod
     def caused(error: BaseException | None) -> bool:
@@ -91,17 +125,9 @@ class Watched:
 
     async def _begin(self, message: Message) -> None:
         await self._send(message)
-        if self._session._origin is None:
-            return
         self._is_socket = message["type"] == "websocket.accept"
         self._turn = asyncio.Lock()
-        self._watch = Watch(self._sessions, self._session)
-        self._watch.start()
-        self._watch.over.add_done_callback(self._tell)
-
-    def _tell(self, _: object = None) -> None:
-        if self._telling is None and not self._is_over:
-            self._telling = asyncio.ensure_future(self._end())
+        self._guard = Guard.of(self._sessions, self._session, self._end)
 
     async def _end(self) -> None:
         async with self._turn:
@@ -113,36 +139,49 @@ class Watched:
             else:
                 await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    async def _sent(self, watch: Watch, message: Message) -> None:
+    async def _sent(self, guard: Guard, message: Message) -> None:
         async with self._turn:
-            if watch.ended is None:
+            if not guard.over.done():
                 self._is_over = self._is_over or _ends(message)
                 await self._send(message)
             elif not _ends(message):
                 raise Disconnected(REASON)
 
-    async def _received(self, watch: Watch) -> Message:
-        while watch.ended is None:
+    async def _received(self, guard: Guard) -> Message:
+        while not guard.over.done():
             coming = self._coming
             if coming is None:
                 coming = self._coming = asyncio.ensure_future(_awaited(self._receive))
             if not coming.done():
-                await asyncio.wait((coming, watch.over), return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait((coming, guard.over), return_when=asyncio.FIRST_COMPLETED)
             if coming.done() and self._coming is coming:  # else another receive has got it
                 self._coming = None
-                return self._noted(watch, coming.result())
+                return self._noted(guard, coming.result())
         if self._is_socket:
             return {"type": "websocket.disconnect", "code": ENDED, "reason": REASON}
         return {"type": "http.disconnect"}
 
-    def _noted(self, watch: Watch, message: Message) -> Message:
+    def _noted(self, guard: Guard, message: Message) -> Message:
         if message["type"] == "websocket.receive":
-            watch.seen()
+            guard.seen()
         return message
 
 
-async def _awaited(receive: Callable[[], Awaitable[Message]]) -> Message:
-    return await receive()
+def stop_with_this_task(stop: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Where a framework has no hook when a socket is over: its task is then."""
+
+    def stop_later(task: "asyncio.Task[Any]") -> None:
+        stopping = task.get_loop().create_task(stop())
+        _leaving.add(stopping)
+        stopping.add_done_callback(_leaving.discard)
+
+    task = asyncio.current_task()
+    assert task is not None
+    task.add_done_callback(stop_later)
+
+
+async def _awaited(call: Callable[[], Awaitable[Any]]) -> Any:
+    return await call()
 
 
 def _begins(message: Message) -> bool:

@@ -6,6 +6,7 @@
             3f9a…                 one record, 0600; its time of change is when it expires
         subjects/c0/              the index, likewise by the first digits
             c04e…-3f9a…           an empty file: the digest of a subject, and the id of a session
+            c04e…                 the not-before mark of a subject, once there is one
 
 Everything is reached from the folder itself by descriptors, each opened without following links and
 closed after the call: so nothing can be exchanged on the way, there is nothing for a fork to
@@ -19,16 +20,17 @@ import errno
 import os
 import stat
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 
 from coatcheck import patience
 from coatcheck.errors import ConfigurationError, StoreUnavailable
 from coatcheck.stores._file.locks import FOLDER, Locks, sync
 
-__all__ = ["BRANCHES", "Folder", "below", "make", "translated"]
+__all__ = ["BRANCHES", "INDEX", "Folder", "below", "make", "translated"]
 
 BRANCHES = [f"{number:02x}" for number in range(256)]
+INDEX = "subjects"
 _MARKER = "coatcheck-sessions-"
 _VERSION = "1"
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
@@ -55,6 +57,7 @@ class Folder:
         self.path = path
         self.timeout = timeout
         self._locks = Locks(len(BRANCHES))
+        self._index_locks = Locks(len(BRANCHES))
         self._known: tuple[int, ...] | None = None
 
     @property
@@ -78,9 +81,32 @@ class Folder:
     @contextmanager
     def turn(self, root: int, name: str, *, durable: bool = False) -> Iterator[int | None]:
         """The branch of that name, for writing to it alone; None where there is none."""
+        with self._turn(self._locks, root, name, durable=durable) as folder:
+            yield folder
+
+    @contextmanager
+    def turns(self, root: int, names: Iterable[str]) -> Iterator[dict[str, int | None]]:
+        """Several branches at once, by name.
+
+        They are taken in the order of their names, so that no two callers wait for each other.
+        """
+        with ExitStack() as held:
+            yield {name: held.enter_context(self.turn(root, name)) for name in sorted(set(names))}
+
+    @contextmanager
+    def index_turn(self, root: int, name: str, *, durable: bool = False) -> Iterator[int | None]:
+        """A branch of the index, for its subjects' marks and for letting them in."""
+        with below(root, INDEX) as index:
+            if index is None:
+                yield None
+                return
+            with self._turn(self._index_locks, index, name, durable=durable) as folder:
+                yield folder
+
+    @contextmanager
+    def _turn(self, locks: Locks, parent: int, name: str, *, durable: bool) -> Iterator[int | None]:
         deadline = time.monotonic() + patience.left(self.timeout)
-        number = int(name, 16)
-        with self._locks.turn(number, root, name, deadline, durable=durable) as folder:
+        with locks.turn(int(name, 16), parent, name, deadline, durable=durable) as folder:
             yield folder
 
     def grow(self, root: int, name: str) -> None:

@@ -3,7 +3,8 @@
 Its name is the subject's digest and the session's id. It is there before the record has that
 subject, and goes after the record lost it, both under the lock of the record's branch. So whoever
 looks for a subject finds every session of theirs, and at times one that is not: the record decides.
-An entry that a crash left over is removed by a sweep.
+An entry that a crash left over is removed by a sweep. A subject's mark lies beside their entries,
+and is none (see `logins`).
 """
 
 import errno
@@ -13,14 +14,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from coatcheck.record import Record
-from coatcheck.stores._file.folder import below, make
+from coatcheck.stores._file.folder import INDEX, below, make
 from coatcheck.stores._file.locks import sync
 from coatcheck.stores._file.records import is_record
 
-__all__ = ["add", "discard", "entries", "find", "remove"]
+__all__ = ["add", "digest", "discard", "entries", "find", "grow", "remove"]
 
-_FOLDER = "subjects"
 _EMPTY = os.O_WRONLY | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+
+
+def digest(subject: str) -> str:
+    """By which a subject is named here."""
+    return hashlib.blake2b(subject.encode(), digest_size=16, person=b"coatcheck files").hexdigest()
 
 
 def add(root: int, record: Record, *, durable: bool) -> None:
@@ -29,9 +34,17 @@ def add(root: int, record: Record, *, durable: bool) -> None:
     if name is None:
         return
     if not _enter(root, name, durable=durable):
-        _grow(root, name[:2])
+        grow(root, name[:2])
         if not _enter(root, name, durable=durable):
             raise FileNotFoundError(errno.ENOENT, "the index was removed at this moment")
+
+
+def grow(root: int, branch: str) -> None:
+    """Make that branch where it is missing."""
+    make(root, INDEX)
+    with below(root, INDEX) as index:
+        if index is not None:
+            make(index, branch)
 
 
 def discard(root: int, record: Record) -> None:
@@ -43,14 +56,14 @@ def discard(root: int, record: Record) -> None:
 
 def find(root: int, subject: str) -> list[str]:
     """The ids of every session that may be that subject's."""
-    digest = _digest(subject)
-    return [each for of, each in _split(_names(root, digest[:2])) if of == digest]
+    theirs = digest(subject)
+    return [each for of, each in _split(_names(root, theirs[:2])) if of == theirs]
 
 
 def entries(root: int, branch: str) -> Iterator[tuple[str, str]]:
     """Each entry of a branch: its name, and the id of its session."""
-    for digest, each in _split(_names(root, branch)):
-        yield f"{digest}-{each}", each
+    for of, each in _split(_names(root, branch)):
+        yield f"{of}-{each}", each
 
 
 def remove(root: int, name: str) -> None:
@@ -72,16 +85,9 @@ def _enter(root: int, name: str, *, durable: bool) -> bool:
         return True
 
 
-def _grow(root: int, branch: str) -> None:
-    make(root, _FOLDER)
-    with below(root, _FOLDER) as index:
-        if index is not None:
-            make(index, branch)
-
-
 @contextmanager
 def _branch(root: int, name: str) -> Iterator[int | None]:
-    with below(root, _FOLDER) as index:
+    with below(root, INDEX) as index:
         if index is None:
             yield None
             return
@@ -96,14 +102,10 @@ def _names(root: int, branch: str) -> list[str]:
 
 def _split(names: list[str]) -> Iterator[tuple[str, str]]:
     for name in names:
-        digest, _, session = name.partition("-")
-        if is_record(digest) and is_record(session):
-            yield digest, session
+        of, _, session = name.partition("-")
+        if is_record(of) and is_record(session):
+            yield of, session
 
 
 def _name(record: Record) -> str | None:
-    return None if record.subject is None else f"{_digest(record.subject)}-{record.id}"
-
-
-def _digest(subject: str) -> str:
-    return hashlib.blake2b(subject.encode(), digest_size=16, person=b"coatcheck files").hexdigest()
+    return None if record.subject is None else f"{digest(record.subject)}-{record.id}"

@@ -3,22 +3,25 @@
 A round goes through all branches, starting where the last one stopped. It looks at the files' times
 without opening any, reads those that may have expired, and removes them one by one, each under its
 branch's lock; so nobody waits for a sweep, and it passes over what others keep busy. Records of a
-newer coatcheck are left alone. A round
-that found less than it was allowed to remove goes through the index as well, for entries whose
-session is not there.
+newer coatcheck are left alone. A round that found less than it was allowed to remove goes through
+the index as well, for entries whose session is not there and for marks that lapsed; it counts
+neither.
 """
 
 import os
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, suppress
 from itertools import islice
+from typing import TypeAlias
 
 from coatcheck.record import NewerFormat
 from coatcheck.stores._file import records, subjects
-from coatcheck.stores._file.folder import BRANCHES, Folder, below
+from coatcheck.stores._file.folder import BRANCHES, INDEX, Folder, below
 from coatcheck.stores._file.locks import Busy
 
 __all__ = ["Sweep"]
+
+_Turn: TypeAlias = Callable[[int, str], AbstractContextManager[int | None]]
 
 
 class Sweep:
@@ -45,21 +48,23 @@ class Sweep:
                 except Busy as error:
                     busy = error
             self._sweep_index(root)
+            self._sweep_marks(root, now)
         if busy is not None and not removed:
             raise busy
         return removed
 
     def _removals(self, root: int, name: str, most: int, now: int) -> Iterator[str]:
         """Each record of a branch that it removed."""
-        gone = (each for each in _candidates(root, name, now) if self._remove(root, each, now))
+        found = _candidates(root, name, now)
+        gone = (each for each in found if self._remove(root, each, now, self._folder.turn))
         return islice(gone, most)
 
-    def _remove(self, root: int, id: str, now: int) -> bool:
+    def _remove(self, root: int, id: str, now: int, turn: _Turn) -> bool:
         """Under the lock, where nothing is written at this moment: any temporary file is left over.
 
         False where the record lives.
         """
-        with self._folder.turn(root, id[:2]) as folder:
+        with turn(root, id[:2]) as folder:
             if folder is None:
                 return False
             records.remove_temporary(folder, id)
@@ -81,6 +86,15 @@ class Sweep:
                 if not _exists(root, session):
                     with suppress(Busy):
                         self._remove_entry(root, name, session)
+
+    def _sweep_marks(self, root: int, now: int) -> None:
+        with below(root, INDEX) as index:
+            if index is None:
+                return
+            found = (each for branch in BRANCHES for each in _candidates(index, branch, now))
+            for digest in found:
+                with suppress(Busy):
+                    self._remove(root, digest, now, self._folder.index_turn)
 
     def _remove_entry(self, root: int, name: str, id: str) -> None:
         """Unless the session came meanwhile: its entry is there before it."""

@@ -26,9 +26,9 @@ _LONGEST = 300
 _BY_CODE = {
     "25006": "this is a standby or a server set to be read-only: name the primary, or all hosts",
     "26000": "a pooler took the prepared statements away: pass prepared=False",
-    "42501": "grant this role SELECT, INSERT, UPDATE and DELETE on the table, and let another role "
-    "run what coatcheck.stores.postgres.schema() gives where this one may not create it",
-    "42P01": "the table was dropped: create it with what coatcheck.stores.postgres.schema() gives",
+    "42501": "grant this role SELECT, INSERT, UPDATE and DELETE on both tables, and let another "
+    "role run what coatcheck.stores.postgres.schema() gives where this one may not create it",
+    "42P01": "a table was dropped: create it with what coatcheck.stores.postgres.schema() gives",
     "42P05": "a pooler mixes prepared statements up: pass prepared=False",
     "57014": "another transaction may hold a lock on the row or the table: look at "
     "pg_stat_activity, or raise timeout",

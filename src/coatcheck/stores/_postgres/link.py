@@ -20,7 +20,7 @@ cancel would stop the whole process meanwhile.
 import hashlib
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Generic, TypeAlias, TypeVar
@@ -124,6 +124,11 @@ class Link:
         """What the database stores text in."""
         return (self._pgconn.parameter_status(b"server_encoding") or b"").decode()
 
+    @property
+    def process(self) -> int:
+        """The number of the server's process, as whoever greeted told it."""
+        return self._pgconn.backend_pid
+
     def is_stale(self) -> bool:
         """Whether an idle link has something to read: its end, or the server's last words."""
         try:
@@ -177,19 +182,33 @@ class Link:
         results = yield from self._receive()
         return unit.read(results[-len(unit.steps) :])
 
+    def hear(self) -> Waits[list[str]]:
+        """What notifications say; waits for the first."""
+        while not (heard := list(self._heard())):
+            yield self._pgconn.socket, READ
+            self._pgconn.consume_input()
+        return heard
+
+    def _heard(self) -> Iterator[str]:
+        while (notification := self._pgconn.notifies()) is not None:
+            yield notification.extra.decode()
+
     def _send(self, unit: Unit[T], seconds: float) -> None:
         settings = _DURABLE_SETTINGS if unit.durable else _PLAIN_SETTINGS
         limit = b"%d" % max(1, int(seconds * 1000 * _SOONER))
-        steps = [(settings, [limit]), *unit.steps]
         if unit.writes:
-            steps.insert(0, (_ISOLATION, ()))
-        named = self._prepared and not unit.once
-        for statement, parameters in steps:
-            self._ask(self._prepare(statement) if named else None, statement, parameters)
+            self._ask(self._prepare(_ISOLATION, unit), _ISOLATION, ())
+        # Not before: to prepare what reads sets the isolation, too.
+        steps = [(settings, [limit]), *unit.steps]
+        names = [self._prepare(statement, unit) for statement, _ in steps]
+        for name, (statement, parameters) in zip(names, steps, strict=True):
+            self._ask(name, statement, parameters)
         self._pgconn.pipeline_sync()
 
-    def _prepare(self, statement: bytes) -> bytes:
-        """Its name. Not before its turn: to prepare what reads sets the isolation, too."""
+    def _prepare(self, statement: bytes, unit: Unit[T]) -> bytes | None:
+        """Its name, where it has one."""
+        if unit.once or not self._prepared:
+            return None
         name = self._names.get(statement)
         if name is None:
             name = self._names[statement] = _name(statement)

@@ -54,6 +54,8 @@ class Options(NamedTuple):
     """What a store was told, checked."""
 
     attempts: list[Attempt]
+    lines: list[Attempt]
+    """The same, of the connection that listens."""
     timeout: float
     connect_timeout: float
     pool_size: int
@@ -67,6 +69,7 @@ class Options(NamedTuple):
 def options(
     conninfo: str,
     *,
+    listen: str,
     timeout: float,
     connect_timeout: float,
     pool_size: int,
@@ -85,8 +88,10 @@ def options(
         )
     for name, flag in (("create", create), ("prepared", prepared)):
         check_flag(name, flag)
+    given = _taken_apart(conninfo)
     return Options(
-        _attempts(_placed(_taken_apart(conninfo))),
+        _attempts(_placed(_completed(given))),
+        _attempts(_placed(_completed(_but(given, _taken_apart(listen))))),
         seconds("timeout", timeout, "PostgresStore"),
         seconds("connect_timeout", connect_timeout, "PostgresStore"),
         pool_size,
@@ -115,6 +120,16 @@ def _taken_apart(conninfo: str) -> Attempt:
             "one that cannot be taken apart",
             "pass 'postgresql://user@host/database', with what has a meaning in it as %40",
         )
+    return given
+
+
+def _but(given: Attempt, other: Attempt) -> Attempt:
+    """With what the other says instead; where it says a host, a host's address is no longer its."""
+    placed = ("host", "hostaddr", "port") if {"host", "hostaddr"} & set(other) else ()
+    return {**{name: value for name, value in given.items() if name not in placed}, **other}
+
+
+def _completed(given: Attempt) -> Attempt:
     empty = [name for name, value in given.items() if value == "" and name in _NEVER_EMPTY]
     if empty:
         _refuse(f"{empty[0]} to have a value", "none", "leave it out, or write one")
@@ -246,4 +261,5 @@ def settings_of(url: StoreURL) -> Mapping[str, Any]:
         "unlogged": url.flag("unlogged", False),
         "create": url.flag("create", True),
         "prepared": url.flag("prepared", True),
+        "listen": url.text("listen", ""),
     }

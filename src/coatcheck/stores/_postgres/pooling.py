@@ -63,12 +63,12 @@ class Base(ABC):
         return (yield from link.run(unit, seconds))
 
     def _prepare(self, link: Link, seconds: float) -> Waits[None]:
-        """See to the table, on first use."""
+        """See to the tables, on first use."""
         found = yield from link.run(self.schema.look(), seconds)
         if not self.schema.is_there(found):
             if not self.options.create:
-                raise self.schema.missing()
-            yield from link.run(self.schema.make(), seconds)
+                raise self.schema.missing(found)
+            yield from link.run(self.schema.make(found), seconds)
             found = yield from link.run(self.schema.look(), seconds)
             self.schema.is_there(found)
         self._tell(found)

@@ -147,6 +147,21 @@ class AsyncPool(Base):
         except _FAILURES as error:
             raise self._failed(error, min(limit, self._answer(unit))) from error
 
+    @asynccontextmanager
+    async def apart(self) -> AsyncIterator[Link]:
+        """A connection beside the others, closed afterwards."""
+        self._look_around()
+        seconds = self.options.timeout
+        link = await self._connect(time.monotonic() + self.options.connect_timeout)
+        try:
+            if not self._ready:
+                await async_drive(self._prepare(link, seconds), seconds)
+            yield link
+        except _FAILURES as error:
+            raise self._failed(error, seconds) from error
+        finally:
+            link.close()
+
     async def close(self) -> None:
         homes, self._homes = self._homes, WeakKeyDictionary()
         for home in list(homes.values()):

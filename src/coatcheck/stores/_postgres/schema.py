@@ -1,7 +1,9 @@
-"""The table: how it is made, how it is known for ours, and what its server is set up to do.
+"""The tables: how they are made and known for ours, and what their server is set up to do.
 
-Its comment says that it is ours, and its version; a dump keeps it, and nothing else is needed. It
-is made under an advisory lock, so that ten processes may start at once.
+Beside the sessions' table there is one of not-before marks, named after it: a row for each subject
+that has one. A table's comment says that it is ours, and its version; a dump keeps it, and nothing
+else is needed. They are made under an advisory lock, so that ten processes may start at once, and
+each where it is missing.
 
 Every save changes `expires_at`, and PostgreSQL can only then keep a row's new version on its page,
 without touching any index (a "HOT" update), when no index has a column that changed. So sweeps go
@@ -18,19 +20,24 @@ from psycopg.pq.abc import PGresult
 from coatcheck.errors import ConfigurationError, StoreUnavailable
 from coatcheck.store import Risk
 from coatcheck.stores._postgres.link import Unit
+from coatcheck.stores._postgres.rows import texts
 
 __all__ = ["Found", "Schema"]
 
 _VERSION = 1
-_COMMENT = "coatcheck sessions, version "
-_LONGEST = 50  # of 63 bytes; the indexes' names are longer
+_KINDS = ("sessions", "marks")
+_LONGEST = 50  # of 63 bytes; the names of the marks and of the indexes are longer
 _LOCK = 0x436F6174  # "Coat"
+
+_TURN = f"SELECT pg_advisory_xact_lock({_LOCK})"
 
 _LOOK = b"""
 SELECT kind.relkind, kind.relpersistence, obj_description(kind.oid, 'pg_class'),
     current_setting('server_encoding'), pg_is_in_recovery(), current_setting('fsync'),
     current_setting('full_page_writes'), current_setting('synchronous_commit')
-FROM (SELECT to_regclass($1::text) AS oid) AS named LEFT JOIN pg_class AS kind USING (oid)
+FROM unnest($1::text[]) WITH ORDINALITY AS named (name, place)
+LEFT JOIN pg_class AS kind ON kind.oid = to_regclass(named.name)
+ORDER BY named.place
 """
 _RISKS = {
     ("fsync", "off"): "a crash of the server's machine can damage every table; set it to on",
@@ -41,12 +48,19 @@ _RISKS = {
 }
 
 
-class Found(NamedTuple):
-    """What is on the server."""
+class Relation(NamedTuple):
+    """What has a table's name; `kind` is None where nothing has."""
 
     kind: str | None
     persistence: str | None
     comment: str | None
+
+
+class Found(NamedTuple):
+    """What is on the server."""
+
+    relations: list[Relation]
+    """Of the sessions, and of the marks."""
     encoding: str
     standby: bool
     settings: dict[str, str]
@@ -60,23 +74,61 @@ class Found(NamedTuple):
 
 
 class Schema:
-    """Of a table named like "sessions" or "app.sessions", whatever characters the names have."""
+    """Of tables named like "sessions" or "app.sessions", whatever characters the names have."""
 
     def __init__(self, table: str, *, unlogged: bool = False) -> None:
-        self._names = _checked(table)
-        self._shown = table
+        names = _checked(table)
+        self._name = names[-1]
+        self._shown = (table, f"{table}_marks")
         self._unlogged = unlogged
-        self.quoted = sql.Identifier(*self._names).as_string(None)
+        self.sessions = _quoted(*names)
+        self.marks = _quoted(*names[:-1], f"{self._name}_marks")
 
-    def statements(self) -> list[str]:
-        """What makes the table, and leaves one that is there alone."""
-        table, name = self.quoted, self._names[-1]
-        by_subject, by_due = (
-            sql.Identifier(f"{name}_by_{column}").as_string(None) for column in ("subject", "due")
+    def script(self) -> str:
+        statements = [_TURN, *self._sessions(), *self._marks()]
+        return ";\n".join(["BEGIN", *statements, "COMMIT"]) + ";\n"
+
+    def look(self) -> Unit[Found]:
+        names = texts([self.sessions, self.marks])
+        return Unit(steps=[(_LOOK, [names])], read=_found, once=True)
+
+    def make(self, found: Found) -> Unit[None]:
+        """What is missing. What another process makes meanwhile is left alone."""
+        sessions, marks = found.relations
+        statements = [
+            _TURN,
+            *(self._sessions() if sessions.kind is None else ()),
+            *(self._marks() if marks.kind is None else ()),
+        ]
+        steps = [(statement.encode(), ()) for statement in statements]
+        return Unit(steps=steps, read=lambda _: None, once=True)
+
+    def is_there(self, found: Found) -> bool:
+        """Whether they are, and ours. Raises `ConfigurationError` for what never can be."""
+        if found.encoding != "UTF8":
+            self._refuse("a database in UTF8", found.encoding, "create one with ENCODING 'UTF8'")
+        if found.standby:
+            raise StoreUnavailable(
+                "PostgresStore: expected the primary server, got a standby; name the primary, or "
+                "all hosts"
+            )
+        for number, relation in enumerate(found.relations):
+            if relation.kind is not None:
+                self._check(relation, number)
+        return all(relation.kind is not None for relation in found.relations)
+
+    def missing(self, found: Found) -> StoreUnavailable:
+        names = zip(self._shown, found.relations, strict=True)
+        missing = [name for name, relation in names if relation.kind is None]
+        return StoreUnavailable(
+            f"PostgresStore: expected the table {missing[0]}, got none; create it with what "
+            "coatcheck.stores.postgres.schema() gives, or let the store do so with create=True"
         )
+
+    def _sessions(self) -> list[str]:
+        """What makes the table of sessions, and leaves one that is there alone."""
         return [
-            f"SELECT pg_advisory_xact_lock({_LOCK})",
-            f"""CREATE {"UNLOGGED " if self._unlogged else ""}TABLE IF NOT EXISTS {table} (
+            f"""CREATE {self._kind} IF NOT EXISTS {self.sessions} (
     id uuid PRIMARY KEY,
     expires_at bigint NOT NULL,
     seen_at bigint NOT NULL,
@@ -90,82 +142,84 @@ class Schema:
     autovacuum_vacuum_scale_factor = 0.05,
     autovacuum_analyze_scale_factor = 0.05
 )""",
-            f"ALTER TABLE {table} ALTER COLUMN payload SET STORAGE EXTERNAL",
-            f"CREATE INDEX IF NOT EXISTS {by_subject} ON {table} (subject, id) "
+            f"ALTER TABLE {self.sessions} ALTER COLUMN payload SET STORAGE EXTERNAL",
+            f"CREATE INDEX IF NOT EXISTS {self._index('subject')} ON {self.sessions} (subject, id) "
             "WHERE subject IS NOT NULL",
-            f"CREATE INDEX IF NOT EXISTS {by_due} ON {table} (due)",
-            f"COMMENT ON TABLE {table} IS '{_COMMENT}{_VERSION}'",
+            f"CREATE INDEX IF NOT EXISTS {self._index('due')} ON {self.sessions} (due)",
+            f"COMMENT ON TABLE {self.sessions} IS '{_comment(0)}'",
         ]
 
-    def script(self) -> str:
-        return ";\n".join(["BEGIN", *self.statements(), "COMMIT"]) + ";\n"
+    def _marks(self) -> list[str]:
+        """The same of the table of marks."""
+        return [
+            f"""CREATE {self._kind} IF NOT EXISTS {self.marks} (
+    subject text COLLATE "C" PRIMARY KEY,
+    before bigint NOT NULL,
+    keep uuid,
+    until bigint NOT NULL
+)""",
+            f"CREATE INDEX IF NOT EXISTS {self._index('until')} ON {self.marks} (until)",
+            f"COMMENT ON TABLE {self.marks} IS '{_comment(1)}'",
+        ]
 
-    def look(self) -> Unit[Found]:
-        return Unit(steps=[(_LOOK, [self.quoted.encode()])], read=_found, once=True)
+    @property
+    def _kind(self) -> str:
+        return "UNLOGGED TABLE" if self._unlogged else "TABLE"
 
-    def make(self) -> Unit[None]:
-        steps = [(statement.encode(), ()) for statement in self.statements()]
-        return Unit(steps=steps, read=lambda _: None, once=True)
+    def _index(self, column: str) -> str:
+        return _quoted(f"{self._name}_by_{column}")
 
-    def is_there(self, found: Found) -> bool:
-        """Whether it is, and ours. Raises `ConfigurationError` for one that never can be."""
-        if found.encoding != "UTF8":
-            self._refuse("a database in UTF8", found.encoding, "create one with ENCODING 'UTF8'")
-        if found.standby:
-            raise StoreUnavailable(
-                "PostgresStore: expected the primary server, got a standby; name the primary, or "
-                "all hosts"
-            )
-        if found.kind is None:
-            return False
-        self._check(found)
-        return True
-
-    def missing(self) -> StoreUnavailable:
-        return StoreUnavailable(
-            f"PostgresStore: expected the table {self._shown}, got none; create it with what "
-            "coatcheck.stores.postgres.schema() gives, or let the store do so with create=True"
-        )
-
-    def _check(self, found: Found) -> None:
-        text = found.comment or ""
-        version = text.removeprefix(_COMMENT)
-        if found.kind != "r" or version == text or not version.isdigit():
-            self._refuse("a table of sessions", "another", "another table's name")
+    def _check(self, relation: Relation, number: int) -> None:
+        text, start = relation.comment or "", _comment(number, version="")
+        version = text.removeprefix(start)
+        if relation.kind != "r" or version == text or not version.isdigit():
+            self._refuse(f"a table of {_KINDS[number]}", "another", "another table's name", number)
         if int(version) != _VERSION:
             self._refuse(
-                f"sessions of version {_VERSION}", f"version {version}", "a newer coatcheck"
+                f"{_KINDS[number]} of version {_VERSION}",
+                f"version {version}",
+                "a newer coatcheck",
+                number,
             )
-        unlogged = found.persistence == "u"
+        unlogged = relation.persistence == "u"
         if unlogged != self._unlogged:
             kinds, made = ("a logged table", "an unlogged one"), ("LOGGED", "UNLOGGED")
             self._refuse(
                 kinds[self._unlogged],
                 kinds[unlogged],
                 f"unlogged={unlogged}, or ALTER TABLE … SET {made[self._unlogged]}",
+                number,
             )
 
-    def _refuse(self, expected: str, got: str, remedy: str) -> NoReturn:
+    def _refuse(self, expected: str, got: str, remedy: str, number: int = 0) -> NoReturn:
         raise ConfigurationError(
-            f"PostgresStore: expected {expected}, got {got} for {self._shown} (left as it was); "
-            f"use {remedy}"
+            f"PostgresStore: expected {expected}, got {got} for {self._shown[number]} (left as it "
+            f"was); use {remedy}"
         )
 
 
 def _found(results: Sequence[PGresult]) -> Found:
     [result] = results
-    kind, persistence, comment, encoding, standby, *settings = (
-        result.get_value(0, column) for column in range(result.nfields)
-    )
+    rows = [
+        [result.get_value(row, column) for column in range(result.nfields)]
+        for row in range(result.ntuples)
+    ]
+    encoding, standby, *settings = rows[0][3:]
     names = ("fsync", "full_page_writes", "synchronous_commit")
     return Found(
-        _text(kind),
-        _text(persistence),
-        _text(comment),
+        [Relation(*map(_text, row[:3])) for row in rows],
         _text(encoding) or "",
         standby == b"\x01",
         {name: _text(value) or "" for name, value in zip(names, settings, strict=True)},
     )
+
+
+def _comment(number: int, version: object = _VERSION) -> str:
+    return f"coatcheck {_KINDS[number]}, version {version}"
+
+
+def _quoted(*names: str) -> str:
+    return sql.Identifier(*names).as_string(None)
 
 
 def _text(value: bytes | None) -> str | None:

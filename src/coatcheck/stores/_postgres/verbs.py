@@ -76,9 +76,9 @@ class Delete(NamedTuple):
 
 
 class Verbs:
-    """Units of work on one table, whose name comes quoted."""
+    """Units of work on the table of sessions, and a sweep of both; their names come quoted."""
 
-    def __init__(self, table: str) -> None:
+    def __init__(self, table: str, marks: str) -> None:
         self._load = statements.select(table, "id = ANY ($1::uuid[])")
         self._create = statements.create(table)
         self._save = {wait: statements.save(table, wait) for wait in (False, True)}
@@ -93,6 +93,7 @@ class Verbs:
             table, "id >= $1::uuid AND expires_at > $2::int8 ORDER BY id LIMIT $3::int8"
         )
         self._sweep = statements.sweep(table)
+        self._sweep_marks = statements.sweep_marks(marks)
 
     def load(self, calls: Sequence[Load]) -> Unit[Sequence[Record | None]]:
         def read(results: Sequence[PGresult]) -> list[Record | None]:
@@ -166,10 +167,14 @@ class Verbs:
         return Unit(steps=[(self._page, parameters)], read=_all, writes=False)
 
     def sweep(self, limit: int, now: int) -> Unit[int]:
-        """It looks through the live records of the current hour, too, which may take longer."""
-        parameters = [integer(hour_of(now)), integer(now), integer(max(limit, 0))]
+        """It looks through the live records of the current hour, too, which may take longer. Marks
+        that lapsed go with them, and do not count."""
+        most = integer(max(limit, 0))
         return Unit(
-            steps=[(self._sweep, parameters)],
+            steps=[
+                (self._sweep, [integer(hour_of(now)), integer(now), most]),
+                (self._sweep_marks, [integer(now), most]),
+            ],
             read=lambda results: results[0].command_tuples or 0,
             patience=_SWEEP_PATIENCE,
         )

@@ -11,11 +11,11 @@ from redis import exceptions
 from coatcheck.errors import StoreUnavailable
 from coatcheck.stores._advice import Advice
 from coatcheck.stores._redis import look
+from coatcheck.stores._redis.commands import Command, Raw
 from coatcheck.stores._redis.errors import NotSent, unavailable
 from coatcheck.stores._redis.options import Options
 from coatcheck.stores._redis.place import Place
 from coatcheck.stores._redis.routes import Exchange, Node, Routes, exchange
-from coatcheck.stores._redis.scripts import Command, Raw
 
 pack_command: Any = None
 with suppress(ModuleNotFoundError):  # a part of the extra, but redis-py can do without

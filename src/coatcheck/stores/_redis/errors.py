@@ -21,7 +21,8 @@ _BY_WORD = {
     "NOAUTH": "it wants a password: give user and password",
     "WRONGPASS": "check the user and the password, here and there",
     "NOPERM": "let its user call GET, SET, DEL, EVAL, EVALSHA, ZADD, ZREM, ZSCORE, ZRANGE, "
-    "ZRANGEBYSCORE, ZREMRANGEBYSCORE, PTTL, PEXPIRE, SCAN and WAIT on this prefix",
+    "ZRANGEBYSCORE, ZREMRANGEBYSCORE, PTTL, PEXPIRE, SCAN and WAIT on this prefix, and PUBLISH and "
+    "SUBSCRIBE on channels of it",
     "MISCONF": "it cannot write its snapshot: look at its disk",
     "CLUSTERDOWN": "wait for the failover, or look at its nodes",
     "TRYAGAIN": "it is moving slots: try again",
@@ -96,7 +97,7 @@ def _leads_no_more(refusal: Exception) -> bool:
 def unconfirmed(expected: int, got: object) -> StoreUnavailable:
     """The error for a write that the master has, and too few of its replicas."""
     return StoreUnavailable(
-        f"RedisStore: expected {expected} replicas to confirm the end or the login in time, got "
+        f"RedisStore: expected {expected} replicas to confirm the end, the login or the mark, got "
         f"{got}; the master has it, but a failover now would undo it: look at the replicas, or "
         "lower replicas="
     )

@@ -27,6 +27,7 @@ class Home:
         self.slots = asyncio.Semaphore(options.pool_size)
         self.ends = asyncio.Semaphore(options.durable)
         self.pool = Pool(drop, _is_fit)
+        self.listeners: set[Any] = set()
         self._watch: AsyncGenerator[None, None] | None = None
 
     async def watch(self) -> None:
@@ -49,10 +50,14 @@ class Home:
     def drop(self) -> None:
         """Close all, in the loop, where nothing can be awaited."""
         self.pool.end()
+        for connection in list(self.listeners):  # whoever listens meets an end
+            drop(connection)
 
     def abandon(self) -> None:
         """Close all, of a loop that is closed: nothing can be awaited there any more."""
         self.pool.end(_abandon)
+        for connection in list(self.listeners):
+            _abandon(connection)
 
 
 def _is_fit(connection: Any) -> bool:

@@ -13,17 +13,21 @@ to one whom they name no more are not used.
 """
 
 import asyncio
+import random
 import threading
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, TypeVar
 from weakref import WeakSet
 
 from redis import exceptions
 
 from coatcheck import forks, patience
 from coatcheck.coalesce import Coalescer
+from coatcheck.errors import StoreUnavailable
 from coatcheck.stores._redis import look
+from coatcheck.stores._redis.commands import Command, Raw, Step, Steps
 from coatcheck.stores._redis.common import (
     FAILURES,
     LOOK,
@@ -37,14 +41,17 @@ from coatcheck.stores._redis.common import (
 )
 from coatcheck.stores._redis.errors import leads_no_more, unavailable
 from coatcheck.stores._redis.home import Home, drop, hurried
+from coatcheck.stores._redis.listening import PROTOCOL, listen
 from coatcheck.stores._redis.options import Options
 from coatcheck.stores._redis.place import place_of
 from coatcheck.stores._redis.pool import Pool, Rest
 from coatcheck.stores._redis.routes import Asked, Node, exchange
-from coatcheck.stores._redis.scripts import Command, Raw
 from coatcheck.stores._redis.timed import timed
 
 __all__ = ["AsyncLine", "Line"]
+
+
+R = TypeVar("R")
 
 
 class Line(Shared):
@@ -83,6 +90,27 @@ class Line(Shared):
             return raised(self._run(self._durable(command, left), left)[0])
         finally:
             ends.release()
+
+    def follow(self, steps: Steps[R]) -> R:
+        """Ask step after step, and give what they come to."""
+        answers = None
+        while True:
+            try:
+                step = steps.send(answers)
+            except StopIteration as done:
+                result: R = done.value
+                return result
+            try:
+                answers = self._ask_step(step)
+            except StoreUnavailable:
+                if step.needed:
+                    raise
+                answers = None
+
+    def _ask_step(self, step: Step) -> list[Any]:
+        if step.durable:
+            return [self.ask_durably(each) for each in step.commands]
+        return self.ask_all(step.commands)
 
     def masters(self) -> list[Node]:
         self._run(self._routes.read(), patience.left(self.options.patience))
@@ -268,6 +296,26 @@ class AsyncLine(Shared):
         finally:
             ends.release()
 
+    async def follow(self, steps: Steps[R]) -> R:
+        answers = None
+        while True:
+            try:
+                step = steps.send(answers)
+            except StopIteration as done:
+                result: R = done.value
+                return result
+            try:
+                answers = await self._ask_step(step)
+            except StoreUnavailable:
+                if step.needed:
+                    raise
+                answers = None
+
+    async def _ask_step(self, step: Step) -> list[Any]:
+        if step.durable:
+            return [await self.ask_durably(each) for each in step.commands]
+        return await self.ask_all(step.commands)
+
     async def masters(self) -> list[Node]:
         await self._run(self._routes.read(), patience.left(self.options.patience))
         return self._routes.masters
@@ -276,6 +324,23 @@ class AsyncLine(Shared):
         left = patience.left(self.options.patience)
         answered = await self._ask(node, [raw], asyncio.get_running_loop().time() + left)
         return raised(only(answered))
+
+    async def watch(
+        self, channel: bytes, tell: Callable[[str], None], ready: Callable[[], None]
+    ) -> None:
+        """Hear of what is published there, on a connection of its own, until that fails."""
+        home = await self._home(asyncio.get_running_loop())
+        node, connection = await self._listener(home.pool)
+        home.listeners.add(connection)
+        try:
+            await listen(connection, channel, tell, ready, partial(self._follows, home.pool, node))
+        except FAILURES as error:
+            home.pool.forget(node)
+            self._routes.failed(node)
+            raise unavailable(error) from error
+        finally:
+            home.listeners.discard(connection)
+            drop(connection)
 
     async def close(self) -> None:
         here = asyncio.get_running_loop()
@@ -363,8 +428,30 @@ class AsyncLine(Shared):
         rest = pool.of(node)
         return rest, rest.take() or await self._connect(node)
 
-    async def _connect(self, node: Node) -> Any:
-        connection = self._to(self.place.server, node)
+    async def _listener(self, pool: Pool) -> tuple[Node, Any]:
+        """A connection to listen on, and to whom. Any node of a Cluster hears all, so another one
+        is as good where the first is away."""
+        node = random.choice(await self.masters())  # noqa: S311 - it hides nothing
+        until = asyncio.get_running_loop().time() + self.options.connect_timeout
+        try:
+            async with asyncio.timeout_at(until):
+                if self.place.sentinels is not None:
+                    node = pool.leader() or await self._master(pool, until)
+                return node, await self._connect(node, protocol=PROTOCOL)
+        except FAILURES as error:
+            self._routes.failed(node)
+            raise unavailable(error) from error
+
+    async def _follows(self, pool: Pool, node: Node) -> None:
+        """Raise where the Sentinels name another master: this one hears nothing any more."""
+        if self.place.sentinels is None:
+            return
+        until = asyncio.get_running_loop().time() + self.options.connect_timeout
+        if (pool.leader() or await self._master(pool, until)) != node:
+            raise exceptions.ReadOnlyError("the server that was listened to is no master any more")
+
+    async def _connect(self, node: Node, **settings: Any) -> Any:
+        connection = self._to(self.place.server, node, **settings)
         if self.place.sentinels is None:
             return (await self._connected(connection, []))[0]
         connection, answers = await self._connected(connection, [ROLE])
@@ -375,10 +462,10 @@ class AsyncLine(Shared):
             raise
         return connection
 
-    def _to(self, connections: Any, node: Node) -> Any:
+    def _to(self, connections: Any, node: Node, **settings: Any) -> Any:
         # The limits are set around the whole of a call, not for each piece.
-        kind = hurried(connections.kind)
-        return connections.to(node, kind, socket_timeout=None, socket_connect_timeout=None)
+        limits = {"socket_timeout": None, "socket_connect_timeout": None}
+        return connections.to(node, hurried(connections.kind), **limits, **settings)
 
     async def _connected(self, connection: Any, raws: list[Raw]) -> tuple[Any, list[Any]]:
         try:

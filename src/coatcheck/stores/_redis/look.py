@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from coatcheck.store import Risk
-from coatcheck.stores._redis.scripts import Raw
+from coatcheck.stores._redis.commands import Raw
 
 __all__ = ["QUESTIONS", "risks"]
 

@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 from redis import exceptions
 from redis.crc import key_slot
 
+from coatcheck.stores._redis.commands import Command, Raw
 from coatcheck.stores._redis.errors import NotSent, unavailable, unconfirmed
-from coatcheck.stores._redis.scripts import Command, Raw
 
 __all__ = ["Asked", "Exchange", "Node", "Routes", "exchange"]
 

@@ -6,29 +6,52 @@ newer format, which they leave alone. Lua's numbers are doubles, which milliseco
 its strings compare by locale but for equality, so times are unpacked before they are compared.
 
 The index of a subject is a sorted set of ids (as 16 bytes) by the time until which each may live.
-A score that ends in .5 is *pending*: written before its record, which may be on its way. A reader
-that meets the record makes the score whole, *confirmed*; and of a confirmed one whose record is not
+A quarter and a half of a millisecond are flags of such a score.
+
+A half says *pending*: written before its record, which may be on its way. A reader that meets the
+record takes the half away, and the id is *confirmed*; and of a confirmed one whose record is not
 there it removes the id. It says which score it saw, and a writer makes each score pending anew, so
 no reader ever removes what was written meanwhile. For that no score comes twice: a writer takes a
 later one than was there, by a millisecond if need be.
+
+A quarter says *seated*: its login passed the subject's mark and limit, in `ENTER`. Seats alone are
+counted where a limit refuses, so logins that are still on their way do not refuse each other. A
+seat whose record is not there any more is passed over by whom it would refuse, who looked, and
+says which score it saw; since taking a seat makes a new score, too, none is passed over that was
+taken meanwhile.
+
+The subject's not-before mark is a member of the same set, so that one step sees both: `mark` and
+the id that it keeps, at its time as a negative score, below what lapses and what is listed. It
+lasts as long as the key, whose own end is put off accordingly.
 """
 
 import hashlib
-from collections.abc import Iterable
-from typing import NamedTuple
 
-from coatcheck.record import Record
-from coatcheck.stores._redis.value import HEADER, encode
+from coatcheck.stores._admission import AHEAD
+from coatcheck.stores._redis.value import HEADER
 
-__all__ = ["INDEX_FIRST", "Command", "Commands", "Raw", "Seen"]
-
-Raw = tuple[bytes | str | int | float, ...]
-
-Seen = tuple[str, float, bool]
-"""An id in an index, the score that it was seen with, and whether it is the subject's."""
+__all__ = [
+    "CREATE",
+    "DELETE",
+    "ENTER",
+    "FORBID",
+    "INDEX",
+    "INDEX_FIRST",
+    "LOG_IN",
+    "MARKED",
+    "NO_SEAT",
+    "SAVE",
+    "SEATED",
+    "SETTLE",
+    "TOUCH",
+    "Script",
+]
 
 INDEX_FIRST = 2
 """What a save answers where the subject's index must be written first."""
+
+SEATED, NO_SEAT, MARKED = 1, 0, -1
+"""What `ENTER` says of a login; a mark may stop it at `INDEX` already."""
 
 
 class Script:
@@ -37,23 +60,6 @@ class Script:
     def __init__(self, text: str) -> None:
         self.text = text.encode()
         self.sha = hashlib.sha1(self.text, usedforsecurity=False).hexdigest().encode()
-
-
-class Command(NamedTuple):
-    """A command, by the key that it concerns; where there is a script, its arguments."""
-
-    key: bytes
-    script: Script | None
-    arguments: Raw
-
-    def raw(self, whole: bool = False) -> Raw:
-        """What is sent; `whole` where the server does not know the script."""
-        script = self.script
-        if script is None:
-            return self.arguments
-        if whole:
-            return (b"EVAL", script.text, 1, self.key, *self.arguments)
-        return (b"EVALSHA", script.sha, 1, self.key, *self.arguments)
 
 
 # The value of the key where that is alive by ARGV[1], else false.
@@ -66,8 +72,19 @@ if version < 1 or #found < 46 or #found < 46 + found:byte(46) then found = false
 if found and struct.unpack('>I8', found, 22) <= now then found = false end
 """
 
+# Whoever watches is told of the id, which is the end of the key. A user who may not publish, may
+# all the same write.
+_TELL = """
+local function tell()
+  redis.pcall('PUBLISH', KEYS[1]:sub(1, -33) .. 'ended', KEYS[1]:sub(-32))
+end
+local function tell_of_another_subject(found, value)
+  if found:sub(46, 46 + found:byte(46)) ~= value:sub(46, 46 + value:byte(46)) then tell() end
+end
+"""
+
 # What is found is written again, unchanged: then WAIT waits for it too, who ever wrote it first.
-_CREATE = Script(
+CREATE = Script(
     _FOUND
     + """
 if found then
@@ -79,8 +96,9 @@ return 1
 """
 )
 
-_SAVE = Script(
-    _FOUND
+SAVE = Script(
+    _TELL
+    + _FOUND
     + """
 if not found then return 0 end
 if found:sub(2, 13) ~= ARGV[3] then return found end
@@ -93,11 +111,31 @@ if value:byte(46) > 0 and indexed == 0 then
   value = value:sub(1, 29) .. found:sub(30, 37) .. value:sub(38)
 end
 redis.call('SET', KEYS[1], value, 'PX', ARGV[2])
+tell_of_another_subject(found, value)
 return 1
 """
 )
 
-_TOUCH = Script(
+# A save, or a creation where no revision is expected. What an earlier call wrote is done, and
+# written again for WAIT.
+LOG_IN = Script(
+    _TELL
+    + _FOUND
+    + """
+local expected, value = ARGV[3], ARGV[4]
+if not found and expected ~= '' then return 0 end
+if found and found:sub(2, 13) == value:sub(2, 13) then
+  redis.call('SET', KEYS[1], found, 'KEEPTTL')
+  return 1
+end
+if found and found:sub(2, 13) ~= expected then return found end
+redis.call('SET', KEYS[1], value, 'PX', ARGV[2])
+if found then tell_of_another_subject(found, value) end
+return 1
+"""
+)
+
+TOUCH = Script(
     _FOUND
     + """
 if not found or found:sub(2, 13) ~= ARGV[2] then return 0 end
@@ -112,116 +150,111 @@ return 1
 """
 )
 
-# Where replicas are to confirm, it writes where nothing is, too: then WAIT waits for what an
-# earlier delete left unconfirmed.
-_DELETE = Script(
-    f"""
+# Where a part of the value is given, only what has it still is removed. Where replicas are to
+# confirm, it writes where nothing is, too: then WAIT waits for what an earlier delete left
+# unconfirmed.
+DELETE = Script(
+    _TELL
+    + f"""
 local found = redis.call('GET', KEYS[1])
+if found and ARGV[3] then
+  local from = tonumber(ARGV[2])
+  if found:sub(from, from + #ARGV[3] - 1) ~= ARGV[3] then return 0 end
+end
 if not found and tonumber(ARGV[1]) > 0 then redis.call('SET', KEYS[1], '') end
 redis.call('DEL', KEYS[1])
+if found then tell() end
 return found and found:sub(1, {HEADER})
 """
 )
 
+# Whether the subject's mark refuses the login. One that lies far ahead was set by a wrong clock.
+_MARK = f"""
+local function forbidden(id, opened_at, now)
+  local mark = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', '(0', 'WITHSCORES')
+  if not mark[1] or mark[1] == 'mark' .. id then return false end
+  local before = -tonumber(mark[2])
+  return opened_at < before and before <= now + {AHEAD}
+end
+"""
+
 # What lapsed goes, a minute late, since clocks disagree. The key's own end is never put off less
-# than the longest-lived id needs, and never brought forward.
-_INDEX = Script(
-    """
+# than the longest-lived id needs, and never brought forward. The answer is the score, in full.
+INDEX = Script(
+    _MARK
+    + """
 local now = tonumber(ARGV[1])
-redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - 60000)
-local before = redis.call('ZSCORE', KEYS[1], ARGV[2])
-local score = math.max(tonumber(ARGV[3]), before and math.floor(tonumber(before)) + 1 or 0)
-redis.call('ZADD', KEYS[1], score + 0.5, ARGV[2])
+if ARGV[4] and forbidden(ARGV[2], tonumber(ARGV[4]), now) then return -1 end
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '0', now - 60000)
+local before = tonumber(redis.call('ZSCORE', KEYS[1], ARGV[2]) or 0)
+local score = math.max(tonumber(ARGV[3]), math.floor(before) + 1) + 0.5 + before % 0.5
+redis.call('ZADD', KEYS[1], score, ARGV[2])
 local last = redis.call('ZRANGE', KEYS[1], -1, -1, 'WITHSCORES')[2]
 local ttl = math.max(math.ceil(tonumber(last)) - now, 1)
 if redis.call('PTTL', KEYS[1]) < ttl then redis.call('PEXPIRE', KEYS[1], ttl) end
+return redis.call('ZSCORE', KEYS[1], ARGV[2])
+"""
+)
+
+# The id's score is confirmed where it is the one that came before the record, ARGV[4]. An id that
+# is not there any more has ended meanwhile, and needs no seat.
+ENTER = Script(
+    _MARK
+    + """
+local now, id = tonumber(ARGV[1]), ARGV[2]
+if forbidden(id, tonumber(ARGV[3]), now) then return {-1, {}} end
+local lists, most = ARGV[5] == 'list', tonumber(ARGV[6])
+local others = {}
+if lists then
+  others = redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. ARGV[1], '+inf', 'WITHSCORES')
+end
+if most then
+  local vacant, taken = {}, 0
+  for at = 7, #ARGV, 2 do vacant[ARGV[at]] = tonumber(ARGV[at + 1]) end
+  for at = 1, #others, 2 do
+    local other, score = others[at], tonumber(others[at + 1])
+    if other ~= id and score % 0.5 > 0 and score ~= vacant[other] then taken = taken + 1 end
+  end
+  if taken >= most then return {0, others} end
+end
+local score = tonumber(redis.call('ZSCORE', KEYS[1], id) or 0)
+if score > 0 then
+  local pending = score == tonumber(ARGV[4]) and 0 or 0.5
+  redis.call('ZADD', KEYS[1], math.floor(score) + 1 + pending + 0.25, id)
+end
+return {1, others}
+"""
+)
+
+# Of two marks the later one stays, but for one of a wrong clock. It writes in any case: then WAIT
+# waits for what another call set.
+FORBID = Script(
+    f"""
+local now, before = tonumber(ARGV[1]), tonumber(ARGV[2])
+local mark = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', '(0', 'WITHSCORES')
+local set = -tonumber(mark[2] or 0)
+if set <= before or set > now + {AHEAD} then
+  redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', '(0')
+  redis.call('ZADD', KEYS[1], -before, 'mark' .. ARGV[3])
+end
+local ttl = math.max(tonumber(ARGV[4]) - now, redis.call('PTTL', KEYS[1]), 1)
+redis.call('PEXPIRE', KEYS[1], ttl)
 return 1
 """
 )
 
-_SETTLE = Script(
+SETTLE = Script(
     """
 for at = 1, #ARGV, 3 do
-  local score = redis.call('ZSCORE', KEYS[1], ARGV[at])
-  if score and tonumber(score) == tonumber(ARGV[at + 1]) then
+  local score = tonumber(redis.call('ZSCORE', KEYS[1], ARGV[at]) or 0)
+  if score == tonumber(ARGV[at + 1]) then
     if ARGV[at + 2] == 'gone' then
       redis.call('ZREM', KEYS[1], ARGV[at])
     else
-      redis.call('ZADD', KEYS[1], math.floor(tonumber(score)), ARGV[at])
+      redis.call('ZADD', KEYS[1], math.floor(score) + score % 0.5, ARGV[at])
     end
   end
 end
 return 1
 """
 )
-
-
-class Commands:
-    """The commands of a store whose keys begin with `prefix`."""
-
-    def __init__(self, prefix: str) -> None:
-        self.prefix = prefix.encode()
-
-    def key(self, id: str) -> bytes:
-        return self.prefix + id.encode()
-
-    def index_key(self, subject: str) -> bytes:
-        return b"%bsubject:%b" % (self.prefix, subject.encode())
-
-    def read(self, id: str) -> Command:
-        key = self.prefix + id.encode()
-        return Command(key, None, (b"GET", key))
-
-    def add(self, record: Record, until: int, now: int) -> Command:
-        arguments = (now, _ttl(record, now), encode(record, until))
-        return Command(self.key(record.id), _CREATE, arguments)
-
-    def replace(self, record: Record, expected: bytes, until: int, now: int) -> Command:
-        arguments = (now, _ttl(record, now), expected, encode(record, until))
-        return Command(self.key(record.id), _SAVE, arguments)
-
-    def prolong(
-        self, id: str, revision: bytes, seen_at: int, expires_at: int, until: int, now: int
-    ) -> Command:
-        return Command(self.key(id), _TOUCH, (now, revision, seen_at, expires_at, until))
-
-    def remove(self, id: str, replicas: int) -> Command:
-        return Command(self.key(id), _DELETE, (replicas,))
-
-    def index(self, subject: str, id: str, until: int, now: int) -> Command:
-        return Command(self.index_key(subject), _INDEX, (now, bytes.fromhex(id), until))
-
-    def unindex(self, subject: str, id: str) -> Command:
-        key = self.index_key(subject)
-        return Command(key, None, (b"ZREM", key, bytes.fromhex(id)))
-
-    def indexed(self, subject: str, now: int) -> Command:
-        """Ids and scores of those that may be alive."""
-        key = self.index_key(subject)
-        arguments = (b"ZRANGEBYSCORE", key, b"(%d" % now, b"+inf", b"WITHSCORES")
-        return Command(key, None, arguments)
-
-    def settle(self, subject: str, seen: Iterable[Seen]) -> Command:
-        """Confirm the ids that are the subject's and remove the others, where they still have the
-        score that was seen."""
-        arguments: list[bytes | str] = []
-        for each, score, theirs in seen:
-            arguments += (bytes.fromhex(each), repr(score), b"theirs" if theirs else b"gone")
-        return Command(self.index_key(subject), _SETTLE, tuple(arguments))
-
-    def scan(self, cursor: int) -> Raw:
-        """The next keys of one server."""
-        pattern = b"".join(b"\\%c" % c if c in b"*?[]\\^-" else b"%c" % c for c in self.prefix)
-        return (b"SCAN", cursor, b"MATCH", pattern + b"?" * 32, b"COUNT", 1000)
-
-    def ids_of(self, keys: Iterable[bytes]) -> Iterable[str]:
-        """The ids among them."""
-        start = len(self.prefix)
-        for key in keys:
-            rest = key[start:].decode("ascii", "replace")
-            if len(rest) == 32 and not rest.strip("0123456789abcdef"):
-                yield rest
-
-
-def _ttl(record: Record, now: int) -> int:
-    return max(record.expires_at - now, 1)

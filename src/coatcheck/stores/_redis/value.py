@@ -16,7 +16,7 @@ import struct
 
 from coatcheck.record import NewerFormat, Record
 
-__all__ = ["HEADER", "decode", "encode", "indexed_until"]
+__all__ = ["HEADER", "Part", "decode", "encode", "indexed_until", "login_of", "revision_of"]
 
 _VERSION = 1
 _header = struct.Struct(">B12sQQQQB")
@@ -25,6 +25,9 @@ HEADER = _header.size + 255
 """How many bytes a header takes at most."""
 
 _LEAST_SLACK = 60_000
+
+Part = tuple[int, bytes]
+"""Bytes of a value, and which one they begin with, counted from 1 as scripts do."""
 
 
 def indexed_until(seen_at: int, expires_at: int) -> int:
@@ -67,3 +70,13 @@ def decode(id: str, value: bytes) -> Record | None:
     if version != _VERSION or ends > len(value):
         return None
     return Record(id, revision, subject, login_at or None, seen_at, expires_at, value[ends:])
+
+
+def revision_of(record: Record) -> Part:
+    """The part that changes with every save."""
+    return 2, record.revision
+
+
+def login_of(record: Record) -> Part:
+    """The part that changes with every login."""
+    return 38, encode(record)[37 : _header.size + len((record.subject or "").encode())]

@@ -26,7 +26,7 @@ Identity = tuple[int, int]
 _APPLICATION_ID = 0x436F6174  # "Coat"
 _VERSION = 1
 _SCHEMA = (
-    """CREATE TABLE sessions (
+    """CREATE TABLE IF NOT EXISTS sessions (
         id TEXT NOT NULL PRIMARY KEY,
         revision BLOB NOT NULL,
         subject TEXT,
@@ -35,8 +35,16 @@ _SCHEMA = (
         expires_at INTEGER NOT NULL,
         payload BLOB NOT NULL
     )""",
-    "CREATE INDEX sessions_by_subject ON sessions (subject) WHERE subject IS NOT NULL",
-    "CREATE INDEX sessions_by_expiry ON sessions (expires_at)",
+    """CREATE INDEX IF NOT EXISTS sessions_by_subject
+        ON sessions (subject) WHERE subject IS NOT NULL""",
+    "CREATE INDEX IF NOT EXISTS sessions_by_expiry ON sessions (expires_at)",
+    """CREATE TABLE IF NOT EXISTS marks (
+        subject TEXT NOT NULL PRIMARY KEY,
+        before INTEGER NOT NULL,
+        keep TEXT,
+        until INTEGER NOT NULL
+    ) WITHOUT ROWID""",
+    "CREATE INDEX IF NOT EXISTS marks_by_until ON marks (until)",
     f"PRAGMA application_id = {_APPLICATION_ID}",
     f"PRAGMA user_version = {_VERSION}",
 )
@@ -90,7 +98,7 @@ def prepare(file: str, timeout: float) -> Identity | None:
         mode = patiently(lambda: _value(connection, "PRAGMA journal_mode = WAL"), deadline)
         if mode != "wal":
             raise _refusal(file, "a file system for WAL", f"journal mode {mode}", "a local disk")
-        if not ours:
+        if not ours or not patiently(lambda: _is_complete(connection), deadline):
             _create_schema(connection, file, deadline)
     return this
 
@@ -197,9 +205,15 @@ def _is_ours(connection: sqlite3.Connection, file: str) -> bool:
     return False
 
 
+def _is_complete(connection: sqlite3.Connection) -> bool:
+    """Whether it has the newest table; what lacks it alone was made before logins were checked."""
+    tables: int = _value(connection, "SELECT count(*) FROM sqlite_master WHERE name = 'marks'")
+    return tables > 0
+
+
 def _create_schema(connection: sqlite3.Connection, file: str, deadline: float) -> None:
     patiently(lambda: connection.execute("BEGIN IMMEDIATE"), deadline)
-    if _is_ours(connection, file):  # another process was faster
+    if _is_ours(connection, file) and _is_complete(connection):  # another process was faster
         return
     for statement in _SCHEMA:
         connection.execute(statement)
