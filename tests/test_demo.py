@@ -799,10 +799,11 @@ def test_activity_is_bounded(demo: Demo) -> None:
 def test_diary_is_bounded(demo: Demo) -> None:
     """Of users and ended sessions the oldest go; nothing is kept of strangers' garbage."""
     diary = Diary(demo.clock)
-    for number in range(1100):
-        diary(LoggedOut(session_id=f"{number:032x}", subject=f"user:{number}"))
-        diary(Refused(session_id=f"{number:032x}", reason="unknown"))
-    assert ([], None) == (diary.of("user:0"), diary.end_of("0" * 32))
+    ids = [f"{number:032x}" for number in range(1100)]
+    for each in ids:
+        diary(LoggedOut(session_id=each, subject=f"user:{each}"))
+        diary(Refused(session_id=each, reason="unknown"))
+    assert ([], None) == (diary.of(f"user:{ids[0]}"), diary.end_of(ids[0]))
     assert (1000, 1000) == (len(diary._of), len(diary._ended))
 
 

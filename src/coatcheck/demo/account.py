@@ -26,7 +26,7 @@ _SHARED = frozenset(user.username for user in DEMO_USERS)
 
 @login_required(CAREFUL)
 async def account(request: Request) -> Response:
-    return _page(request)
+    return await _page(request)
 
 
 @login_required(CAREFUL)
@@ -35,7 +35,7 @@ async def change_password(request: Request) -> Response:
     user, site, session = request.user, site_of(request), current()
     problem = password_problem(form["password"], user.username)
     if problem is not None or user.username in _SHARED:
-        return _page(request, problem, status=400)
+        return await _page(request, problem, status=400)
     await site.users.change_password(user.username, form["password"])
     session.rotate()
     session.flash("Your password is changed, and your ticket exchanged.", "success")
@@ -54,7 +54,7 @@ async def lower(request: Request) -> Response:
 
 async def confirm_page(request: Request) -> Response:
     back = safe_next(request.query_params.get("next"), "/account")
-    return _confirm(request, back)
+    return await _confirm(request, back)
 
 
 async def confirm(request: Request) -> Response:
@@ -64,19 +64,25 @@ async def confirm(request: Request) -> Response:
     knows = await users.login(user.username, form["password"]) is not None
     if not (knows and users.codes.accept(user.username, "".join(form["code"].split()))):
         error = "That password and code are not good together. A code is good for once."
-        return _confirm(request, back, error, status=400)
+        return await _confirm(request, back, error, status=400)
     remember = bool(session.get("remember"))
     refused = await enter(request, user, _RISEN, remember=remember, level=2, methods=("pwd", "otp"))
-    return RedirectResponse(back, 303) if refused is None else _confirm(request, back, refused, 403)
+    if refused is not None:
+        return await _confirm(request, back, refused, status=403)
+    return RedirectResponse(back, 303)
 
 
-def _page(request: Request, problem: str | None = None, status: int = 200) -> Response:
+async def _page(request: Request, problem: str | None = None, status: int = 200) -> Response:
     is_shared = request.user.username in _SHARED
-    return render(request, "account.html", status=status, problem=problem, is_shared=is_shared)
+    return await render(
+        request, "account.html", status=status, problem=problem, is_shared=is_shared
+    )
 
 
-def _confirm(request: Request, back: str, error: str | None = None, status: int = 200) -> Response:
+async def _confirm(
+    request: Request, back: str, error: str | None = None, status: int = 200
+) -> Response:
     token = site_of(request).users.codes.show(request.user.username)
-    return render(
+    return await render(
         request, "confirm.html", status=status, back=back, error=error, token=token, fresh=FRESH
     )

@@ -31,7 +31,7 @@ async def login_page(request: Request) -> Response:
         return RedirectResponse(back, 303)
     known = {user.username: user for user in DEMO_USERS}
     prepared = known.get(request.query_params.get("as", ""))
-    return render(
+    return await render(
         request,
         "login.html",
         username=prepared.username if prepared else "",
@@ -53,7 +53,7 @@ async def login(request: Request) -> Response:
         refused = await enter(request, user, welcome, remember=bool(form["remember"]))
         if refused is None:
             return RedirectResponse(back, 303)
-    return render(
+    return await render(
         request,
         "login.html",
         status=400 if user is None else 403,
@@ -67,7 +67,7 @@ async def login(request: Request) -> Response:
 
 async def register_page(request: Request) -> Response:
     back = safe_next(request.query_params.get("next"), "/shop")
-    return render(request, "register.html", form=Form(), back=back, errors={})
+    return await render(request, "register.html", form=Form(), back=back, errors={})
 
 
 async def register(request: Request) -> Response:
@@ -83,7 +83,7 @@ async def register(request: Request) -> Response:
             await enter(request, user, _welcome(user), remember=False)
             return RedirectResponse(back, 303)
         errors["username"] = "This username is taken. Choose another, or log in if it is yours."
-    return render(request, "register.html", status=400, form=form, back=back, errors=errors)
+    return await render(request, "register.html", status=400, form=form, back=back, errors=errors)
 
 
 async def logout(request: Request) -> Response:
@@ -94,7 +94,7 @@ async def logout(request: Request) -> Response:
 
 
 async def goodbye(request: Request) -> Response:
-    return render(request, "goodbye.html")
+    return await render(request, "goodbye.html")
 
 
 async def enter(

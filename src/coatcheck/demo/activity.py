@@ -40,9 +40,11 @@ class Line:
 
 async def activity(request: Request) -> Response:
     this = current().id
-    entries = site_of(request).diary.of(request.user.subject)
+    site = site_of(request)
+    await site.sessions.flush_events()
+    entries = site.diary.of(request.user.subject)
     lines = [_line(entry.at, entry.event, this) for entry in entries]
-    return render(request, "activity.html", lines=lines)
+    return await render(request, "activity.html", lines=lines)
 
 
 def _line(at: datetime, event: Event, this: str | None) -> Line:

@@ -105,13 +105,13 @@ def _routes() -> list[BaseRoute]:
 
 
 async def home(request: Request) -> Response:
-    return render(request, "home.html", demo_users=DEMO_USERS)
+    return await render(request, "home.html", demo_users=DEMO_USERS)
 
 
 async def _refused(request: Request, error: Exception) -> Response:
     """400, 403, 404, 405 and the like, as a page."""
     assert isinstance(error, HTTPException)
-    page = render(
+    page = await render(
         request,
         "error.html",
         status=error.status_code,

@@ -24,11 +24,13 @@ class Device:
 async def devices(request: Request) -> Response:
     session, site = current(), site_of(request)
     if not site.sessions.is_listable:
-        return render(request, "devices.html", devices=None, can_end_others=site.can_end_others)
+        return await render(
+            request, "devices.html", devices=None, can_end_others=site.can_end_others
+        )
     infos = await site.sessions.list_for(request.user.subject, current=session.id)
     infos.sort(key=lambda info: not info.current)
     found = [Device(info, agent_of(info.client.agent)) for info in infos]
-    return render(request, "devices.html", devices=found, can_end_others=len(found) > 1)
+    return await render(request, "devices.html", devices=found, can_end_others=len(found) > 1)
 
 
 async def end(request: Request) -> Response:

@@ -1,10 +1,12 @@
 """The diary: what happened to each user's sessions, and how a session ended.
 
-It is `on_event` of the demo's sessions. What it holds is in the memory of this process: a restart
-empties it, another process has its own, and of old things the oldest go. A site that must know
-later writes its events to a log or a table.
+It is `on_event` of the demo's sessions, which call it from a thread of their own; who reads it
+waits by `flush_events` for what was told so far. What it holds is in the memory of this process: a
+restart empties it, another process has its own, and of old things the oldest go. A site that must
+know later writes its events to a log or a table.
 """
 
+import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
@@ -41,23 +43,27 @@ class Diary:
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
+        self._lock = threading.Lock()
         self._of: OrderedDict[str, deque[Entry]] = OrderedDict()
         self._ended: OrderedDict[str, Event] = OrderedDict()
 
     def __call__(self, event: Event) -> None:
-        if event.subject is not None and isinstance(event, _TOLD):
-            self._write(event.subject, event)
-        if event.session_id is not None and isinstance(event, _ENDS):
-            self._ended[event.session_id] = event
-            _drop_oldest(self._ended, _MOST_ENDINGS)
+        with self._lock:
+            if event.subject is not None and isinstance(event, _TOLD):
+                self._write(event.subject, event)
+            if event.session_id is not None and isinstance(event, _ENDS):
+                self._ended[event.session_id] = event
+                _drop_oldest(self._ended, _MOST_ENDINGS)
 
     def of(self, subject: str) -> list[Entry]:
         """What happened to this subject's sessions, the latest first."""
-        return list(reversed(self._of.get(subject, ())))
+        with self._lock:
+            return list(reversed(self._of.get(subject, ())))
 
     def end_of(self, session_id: str) -> Event | None:
         """The event that ended the session, where it is known."""
-        return self._ended.get(session_id)
+        with self._lock:
+            return self._ended.get(session_id)
 
     def _write(self, subject: str, event: Event) -> None:
         entries = self._of.setdefault(subject, deque(maxlen=_MOST_OF_ONE))

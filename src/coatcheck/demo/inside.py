@@ -58,7 +58,7 @@ async def inside(request: Request) -> Response:
     held = _held(site, request, kept) if kept is not None else None
     values = [(key, repr(value)) for key, value in sorted(session.items())]
     sealed = _sealed(site, request)
-    return render(request, "inside.html", held=held, kept=kept, values=values, sealed=sealed)
+    return await render(request, "inside.html", held=held, kept=kept, values=values, sealed=sealed)
 
 
 def _sealed(site: Site, request: Request) -> str | None:

@@ -10,7 +10,7 @@ __all__ = ["live", "socket"]
 
 
 async def live(request: Request) -> Response:
-    return render(request, "live.html")
+    return await render(request, "live.html")
 
 
 async def socket(websocket: WebSocket) -> None:

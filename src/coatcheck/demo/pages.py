@@ -71,7 +71,9 @@ def user_of(request: Request) -> User | None:
     return user
 
 
-def render(request: Request, template: str, *, status: int = 200, **context: Any) -> HTMLResponse:
+async def render(
+    request: Request, template: str, *, status: int = 200, **context: Any
+) -> HTMLResponse:
     """A page of the site. Its flash messages are read, and so removed, here."""
     session = current()
     user = user_of(request)
@@ -80,7 +82,7 @@ def render(request: Request, template: str, *, status: int = 200, **context: Any
         "user": user,
         "site": site_of(request),
         "session": session,
-        "ended": _why_it_ended(request, session) if user is None else None,
+        "ended": await _why_it_ended(request, session) if user is None else None,
         "ticket": ticket_of(session.id),
         "cart_count": sum(session.get("cart", {}).values()),
         "csrf": lambda: _csrf_field(session),
@@ -109,13 +111,14 @@ def ticket_of(session_id: str | None) -> Ticket | None:
     return Ticket(f"{number % 10_000:04}", _HUES[number // 10_000 % len(_HUES)])
 
 
-def _why_it_ended(request: Request, session: Session) -> str | None:
+async def _why_it_ended(request: Request, session: Session) -> str | None:
     """What to tell a browser whose ticket is not good any more; None for one that showed none."""
     if session.refused not in ("unknown", "expired"):
         return None
     site = site_of(request)
     shown = site.sessions.cookie.read(joined_cookie(request.scope["headers"]))
     ids = [found.id for text in shown if (found := token.parse(text))]
+    await site.sessions.flush_events()
     return ending(next(filter(None, map(site.diary.end_of, ids)), None))
 
 
