@@ -112,8 +112,9 @@ def test_logging_out_everywhere_else(visit: Visit) -> None:
     assert [200, 303 if can else 200] == answers
 
 
-def test_a_socket_over_every_store(visit: Visit) -> None:
-    """It opens and answers, whether the store can tell of ends or not."""
+@pytest.mark.parametrize("visit", ["sqlite", "cookie", "cookie-alone"], indirect=True)
+def test_a_socket_says_where_it_learns_of_no_end(visit: Visit) -> None:
+    """It opens and answers; where no session can be ended from elsewhere, the page says so."""
     login(visit.client, visit.sessions, "user:ada")
     with visit.client.websocket_connect("wss://testserver/live/socket") as socket:
         socket.send_text("hello")
