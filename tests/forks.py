@@ -3,7 +3,9 @@
 import ctypes
 import json
 import os
+import select
 import signal
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -22,6 +24,9 @@ __all__ = [
 
 # Python 3.12 and later warn of any fork beside threads, which is what some of these are about.
 forks_beside_threads = pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+
+
+_PATIENCE = 60.0
 
 
 def c_fork() -> int:
@@ -46,10 +51,18 @@ def fork(act: Callable[[], object], divide: Callable[[], int] = os.fork) -> tupl
 
 
 def answer(child: int, reading: int) -> Any:
-    with open(reading, "rb") as pipe:
-        said = pipe.read()
+    """What the child said. One that hangs is killed, and fails the test and not the whole run."""
+    said, deadline = b"", time.monotonic() + _PATIENCE
+    with open(reading, "rb", buffering=0) as pipe:
+        while select.select([pipe], [], [], max(0.0, deadline - time.monotonic()))[0]:
+            more = pipe.read(65_536)
+            said += more
+            if not more:
+                os.waitpid(child, 0)
+                return json.loads(said)
+    os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
-    return json.loads(said)
+    raise AssertionError(f"expected an answer of a child within {_PATIENCE} s, got {said!r}")
 
 
 def in_child(act: Callable[[], object], divide: Callable[[], int] = os.fork) -> Any:

@@ -226,6 +226,9 @@ class TestPlain:
         login(sessions, "user:2")
 
         def act() -> list[str | None]:
+            blocked.let_go = (
+                threading.Event()
+            )  # the thread that is not here may hold the other's lock
             blocked.let_go.set()
             sessions._tell(LoggedIn(subject="user:3"))
             assert sessions.flush_events(PATIENCE)

@@ -510,8 +510,7 @@ def signature(name: str, function: Callable[..., Any]) -> str:
 STORES = [memory, sqlite, file, redis, postgres, memcached, cookie]
 FRAMEWORKS = [aiohttp, asgi, falcon, fastapi, flask, flask_login, litestar, pyramid, quart, sanic]
 FRAMEWORKS += [tornado, web_django, wsgi]
-MODULES = [coatcheck, *STORES, *FRAMEWORKS, csrf, gate, sweeper, store, testing]
-MODULES = [coatcheck, *STORES, *FRAMEWORKS, gate, sweeper, store, testing, watching]
+MODULES = [coatcheck, *STORES, *FRAMEWORKS, csrf, gate, sweeper, store, testing, watching]
 MODULES += [importlib.import_module("coatcheck.stores")]
 ALSO = {"register", "Record", "dump", "load", "NewerFormat", "Unreadable"}
 """What is public in modules whose other names are ours alone."""

@@ -15,9 +15,18 @@ from coatcheck.errors import StoreUnavailable
 from coatcheck.record import Record
 from coatcheck.store import FORBIDDEN, FULL, GONE, Entered, Entry
 from coatcheck.stores import async_from_url, from_url
-from coatcheck.stores._redis.commands import Command, Commands
-from coatcheck.stores._redis.scripts import MARKED, NO_SEAT, SEATED
-from coatcheck.stores._redis.value import indexed_until, login_of
+from coatcheck.stores._redis.admission import Admission
+from coatcheck.stores._redis.commands import Command, Commands, Step
+from coatcheck.stores._redis.scripts import (
+    DELETE,
+    ENTER,
+    INDEX,
+    LOG_IN,
+    MARKED,
+    NO_SEAT,
+    SEATED,
+)
+from coatcheck.stores._redis.value import indexed_until
 from coatcheck.testing.clock import NOW
 from coatcheck.testing.contract import changed, ident, login, record
 from tests.services import redis as services
@@ -66,6 +75,18 @@ def begin(commands: Commands, record: Record, expected: bytes = b"") -> float:
     seen = do(commands.index(record.subject or "", record.id, until, NOW, NOW))
     assert do(commands.log_in(record, expected, until, NOW)) == 1
     return float(seen)
+
+
+def follow(steps: Any, look: Callable[[Step], None]) -> Any:
+    """Carry the steps of a login out by hand; each is looked at before it is done."""
+    answers = None
+    while True:
+        try:
+            step = steps.send(answers)
+        except StopIteration as done:
+            return done.value
+        look(step)
+        answers = [do(each) for each in step.commands]
 
 
 # Together.
@@ -206,17 +227,39 @@ def test_who_ended_on_the_way_takes_no_seat(store: Any, commands: Commands) -> N
     assert 0 == ask("EXISTS", commands.index_key(SUBJECT))
 
 
-def test_who_logged_in_again_is_not_ended_as_the_oldest(store: Any, commands: Commands) -> None:
-    """Another login had found the session to be the oldest, before it did."""
+@pytest.mark.parametrize(("login_at", "stays"), [(NOW, False), (NOW + 9, True)])
+def test_the_oldest_ends_unless_it_logged_in_again(
+    store: Any, commands: Commands, login_at: int, stays: bool
+) -> None:
+    """It was saved just before its end: with another login it is the oldest no more."""
     first = login(1)
     store.admit(first, b"", ANY, NOW)
-    again = changed(first, login_at=NOW + 1)
-    store.admit(again, first.revision, ANY, NOW)
-    do(commands.remove(first.id, 0, login_of(first)))
+    steps = Admission(commands, 0, login(2, login_at=NOW + 1), Entry(NOW, most=1), NOW).steps(b"")
 
-    assert again == store.load(first.id, NOW)
-    do(commands.remove(first.id, 0, login_of(changed(again))))
-    assert store.load(first.id, NOW) is None
+    def interfere(step: Step) -> None:
+        if step.commands[0].script is DELETE:
+            store.save(changed(first, login_at=login_at), first.revision, NOW)
+
+    ended = follow(steps, interfere).ended
+
+    assert stays is (store.load(first.id, NOW) is not None)
+    assert ([] if stays else [first.id]) == ended
+
+
+@pytest.mark.parametrize("entry", [ANY, ONE, Entry(NOW, most=1)])
+def test_each_write_of_a_login_waits_for_replicas(
+    store: Any, commands: Commands, entry: Entry
+) -> None:
+    """Also the ends that it brings about, of others or its own; what mends the index need not."""
+    store.admit(login(1), b"", ANY, NOW)
+    store.by_subject(SUBJECT, NOW)
+    steps = list[Step]()
+    follow(Admission(commands, 0, login(2), entry, NOW).steps(b""), steps.append)
+    durable = [each.commands[0].script for each in steps if each.durable]
+    others = [each.commands[0].raw()[0] for each in steps if not each.durable]
+
+    assert [INDEX, LOG_IN, ENTER, *[DELETE] * (entry is not ANY)] == durable
+    assert {b"GET", b"ZREM"} >= set(others)
 
 
 def test_a_refused_login_leaves_nothing(store: Any, tmp_path: Path) -> None:

@@ -37,6 +37,7 @@ EXCEPTED = {
     ("sweeper.py", "Sweeper"): "a thread here, a task there",
     ("web/falcon.py", "SessionMiddleware"): "its twin has WebSockets and a lifespan",
     ("web/falcon.py", "LoginMiddleware"): "its twin judges WebSockets too",
+    ("web/falcon.py", "CSRFMiddleware"): "its twin judges WebSockets too",
     ("web/streams.py", "Stream"): "iterating has other functions, and another end, for each kind",
     ("testing/contract.py", "StoreContract"): "its twin inherits from it",
 }

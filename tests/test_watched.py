@@ -24,7 +24,9 @@ from websockets.exceptions import ConnectionClosed
 from coatcheck import AsyncSessions, Cookie
 from coatcheck.stores.memory import AsyncMemoryStore
 from coatcheck.testing import login
+from coatcheck.watching import Watch
 from coatcheck.web.asgi import SessionMiddleware
+from coatcheck.web.watched import Guard
 from tests.outside import asgi_scope
 from tests.servers.running import Server, running
 from tests.test_watching import IDLE, STEP, Site, logout, run, seen_at, settled
@@ -51,14 +53,26 @@ class Wire:
         self.incoming: asyncio.Queue[Message] = asyncio.Queue()
         self.is_clear = asyncio.Event()  # else the client reads too slowly
         self.is_clear.set()
+        self.is_done = self.is_busy = self.overlaps = False
         self.task: asyncio.Task[None]
 
     async def receive(self) -> Message:
         return await self.incoming.get()
 
     async def send(self, message: Any) -> None:
+        self.overlaps = self.overlaps or self.is_busy
+        self.is_busy = True
         await self.is_clear.wait()
-        self.sent.append(message)
+        self.is_busy = False
+        if not self.is_done:
+            self.sent.append(message)
+
+    async def serve(self, app: App) -> None:
+        """A server takes nothing from an app that is done."""
+        try:
+            await app(self.scope, self.receive, self.send)
+        finally:
+            self.is_done = True
 
     def say(self, text: str) -> None:
         self.incoming.put_nowait({"type": "websocket.receive", "text": text})
@@ -83,7 +97,7 @@ async def connected(
     parts = {"type": "websocket", "scheme": "wss", "subprotocols": []}
     wire = Wire(asgi_scope(headers=headers, **(parts if scope is None else scope)))
     wire.incoming.put_nowait({"type": f"{wire.scope['type']}.connect"})
-    wire.task = asyncio.create_task(whole(wire.scope, wire.receive, wire.send))
+    wire.task = asyncio.create_task(wire.serve(whole))
     await settled()
     yield wire
     wire.task.cancel()
@@ -288,7 +302,46 @@ class TestSockets:
                 assert [ACCEPT] == wire.kinds
                 wire.is_clear.set()
                 await wire.over()
-            assert [HELLO, CLOSE] == wire.sent[1:]
+            assert ([HELLO, CLOSE], False) == (wire.sent[1:], wire.overlaps)
+
+        run(scenario)
+
+    def test_an_app_that_learns_of_it_first_does_not_keep_it_from_the_client(self) -> None:
+        """It stops at once, before anything of ours has run."""
+
+        async def scenario() -> None:
+            site = Site()
+            session = await site.login()
+
+            async def app(scope: Any, receive: Any, send: Any) -> None:
+                async with Watch(site.sessions, scope["session"]) as own:
+                    await receive()
+                    await send({"type": ACCEPT})
+                    await own.over
+                    await send(HELLO)
+
+            others = Watch(site.sessions, session)  # so that the watcher's end takes no time
+            async with others, connected(site, app) as wire:
+                await end(site)
+                await wire.over()
+            assert [ACCEPT, "websocket.close"] == wire.kinds
+
+        run(scenario)
+
+    def test_a_guard_ends_once(self) -> None:
+        """Whether the end comes first, or the socket's own."""
+
+        async def scenario() -> None:
+            site, ends = Site(), list[str]()
+
+            async def close() -> None:
+                ends.append("closed")
+
+            guard = Guard.of(site.sessions, await site.login(), close)
+            assert guard is not None
+            await end(site)
+            await guard.stop()
+            assert ["closed"] == ends
 
         run(scenario)
 

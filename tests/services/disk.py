@@ -13,11 +13,11 @@ from tests.services.process import temporary_folder
 
 __all__ = ["Disk", "can_mount"]
 
-_SIZE = 8 * 1024 * 1024
+_SIZE = 16 * 1024 * 1024  # room for the tables of all tests that share a server
 
 
 class Disk:
-    """A file system of 8 MB in memory, mounted at that folder, which the user owns."""
+    """A file system of 16 MB in memory, mounted at that folder, which the user owns."""
 
     def __init__(self, folder: Path, user: str | None = None) -> None:
         self.folder = folder
