@@ -16,6 +16,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from coatcheck import Session, StoreUnavailable
 from coatcheck.stores.memory import MemoryStore
+from coatcheck.telemetry import telemetry
 from tests.sites import Site
 from tests.test_laws import Flaky
 from tests.test_sessions import Rivalled, put
@@ -69,6 +70,8 @@ def sink(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sink]:
     sink = Sink()
     monkeypatch.setattr(metrics, "get_meter", sink.meters.get_meter)
     monkeypatch.setattr(trace, "get_tracer", sink.tracers.get_tracer)
+    monkeypatch.setattr(metrics, "get_meter_provider", lambda: sink.meters)
+    monkeypatch.setattr(trace, "get_tracer_provider", lambda: sink.tracers)
     yield sink
     sink.meters.shutdown()
     sink.tracers.shutdown()
@@ -236,3 +239,17 @@ print(sessions.open(cookie).subject, sessions._telemetry)
     )
 
     assert ("user:42 None\n", "") == (ran.stdout, ran.stderr)
+
+
+def test_where_nobody_listens_nothing_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The API alone stands for none; a provider that is set later is met within a second."""
+    now = [100.0]
+    monkeypatch.setattr("coatcheck.telemetry.time.monotonic", lambda: now[0])
+    seen = telemetry("shop", MemoryStore())
+    assert seen is not None
+    assert not seen.is_on()
+    monkeypatch.setattr(trace, "get_tracer_provider", TracerProvider)
+    assert not seen.is_on()
+    now[0] += 1
+
+    assert seen.is_on()
