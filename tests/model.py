@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any
 
-from coatcheck import Session
+from coatcheck import LoginRefused, Session
 from tests.sites import Site
 
 MUTE = 60.0
@@ -76,7 +76,7 @@ class Request(MutableMapping[str, Any]):
         self.opened, self.came, self.muted = now, came, muted
         self.answer: Answer = None
         self.ending: Held | None = None
-        self.goodbye = self.accessed = False
+        self.goodbye = self.accessed = self.refused = False
         self.begin_with(held)
 
     def begin_with(self, held: Held | None) -> None:
@@ -251,6 +251,10 @@ class Model:
     def _is_lost(self, request: Request, held: Held, now: float) -> bool:
         return not held.is_alive(now) or held.generation != request.base.generation
 
+    def _is_over(self, request: Request, now: float) -> bool:
+        """Whether it ended, and was not only re-seeded: nobody logs in there once more."""
+        return request.held is not None and not request.held.is_alive(now)
+
     def _create(self, request: Request, now: float) -> None:
         made = request.redone_on(Held(now, now, IDLE, now + ABSOLUTE))
         if made.values or made.messages or request.entering:
@@ -260,7 +264,9 @@ class Model:
     def _lose(self, request: Request, now: float) -> None:
         """Overtaken: a login goes on under a new id with its own edits, all else is dropped."""
         request.answer = None
-        if request.entering is None:
+        is_again = request.entering is not None and request.entering[0] == request.base.subject
+        request.refused = is_again and self._is_over(request, now)
+        if request.entering is None or request.refused:
             request.begin_with(None)
             request.muted = True
         else:
@@ -323,6 +329,10 @@ class CarriedModel(Model):
             state = replace(_entered(state, request, now), id=next(_numbers))
         self._hand_out(request, state)
 
+    def _is_over(self, request: Request, now: float) -> bool:
+        """It may have ended, or only taken another id."""
+        return False
+
     def _touch(self, request: Request, held: Held, now: float) -> None:
         """Idle counts from writes."""
 
@@ -369,7 +379,13 @@ class World:
     def commit(self, opened: Opened, *, failed: bool = False) -> str | None:
         """The cookie that the answer sets, "" where it deletes it, None where it is silent."""
         expected = self.model.commit(opened.model, self.site.clock(), failed=failed)
-        answers = self.site.commit(opened.real, failed=failed)
+        answers, refused = [], False
+        try:
+            answers = self.site.commit(opened.real, failed=failed)
+        except LoginRefused:
+            refused = True
+        self._expect("whether the login is refused", opened.model.refused, refused)
+        opened.model.refused = False
         given = None if not answers else answers[0].partition(";")[0]
         if answers and "; Max-Age=0" in answers[0]:
             given = ""

@@ -11,13 +11,13 @@ from coatcheck.errors import ConfigurationError, LoginRefused, StoreUnavailable,
 from coatcheck.events import LoggedIn, Revoked
 from coatcheck.events import LoginRefused as Refusal
 from coatcheck.lifetime import AAL1, AAL2, AAL3
-from coatcheck.store import Entered
+from coatcheck.store import FULL, Entered
 from coatcheck.stores import from_url
 from coatcheck.stores.cookie import CookieStore
 from coatcheck.stores.memory import MemoryStore
 from tests.outside import FRAMEWORKS
 from tests.outside import Site as Outside
-from tests.sites import ADMITTING_KINDS, KEY, Browser, Site
+from tests.sites import ADMITTING_KINDS, KEY, SERVER_KINDS, Browser, Site
 
 DAY = 86_400
 
@@ -141,6 +141,81 @@ class TestRevokeAll:
         session["note"] = "try again"
         assert None is enter(owner, session)
         assert {"cart": ["tea"], "note": "try again"} == owner.values()
+
+    def test_a_refused_login_that_had_lost_its_session_sets_no_cookie(self, make_site: Any) -> None:
+        """Its tab must not overwrite the cookie of the login that won (law 5)."""
+        site: Site = make_site("memory", limit=1, over_limit="refuse")
+        owner = site.browser()
+        owner.visit(lambda session: session.__setitem__("cart", ["tea"]))
+        winner, loser = owner.begin(), owner.begin()
+        winner.login("user:42")
+        loser.login("user:42")
+        owner.end(winner)
+        assert "limit" == enter(owner, loser)
+        loser.flash("Log out elsewhere first.")
+
+        assert [] == site.commit(loser)
+        assert "user:42" == owner.begin().subject
+
+    @sites(*SERVER_KINDS)
+    def test_logging_in_again_does_not_bring_back_what_ended(self, site: Site) -> None:
+        """A step-up that crosses a logout or a revocation took its subject from what is over."""
+        for end in ("logout", "revoke"):
+            owner = site.browser()
+            session = owner.login()
+            slow, other = owner.begin(), owner.copy()
+            slow.login(slow.subject or "", level=2)
+            if end == "logout":
+                other.visit(lambda session: session.logout())
+            else:
+                site.call("revoke", session.id)
+
+            assert "revoked" == enter(owner, slow)
+            assert None is owner.begin().subject
+            assert [] == site.commit(slow)
+
+    def test_one_that_looks_expired_ends_too(self, memory: Site) -> None:
+        """A clock that is ahead when all are ended may be set right again."""
+        owner = memory.browser()
+        owner.login()
+        memory.clock.move(7200)
+        assert 0 == memory.call("revoke_all", "user:42")
+        memory.clock.move(-7200)
+
+        assert None is owner.begin().subject
+
+    def test_a_store_that_drops_what_it_refuses_is_believed(self) -> None:
+        """A session whose record has gone with its login is anonymous, and says so."""
+
+        class Dropping(MemoryStore):
+            def admit(self, record: Any, expected: bytes, entry: Any, now: int) -> Any:
+                self.delete(record.id, now)
+                return FULL
+
+        sessions = Sessions(Dropping())
+        session = sessions.open(None)
+        session["cart"] = ["tea"]
+        cookie = sessions.commit(session)[0].partition(";")[0]
+        session = sessions.open(cookie)
+        session.login("user:42")
+        with pytest.raises(LoginRefused):
+            sessions.commit(session)
+
+        assert (None, {}, True) == (session.subject, dict(session), session.is_new)
+        session["note"] = "lost"
+        assert [] == sessions.commit(session)
+
+    def test_the_id_stays_when_a_new_session_is_minted_anew(self, memory: Site) -> None:
+        """What an app noted after `login` is what is stored, whatever follows in the request."""
+        owner = memory.browser()
+        session = owner.begin()
+        session.login("user:42")
+        noted = session.id
+        session.rotate()
+        session.login("user:42", level=2)
+        owner.end(session)
+
+        assert noted == session.id == owner.begin().id
 
     def test_a_login_whose_answer_was_lost_is_checked_again(self) -> None:
         """It was written, and then its subject's sessions were ended, unseen by who asks."""
@@ -446,6 +521,42 @@ class TestTimeouts:
 
         assert f"Max-Age={90 * DAY}" in owner.answers[-1]
 
+    @pytest.mark.parametrize(
+        ("options", "idle", "absolute"),
+        [
+            ({"lifetime": Lifetime(idle=900, absolute=7200)}, 900, 7200),
+            ({"remember": True}, 30 * DAY, 30 * DAY),
+            ({"remember": True, "lifetime": Lifetime(remember=9 * DAY)}, 9 * DAY, 9 * DAY),
+            ({"lifetime": Lifetime(idle=None, absolute=None)}, None, 400 * DAY),
+        ],
+    )
+    def test_logging_in_again_keeps_what_the_login_said(
+        self, memory: Site, options: Any, idle: int | None, absolute: int
+    ) -> None:
+        """A step-up does not make a short login long, nor a remembered one short."""
+        owner = memory.browser()
+        owner.login(**options)
+        memory.clock.move(600)
+        session = owner.begin()
+        session.login("user:42", level=2)
+        session.login("user:42", level=3)
+        owner.end(session)
+        head = owner.begin()._origin.head  # type: ignore[union-attr]
+
+        assert f"Max-Age={absolute}" in owner.answers[-1]
+        assert idle == (None if head.idle is None else head.idle // 1000)
+
+    def test_another_login_begins_with_the_usual_lifetime(self, memory: Site) -> None:
+        """Of another subject, after a logout, and where it says so."""
+        owner = memory.browser()
+        owner.login(lifetime=Lifetime(absolute=7200), remember=True)
+        owner.login("user:7")
+        assert "Max-Age=86400" in owner.answers[-1]
+        owner.login("user:7", remember=True)
+        owner.login("user:7", remember=False)
+
+        assert "Max-Age=86400" in owner.answers[-1]
+
     def test_its_hard_end_stays_where_it_is(self, make_site: Any) -> None:
         """Renewals do not move it, though the usual lifetime has none of its own."""
         usual = Lifetime(idle=None, absolute=None)
@@ -495,8 +606,10 @@ class TestTimeouts:
         self, preset: Lifetime, idle: int | None, absolute: int
     ) -> None:
         """NIST SP 800-63B-4; being remembered goes beyond none of them."""
-        assert (idle, absolute) == (preset.idle, preset.absolute)
-        assert absolute == preset.remember
+        idle_ms = None if idle is None else idle * 1000
+        for remember in (False, True):
+            assert idle_ms == preset.idle_ms(remember)
+            assert absolute * 1000 == preset.deadline(0, remember)
 
     def test_no_clock_but_the_servers_counts(self, memory: Site) -> None:
         """A cookie that the browser keeps beyond its time opens nothing."""

@@ -459,6 +459,18 @@ class TestFresh:
 
         assert isinstance(admit(LoginGate(fresh=300), request("/pay"), session), Refused)
 
+    @pytest.mark.parametrize(("back", "kind"), [(50, Admitted), (70, Refused)])
+    def test_a_login_in_the_future_is_not_fresh(self, back: float, kind: type) -> None:
+        """A clock that was wrong would keep it so for as long; clocks disagree by less."""
+        clock = Clock()
+        sessions = Sessions(MemoryStore(), clock=clock)
+        session = sessions.open(None)
+        session.login("user:42")
+        cookie = sessions.commit(session)[0].partition(";")[0]
+        clock.move(-back)
+
+        assert kind is type(admit(LoginGate(fresh=300), request("/pay"), sessions.open(cookie)))
+
     @pytest.mark.parametrize(
         "options", [{"level": 0}, {"level": True}, {"level": "2"}, {"step_up": "confirm"}]
     )
@@ -521,7 +533,7 @@ class TestConfiguration:
         with pytest.raises(ConfigurationError, match="public"):
             LoginGate(public=public)
 
-    @pytest.mark.parametrize("fresh", [0, -1, True, "300", float("nan")])
+    @pytest.mark.parametrize("fresh", [0, -1, True, "300", float("nan"), float("inf")])
     def test_a_malformed_time_is_refused(self, fresh: Any) -> None:
         """At construction, with the option's name."""
         with pytest.raises(ConfigurationError, match="fresh"):

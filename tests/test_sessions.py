@@ -851,7 +851,7 @@ class TestOwnLimits:
         owner.login()
         owner.visit(limit(MONTHS))
         session = owner.begin()
-        session.login("user:42")
+        session.login("user:7")
         memory.call("revoke", session.id)
         owner.end(session)
 

@@ -54,10 +54,12 @@ class CookieTooLarge(CoatcheckError):
 
 
 class LoginRefused(CoatcheckError):
-    """A login was not let in: nothing of its request was written, and the session is as it was.
+    """A login was not let in: nothing of its request was written. The session is as it is stored,
+    and anonymous where it is no more.
 
     `reason` is "limit" where the subject has as many sessions as they may (`Sessions(limit=…)`),
-    and "revoked" where `revoke_all` ended all of theirs after the request had been opened.
+    and "revoked" where `revoke_all` ended all of theirs after the request had been opened, or the
+    session ended where they were to log in once more.
     """
 
     def __init__(self, message: str, reason: Literal["limit", "revoked"]) -> None:

@@ -7,6 +7,7 @@ browsers say in Fetch Metadata (`Sec-Fetch-Mode`); older clients are told apart 
 """
 
 import inspect
+import math
 import re
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
@@ -29,6 +30,9 @@ __all__ = [
 ]
 
 Loader = Callable[[str], Any | Awaitable[Any]]
+
+_SKEW = 60.0
+"""Seconds by which a login may lie ahead; one that lies further came of a wrong clock."""
 
 _SAFE_NEXT = re.compile(r"/(?![/\\])[!-\[\]-~]*")
 
@@ -108,7 +112,7 @@ class LoginGate:
                 f"LoginGate: expected level to be a number from 1 to 255 or None, got {level!r}; "
                 "pass 2, say"
             )
-        if fresh is not None and not (type(fresh) in (int, float) and fresh > 0):
+        if fresh is not None and not (type(fresh) in (int, float) and 0 < fresh < math.inf):
             raise ConfigurationError(
                 f"LoginGate: expected fresh to be seconds above 0 or None, got {fresh!r}; "
                 "pass 300, say"
@@ -158,7 +162,8 @@ class LoginGate:
         since = session.authenticated_at
         if self.fresh is None or since is None:
             return self.fresh is None
-        return (session.opened_at - since).total_seconds() <= self.fresh
+        age = (session.opened_at - since).total_seconds()
+        return -_SKEW <= age <= self.fresh
 
     def _is_sure(self, session: Session) -> bool:
         return self.level is None or (session.level or 0) >= self.level

@@ -8,6 +8,7 @@ cookie.
 
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Literal
 
 from coatcheck.errors import ConfigurationError
 
@@ -24,31 +25,37 @@ Span = int | float | timedelta | None
 
 @dataclass(frozen=True, slots=True)
 class Lifetime:
-    """Seconds or timedelta; None is no limit. `remember=True` at login makes both `remember`.
+    """Seconds or timedelta; None is no limit. `remember=True` at login makes both `remember`, or
+    leaves them as they are where that is False.
 
     Raises `ConfigurationError` for a limit that is not positive or is longer than 400 days.
     """
 
     idle: Span = 3600
     absolute: Span = 86_400
-    remember: Span = 30 * 86_400
+    remember: Span | Literal[False] = 30 * 86_400
 
     def __post_init__(self) -> None:
-        for field in ("idle", "absolute", "remember"):
-            milliseconds(field, getattr(self, field))
+        milliseconds("idle", self.idle)
+        milliseconds("absolute", self.absolute)
+        if self.remember is not False:
+            milliseconds("remember", self.remember)
 
     def idle_ms(self, remember: bool) -> int | None:
         """The idle timeout in milliseconds, or None."""
-        return milliseconds("idle", self.remember if remember else self.idle)
+        return milliseconds("idle", self._of(self.idle, remember))
 
     def deadline(self, since: int, remember: bool) -> int:
         """The hard end of a session created, logged in or given a token at `since`."""
-        absolute = milliseconds("absolute", self.remember if remember else self.absolute)
+        absolute = milliseconds("absolute", self._of(self.absolute, remember))
         return since + (LONGEST if absolute is None else absolute)
 
     def is_open_ended(self, remember: bool) -> bool:
         """Whether there is no absolute limit but the browser's own."""
-        return (self.remember if remember else self.absolute) is None
+        return self._of(self.absolute, remember) is None
+
+    def _of(self, limit: Span, remember: bool) -> Span:
+        return self.remember if remember and self.remember is not False else limit
 
 
 def expiry(seen_at: int, idle: int | None, deadline: int) -> int:
@@ -79,11 +86,11 @@ def milliseconds(field: str, span: Span) -> int | None:
     return round(seconds * 1000)
 
 
-AAL1 = Lifetime(idle=None, absolute=30 * 86_400, remember=30 * 86_400)
+AAL1 = Lifetime(idle=None, absolute=30 * 86_400, remember=False)
 """NIST SP 800-63B-4, authenticator assurance level 1: at most 30 days, any time unused."""
 
-AAL2 = Lifetime(idle=3600, absolute=86_400, remember=86_400)
+AAL2 = Lifetime(idle=3600, absolute=86_400, remember=False)
 """Level 2: at most 24 hours, and 1 hour unused."""
 
-AAL3 = Lifetime(idle=900, absolute=43_200, remember=43_200)
+AAL3 = Lifetime(idle=900, absolute=43_200, remember=False)
 """Level 3: at most 12 hours, and 15 minutes unused."""

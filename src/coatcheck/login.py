@@ -7,14 +7,15 @@ authenticator assurance levels (SP 800-63B-4). Methods are words, best those of 
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 import msgspec
 
 from coatcheck.errors import UnsupportedValue
 from coatcheck.lifetime import Lifetime
-from coatcheck.record import Assurance
+from coatcheck.record import Assurance, Head, Record
 
-__all__ = ["Login", "checked_level", "is_subject", "login"]
+__all__ = ["Kept", "Login", "checked_level", "is_subject", "kept", "login"]
 
 _HIGHEST = 255
 _MOST_METHODS, _LONGEST_METHOD = 16, 64
@@ -34,6 +35,22 @@ class Login(msgspec.Struct, frozen=True):
         """How sure the app is, where the login is committed now."""
         at = now if self.authenticated_at is None else min(self.authenticated_at, now)
         return Assurance(self.level, self.methods, at)
+
+
+class Kept(NamedTuple):
+    """What a login leaves to the next of the same subject, where that says nothing of it."""
+
+    remember: bool = False
+    lifetime: Lifetime | None = None
+
+
+def kept(record: Record, head: Head) -> Kept:
+    """Of a login that is stored. Its own lifetime follows from when it was and when it ends."""
+    if head.open_ended is None or record.login_at is None:
+        return Kept(head.remember)
+    absolute = None if head.open_ended else (head.deadline - record.login_at) / 1000
+    idle = None if head.idle is None else head.idle / 1000
+    return Kept(head.remember, Lifetime(idle=idle, absolute=absolute, remember=False))
 
 
 def login(

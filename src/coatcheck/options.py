@@ -12,7 +12,7 @@ from coatcheck import event_log, events, lifecycle, patience
 from coatcheck.backends import Answer, Outcome
 from coatcheck.cookie import Cookie
 from coatcheck.delivery import AsyncDelivery, Delivery
-from coatcheck.errors import ConfigurationError, StoreUnavailable
+from coatcheck.errors import ConfigurationError, LoginRefused, StoreUnavailable
 from coatcheck.events import Event, Handler, Moment
 from coatcheck.lifecycle import Rules, Write
 from coatcheck.lifetime import LONGEST, Lifetime
@@ -140,25 +140,30 @@ class Configured:
             return NO_SPAN
         return self._telemetry.span(moment, session_id)
 
-    def _admitted(self, session: Session, write: Write, outcome: Outcome) -> Answer:
-        """What a write came to, where it was let in. Raises `LoginRefused`."""
-        record = write.origin.record
-        if isinstance(outcome, Entered):
-            ended = (
-                events.Revoked(session_id=each, subject=record.subject, reason="limit")
-                for each in outcome.ended
-            )
-            self._tell(*ended)
-            return SAVED
-        if outcome is FORBIDDEN or outcome is FULL:
-            refused = lifecycle.refuse(session, outcome, self._rules.limit)
-            self._tell(
-                events.LoginRefused(
-                    session_id=record.id, subject=record.subject, reason=refused.reason
-                )
-            )
-            raise refused
-        return outcome
+    def _entered(self, write: Write, outcome: Outcome) -> Answer:
+        """What a write came to; with a login that was let in, others may have ended."""
+        if not isinstance(outcome, Entered):
+            assert outcome is not FORBIDDEN and outcome is not FULL  # noqa: PT018
+            return outcome
+        subject = write.origin.record.subject
+        for each in outcome.ended:
+            self._tell(events.Revoked(session_id=each, subject=subject, reason="limit"))
+        return SAVED
+
+    def _replay(self, session: Session, answer: Answer) -> None:
+        """Begin again with what was found instead. Raises `LoginRefused` where nothing was."""
+        origin = session._origin
+        try:
+            lifecycle.replay(session, answer)
+        except LoginRefused as refused:
+            if origin is not None:
+                self._tell_refused(origin.record, refused)
+            raise
+
+    def _tell_refused(self, record: Record, refused: LoginRefused) -> None:
+        subject = record.subject
+        told = events.LoginRefused(session_id=record.id, subject=subject, reason=refused.reason)
+        self._tell(told)
 
     def _met_outage(self, moment: Moment, error: StoreUnavailable, id: str | None = None) -> None:
         if not isinstance(error, NewerFormat) and not self._down:  # with that, the store answered

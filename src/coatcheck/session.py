@@ -18,7 +18,7 @@ from coatcheck.client import Client, ClientSource
 from coatcheck.edits import Edits, Replay, encode
 from coatcheck.errors import SessionClosed, StoreUnavailable, UnsupportedValue
 from coatcheck.lifetime import Lifetime
-from coatcheck.login import Login
+from coatcheck.login import Kept, Login
 from coatcheck.record import Assurance, Body, Head, Record
 from coatcheck.record import to_datetime as _datetime
 from coatcheck.sealing import Sealer
@@ -197,7 +197,7 @@ class Session(MutableMapping[str, Any]):
         self,
         subject: str,
         *,
-        remember: bool = False,
+        remember: bool | None = None,
         lifetime: Lifetime | None = None,
         level: int = 1,
         methods: Sequence[str] = (),
@@ -209,24 +209,26 @@ class Session(MutableMapping[str, Any]):
         text without control characters, such as "user:42". Logging in again, after asking for the
         password once more, say, begins both limits anew and is how the level rises.
 
-        `lifetime` is for this login alone; `remember` then chooses its `remember`. `level` says how
+        `lifetime` is for this login alone; `remember` then chooses its `remember`. Where one is
+        not given, it stays as the same subject's login before said. `level` says how
         sure you are (1 to 255), `methods` by what means. `authenticated_at` is when the subject
         proved who they are, where that was somewhere else and before (`auth_time` of OpenID
         Connect); one in the future counts as now. What is none of that raises `UnsupportedValue`.
         """
         self._change()
+        kept = self._entered(subject)
         login = logins.login(
             subject,
-            remember=remember,
-            lifetime=lifetime,
+            remember=kept.remember if remember is None else remember,
+            lifetime=kept.lifetime if lifetime is None else lifetime,
             level=level,
             methods=methods,
             authenticated_at=authenticated_at,
         )
         if self.subject not in (None, subject):
             self._wipe()
-        self._login = login
-        self._next = self._lowered = None
+        self._login, self._lowered = login, None
+        self._remint()
 
     def lower(self, level: int) -> None:
         """Let the level fall to this one; it stays where it is lower. Only `login` raises it."""
@@ -252,7 +254,7 @@ class Session(MutableMapping[str, Any]):
         """
         self._change()
         self._rotate = True
-        self._next = None
+        self._remint()
 
     @property
     def subject(self) -> str | None:
@@ -425,6 +427,19 @@ class Session(MutableMapping[str, Any]):
         if self._login is not None:
             return self._login.assurance(self._opened_at)
         return None if self._origin is None else self._origin.head.assurance
+
+    def _entered(self, subject: str) -> Kept:
+        """What the login before of this subject said of how long it lasts."""
+        if self.subject != subject:
+            return Kept()
+        if self._login is not None:
+            return Kept(self._login.remember, self._login.lifetime)
+        return logins.kept(self._origin.record, self._origin.head) if self._origin else Kept()
+
+    def _remint(self) -> None:
+        """Have another token sent than the one that is minted, under the same id."""
+        if self._next is not None:
+            self._next = tokens.mint(self._next.id)
 
     def _limit(self, terms: Terms | None) -> None:
         """Give the session limits of its own, or the usual ones, from the commit on; a cookie that

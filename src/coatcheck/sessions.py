@@ -9,9 +9,10 @@ import asyncio
 import random
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from types import TracebackType
-from typing import Literal, Self
+from typing import Literal, NoReturn, Self
 
 from coatcheck import events, lifecycle
 from coatcheck.backends import Answer, AsyncCarried, AsyncKept, Carried, Kept, Outcome
@@ -28,6 +29,8 @@ from coatcheck.record import Record
 from coatcheck.session import ClientSource, Session
 from coatcheck.site_data import Directive
 from coatcheck.store import (
+    FORBIDDEN,
+    FULL,
     GONE,
     SAVED,
     Admitting,
@@ -37,6 +40,8 @@ from coatcheck.store import (
     AsyncStore,
     AsyncSweepable,
     CarrierStore,
+    Forbidden,
+    Full,
     Listable,
     Store,
     Sweepable,
@@ -244,11 +249,13 @@ class Sessions(Configured):
                 self._marks.forbid(subject, before, keep, now)
                 self._tell(events.Revoked(subject=subject))
             return 0
-        store: object = self._listable()
+        store = self._listable()
         if isinstance(store, Admitting) and is_subject(subject):
             store.forbid(subject, before, keep, before + LONGEST, now)
+        # Those too that look expired: a clock that is ahead now may be set right again.
+        found = (store.by_subject(subject, 0)) if is_subject(subject) else []
         ended = 0
-        for record in self._of(subject):
+        for record in found:
             if record.id != keep:
                 ended += self.revoke(record.id, subject)
         return ended
@@ -315,7 +322,7 @@ class Sessions(Configured):
         try:
             with self._turns.take(record.id):
                 while tries < _TRIES:
-                    lifecycle.replay(session, answer)
+                    self._replay(session, answer)
                     write = self._settled_again(session)
                     if write is None:
                         return
@@ -349,12 +356,26 @@ class Sessions(Configured):
             outcome = (self._look_again(write)) if write.minted else None
             if outcome is None:
                 raise
-        answer = self._admitted(session, write, outcome)
+        if outcome is FORBIDDEN or outcome is FULL:
+            self._refuse(session, write, outcome)
+        answer = self._entered(write, outcome)
         if answer is SAVED:
             lifecycle.finish(session, write)
             if write.event is not None:
                 self._tell(write.event)
         return answer
+
+    def _refuse(self, session: Session, write: Write, outcome: Forbidden | Full) -> NoReturn:
+        """The login was not let in, and the session that it was to take may have gone with it."""
+        refused = lifecycle.refuse(session, outcome, self._rules.limit)
+        self._tell_refused(write.origin.record, refused)
+        if session._origin is not None and self._marks is None:
+            with suppress(StoreUnavailable):
+                found = self._backend.load(session._origin.record.id, self._now())
+                if found is not None:
+                    raise refused
+            session._lose()
+        raise refused
 
     def _look_again(self, write: Write) -> Outcome | None:
         """What became of a write whose answer was lost; None where that stays unknown."""
@@ -592,11 +613,13 @@ class AsyncSessions(Configured):
                 await self._marks.forbid(subject, before, keep, now)
                 self._tell(events.Revoked(subject=subject))
             return 0
-        store: object = self._listable()
+        store = self._listable()
         if isinstance(store, AsyncAdmitting) and is_subject(subject):
             await store.forbid(subject, before, keep, before + LONGEST, now)
+        # Those too that look expired: a clock that is ahead now may be set right again.
+        found = (await store.by_subject(subject, 0)) if is_subject(subject) else []
         ended = 0
-        for record in await self._of(subject):
+        for record in found:
             if record.id != keep:
                 ended += await self.revoke(record.id, subject)
         return ended
@@ -663,7 +686,7 @@ class AsyncSessions(Configured):
         try:
             async with self._turns.take(record.id):
                 while tries < _TRIES:
-                    lifecycle.replay(session, answer)
+                    self._replay(session, answer)
                     write = self._settled_again(session)
                     if write is None:
                         return
@@ -697,12 +720,26 @@ class AsyncSessions(Configured):
             outcome = (await self._look_again(write)) if write.minted else None
             if outcome is None:
                 raise
-        answer = self._admitted(session, write, outcome)
+        if outcome is FORBIDDEN or outcome is FULL:
+            await self._refuse(session, write, outcome)
+        answer = self._entered(write, outcome)
         if answer is SAVED:
             lifecycle.finish(session, write)
             if write.event is not None:
                 self._tell(write.event)
         return answer
+
+    async def _refuse(self, session: Session, write: Write, outcome: Forbidden | Full) -> NoReturn:
+        """The login was not let in, and the session that it was to take may have gone with it."""
+        refused = lifecycle.refuse(session, outcome, self._rules.limit)
+        self._tell_refused(write.origin.record, refused)
+        if session._origin is not None and self._marks is None:
+            with suppress(StoreUnavailable):
+                found = await self._backend.load(session._origin.record.id, self._now())
+                if found is not None:
+                    raise refused
+            session._lose()
+        raise refused
 
     async def _look_again(self, write: Write) -> Outcome | None:
         """What became of a write whose answer was lost; None where that stays unknown."""

@@ -11,7 +11,7 @@ from coatcheck.lifecycle.rules import GRACE, End, Rules, Write, expired
 from coatcheck.lifetime import LONGEST
 from coatcheck.record import Body, Record
 from coatcheck.session import Origin, Session
-from coatcheck.store import FULL, GONE, Forbidden, Full, Gone, Saved
+from coatcheck.store import FORBIDDEN, FULL, GONE, Forbidden, Full, Gone, Saved
 
 __all__ = [
     "abandon",
@@ -32,17 +32,27 @@ _OVER = b"\x01over"
 def replay(session: Session, answer: Record | Gone | Saved) -> None:
     """Begin again after a refused write, with the record found instead of the expected one.
 
-    Raises `NewerFormat` where a newer release wrote it.
+    Raises `NewerFormat` where a newer release wrote it, and `LoginRefused` where it was to log in
+    once more who was logged in there: what ended is no ground to stand on.
     """
     origin = session._origin
     if origin is None:  # a new session's id was taken
         session._next = session._token().moved()
         return
     found = _still_ours(origin, answer) if isinstance(answer, Record) else None
+    if found is None and answer is GONE and _is_again(session, origin):
+        raise refuse(session, FORBIDDEN, None)
     if found is None:
         session._lose()
     else:
         session._rebase(*found)
+
+
+def _is_again(session: Session, origin: Origin) -> bool:
+    """Of a carried session nobody knows whether it ended, or only took another id."""
+    if session._carried:
+        return False
+    return session._login is not None and session._login.subject == origin.record.subject
 
 
 def _still_ours(origin: Origin, record: Record) -> tuple[Origin, Body] | None:
@@ -105,18 +115,25 @@ def abandon(session: Session) -> None:
 
 
 def refuse(session: Session, answer: Forbidden | Full, most: int | None) -> LoginRefused:
-    """The store did not let the login in: what the request did is dropped with it."""
+    """The store did not let the login in: what the request did is dropped with it.
+
+    One whose session had ended, or was re-seeded, sets no cookie from now on.
+    """
+    lost = session._lost if session._origin is None else None
     session._drop()
+    if lost is not None:
+        session._lose()
+        session._lost = lost
     if answer is FULL:
         return LoginRefused(
-            f"login(): expected less than {most} sessions of the subject, got {most} that are "
-            "alive; let them end one first, or set over_limit to 'end'",
+            f"login(): expected room among the subject's {most} sessions, or to be one of the "
+            f"{most} newest, got neither; let them end one first, or raise limit",
             "limit",
         )
     return LoginRefused(
-        "login(): expected a request that was opened after the subject's last revoke_all(), got "
-        "one from before, or from the moment after it; where one request does both, call login() "
-        "first, and then revoke_all(…, keep=session.id)",
+        "login(): expected that nobody ended the subject's session since the request was opened, "
+        "got a logout, a revoke() or a revoke_all(), or its time was up; where one request does "
+        "both, call login() first, and then revoke_all(…, keep=session.id)",
         "revoked",
     )
 

@@ -68,10 +68,10 @@ class PalletsSession(Session, SessionMixin):
         if self._login is not None:
             self._remember(self._login)
 
-    def login(self, subject: str, *, remember: bool = False, **options: Any) -> None:
+    def login(self, subject: str, *, remember: bool | None = None, **options: Any) -> None:
         super().login(subject, remember=remember, **options)
-        self._asked_to_remember = remember
         if self._login is not None:
+            self._asked_to_remember = self._login.remember
             self._remember(self._login)
 
     def _remember(self, login: Login) -> None:
