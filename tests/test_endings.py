@@ -59,6 +59,19 @@ class TestRevokeAll:
         assert ["revoked", "revoked"] == [event.reason for event in site.events_of(Refusal)]
         assert [] == site.events_of(LoggedIn)
 
+    @sites(*ADMITTING_KINDS, "cookie", "cookie-async")
+    def test_a_keep_that_is_no_id_keeps_none(self, site: Site) -> None:
+        """And never reaches the store: a form may send anything."""
+        for keep in ("foo", "A" * 32, 5):
+            owner = site.browser()
+            owner.login()
+            slow = site.browser().begin()
+            slow.login("user:42")
+            site.call("revoke_all", "user:42", keep=keep)
+
+            assert (None, "revoked") == (owner.begin().subject, enter(site.browser(), slow))
+            site.clock.move(0.2)
+
     @sites("memory", "cookie")
     def test_a_login_after_it_is_let_in(self, site: Site) -> None:
         """A request that was opened later, by clocks that need not agree to the last bit."""
@@ -338,6 +351,16 @@ class TestLists:
         assert sorted(each.id for each in met) == [each.id for each in met]
         assert {None, *(f"user:{n}" for n in range(4))} == {each.subject for each in met}
         assert 5 == len(met)
+
+    @pytest.mark.parametrize("kind", ["memory", "memory-async"])
+    @pytest.mark.parametrize("after", ["zzz", "0" * 31, "A" * 32, 17_000])
+    def test_a_page_begins_after_an_id(self, make_site: Any, kind: str, after: Any) -> None:
+        """Else it says so, whatever the store, and does not repeat the text."""
+        site: Site = make_site(kind)
+        with pytest.raises(ConfigurationError, match="neither; pass the last id") as raised:
+            site.call("list_all", after=after)
+
+        assert str(after) not in str(raised.value)
 
     def test_a_page_that_cannot_be_read_is_not_the_end(self, memory: Site) -> None:
         """What a newer release wrote is passed over."""

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from coatcheck.client import Client
+from coatcheck.errors import ConfigurationError
 from coatcheck.record import Head, NewerFormat, Record, Unreadable, read_payload
 from coatcheck.record import to_datetime as _datetime
 
-__all__ = ["SessionInfo", "describe", "is_id"]
+__all__ = ["SessionInfo", "check_after", "describe", "describe_in_order", "is_id"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,3 +70,13 @@ def _assurance(record: Record, head: Head) -> tuple[int | None, tuple[str, ...]]
 def is_id(text: object) -> bool:
     """Whether the text has the shape of a session's id; only such reaches a store."""
     return isinstance(text, str) and len(text) == 32 and not text.strip("0123456789abcdef")
+
+
+def check_after(after: object) -> None:
+    """Raise `ConfigurationError` where a list cannot begin after this; what is no id may be a
+    secret, and is not shown."""
+    if after != "" and not is_id(after):
+        raise ConfigurationError(
+            "list_all(): expected after to be the id of a session, or empty text, got "
+            f"{type(after).__name__} that is neither; pass the last id of the page before"
+        )

@@ -22,7 +22,7 @@ from coatcheck.errors import Contention, StoreUnavailable
 from coatcheck.events import Handler
 from coatcheck.lifecycle import End, Ending, Plan, Write
 from coatcheck.lifetime import LONGEST, Lifetime
-from coatcheck.listing import SessionInfo, describe, describe_in_order, is_id
+from coatcheck.listing import SessionInfo, check_after, describe, describe_in_order, is_id
 from coatcheck.login import is_subject
 from coatcheck.options import Configured, cannot, check_store
 from coatcheck.record import Record
@@ -192,7 +192,9 @@ class Sessions(Configured):
 
     def list_all(self, *, after: str = "", limit: int = 100) -> list[SessionInfo]:
         """At most `limit` of all live sessions, in order of their ids; go on with the last id as
-        `after`. An empty list is the end. For operators: some stores read all keys for a page."""
+        `after`. An empty list is the end. For operators: some stores read all keys for a page.
+        An `after` that is neither an id nor empty raises `ConfigurationError`."""
+        check_after(after)
         store = self._listable()
         while records := store.page(after, limit, self._now()):
             if found := describe_in_order(records):
@@ -235,9 +237,11 @@ class Sessions(Configured):
         """End all of the subject's sessions but `keep`; how many there were.
 
         A login of theirs whose request had been opened by now is refused, but that of the id
-        `keep`. A request that does both calls `login()` first. With the cookie store, which keeps
-        the mark in its revocations, nobody knows how many there are: 0.
+        `keep`. A request that does both calls `login()` first. A `keep` that is no id keeps none.
+        With the cookie store, which keeps the mark in its revocations, nobody knows how many there
+        are: 0.
         """
+        keep = keep if is_id(keep) else None
         now = self._now()
         before = lifecycle.before(self.is_shared, now)
         if self._marks is not None and self._store is not None:
@@ -552,7 +556,9 @@ class AsyncSessions(Configured):
 
     async def list_all(self, *, after: str = "", limit: int = 100) -> list[SessionInfo]:
         """At most `limit` of all live sessions, in order of their ids; go on with the last id as
-        `after`. An empty list is the end. For operators: some stores read all keys for a page."""
+        `after`. An empty list is the end. For operators: some stores read all keys for a page.
+        An `after` that is neither an id nor empty raises `ConfigurationError`."""
+        check_after(after)
         store = self._listable()
         while records := await store.page(after, limit, self._now()):
             if found := describe_in_order(records):
@@ -595,9 +601,11 @@ class AsyncSessions(Configured):
         """End all of the subject's sessions but `keep`; how many there were.
 
         A login of theirs whose request had been opened by now is refused, but that of the id
-        `keep`. A request that does both calls `login()` first. With the cookie store, which keeps
-        the mark in its revocations, nobody knows how many there are: 0.
+        `keep`. A request that does both calls `login()` first. A `keep` that is no id keeps none.
+        With the cookie store, which keeps the mark in its revocations, nobody knows how many there
+        are: 0.
         """
+        keep = keep if is_id(keep) else None
         now = self._now()
         before = lifecycle.before(self.is_shared, now)
         if self._marks is not None and self._store is not None:

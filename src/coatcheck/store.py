@@ -211,11 +211,13 @@ class Admitting(Protocol):
         """`save` of a record that has a subject, or `create` where `expected` is empty; as durable
         as a deletion.
 
-        `FORBIDDEN` where a mark of its subject is later than `entry.opened_at` and keeps another
-        id; `FULL` where it is one too many; else what `save`
-        and `create` answer and raise. Where the live record has this very revision it was written
-        by an earlier call whose answer was lost, and is checked again. What is not admitted
-        is not there when this returns, and a record that it was to replace may have gone with it.
+        In this order: `FORBIDDEN` where a mark of its subject is later than `entry.opened_at` and
+        keeps another id; what `save` and `create` answer and raise where they do not write; `FULL`
+        where it is one too many; else `Entered`. Where the live record has this very revision it
+        was written by an earlier call whose answer was lost, and is checked again. What is not
+        admitted is not there when this returns, and a record that it was to replace may have gone
+        with it.
+
         Where the oldest are to end, the newest by `login_at` stay, whoever is admitted last; of two
         that are as old, the greater id; one of more than a minute ahead counts as the oldest. Where
         the login itself is not among them the answer is `FULL`.
@@ -228,8 +230,8 @@ class Admitting(Protocol):
 
         It is kept at least until `until`. Of two marks the later one counts; of two that are
         alike the one set last. One that lies more than a minute ahead was set by a clock that was
-        wrong: it refuses nobody, and any other takes its place. When it returns, the mark is as
-        durable as a deletion.
+        wrong: while it lies that far ahead it refuses nobody, and any other takes its place. When
+        it returns, the mark is as durable as a deletion.
         """
         ...
 
@@ -253,7 +255,8 @@ class Watchable(Protocol):
 
     async def watch(self, tell: Callable[[str], None], ready: Callable[[], None]) -> None:
         """Call `tell` with the id of each session that was deleted, or saved with another subject,
-        until cancelled; `ready` once nothing is missed any more.
+        until cancelled; `ready` once nothing is missed any more. Both are called in the event loop
+        of the caller, and are plain functions that return at once.
 
         Raises `StoreUnavailable` when the line breaks or cannot be had: what ended meanwhile is not
         told, so the caller looks for itself, and may call again. Ids may come twice, or of sessions

@@ -5,6 +5,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, ClassVar
 
 import pytest
@@ -68,6 +69,12 @@ def changed(before: Record, **fields: Any) -> Record:
 def login(number: int = 1, **fields: Any) -> Record:
     """A record of that number, logged in as "user:1" now."""
     return record(ident(number), **{"subject": "user:1", "login_at": NOW, **fields})
+
+
+def _bound(verbs: Any, verb: Any) -> Callable[..., Any]:
+    """The verb of that name, or the function, given the verbs."""
+    bound: Callable[..., Any] = partial(verb, verbs) if callable(verb) else getattr(verbs, verb)
+    return bound
 
 
 def _kind(answer: Any) -> Any:
@@ -310,13 +317,16 @@ class StoreContract:
         assert verbs.load(first.id, NOW) is None
 
     def _at_once(self, verbs: Any, calls: list[tuple[Any, ...]]) -> list[Any]:
-        """The answers of these calls made together; an error counts as an answer."""
+        """The answers of these calls made together; an error counts as an answer.
+
+        A call is a verb's name, or a function of the verbs, and the arguments.
+        """
         start = threading.Barrier(len(calls))
 
-        def call(verb: str, *arguments: Any) -> Any:
+        def call(verb: Any, *arguments: Any) -> Any:
             start.wait()
             try:
-                return getattr(verbs, verb)(*arguments)
+                return _bound(verbs, verb)(*arguments)
             except Collision as error:
                 return error
 
@@ -465,6 +475,26 @@ class StoreContract:
         answers = [verbs.admit(login(n), b"", Entry(NOW + 7), NOW + 20) for n in (1, 2, 3)]
         assert [FORBIDDEN, Entered, FORBIDDEN] == [_kind(answer) for answer in answers]
 
+    def test_a_mark_is_kept_until_its_time(self, verbs: Any) -> None:
+        """Not as long as a session that ended, and no sweep forgets it before."""
+        self._needs(self.admits)
+        verbs.create(login(1, expires_at=NOW + 1), NOW)
+        verbs.forbid("user:1", NOW + 10, None, NOW + HOUR, NOW)
+        late = NOW + HOUR - 1
+        if self.sweeps:
+            verbs.sweep(10, late)
+
+        refused = login(2, expires_at=NOW + 2 * HOUR)
+        assert FORBIDDEN is verbs.admit(refused, b"", Entry(NOW), late)
+
+    def test_a_mark_that_lapsed_can_be_swept(self, verbs: Any) -> None:
+        """A sweep counts sessions alone."""
+        self._needs(self.admits and self.sweeps)
+        verbs.forbid("user:1", NOW + 10, None, NOW + HOUR, NOW)
+
+        assert verbs.sweep(10, NOW + HOUR) == 0
+        assert verbs.by_subject("user:1", NOW + HOUR) == []
+
     def test_a_mark_of_a_wrong_clock_refuses_nobody(self, verbs: Any) -> None:
         """A mark that lies far ahead would keep its subject out for as long."""
         self._needs(self.admits)
@@ -514,6 +544,22 @@ class StoreContract:
         verbs.delete(ident(2), NOW + MINUTE)
         assert _kind(verbs.admit(login(6), b"", entry, NOW + MINUTE)) is Entered
 
+    def test_a_login_is_compared_before_it_is_counted(self, verbs: Any) -> None:
+        """The mark comes first, the limit last: who was overtaken learns by whom, however full
+        it is."""
+        self._needs(self.admits)
+        entry = Entry(NOW, most=1, refuse=True)
+        verbs.admit(login(1), b"", entry, NOW)
+        found = record(ident(2))
+        verbs.create(found, NOW)
+        late, absent = changed(found, subject="user:1", login_at=NOW), changed(login(3))
+
+        assert found == verbs.admit(late, revision(), entry, NOW)
+        assert GONE is verbs.admit(absent, revision(), entry, NOW)
+        verbs.forbid("user:1", NOW + 10, None, NOW + HOUR, NOW)
+        assert FORBIDDEN is verbs.admit(late, revision(), entry, NOW)
+        assert FORBIDDEN is verbs.admit(absent, revision(), entry, NOW)
+
     def test_a_limit_counts_who_lives_longer_than_they_said(self, verbs: Any) -> None:
         """A session that was touched and saved is still there to be counted."""
         self._needs(self.admits)
@@ -553,20 +599,25 @@ class StoreContract:
         assert set(left) <= set(admitted)
 
     def test_logins_that_cross_a_mark_do_not_outlive_it(self, verbs: Any) -> None:
-        """However they fall: the list after the mark finds them, or the mark refuses them."""
+        """However they fall: the list right after the mark finds them, or the mark refuses them."""
         self._needs(self.admits)
         calls: list[tuple[Any, ...]] = [
             ("admit", login(n), b"", Entry(NOW), NOW + 1) for n in range(1, 13)
         ]
-        calls.insert(6, ("forbid", "user:1", NOW + 1, None, NOW + HOUR, NOW))
+        calls.insert(6, (self._end_all, NOW + 1))
         answers = self._at_once(verbs, calls)
         late = verbs.admit(login(99), b"", Entry(NOW), NOW + 1)
-        for each in verbs.by_subject("user:1", NOW):
-            verbs.delete(each.id, NOW)
 
         assert FORBIDDEN is late
         assert {Entered, FORBIDDEN, None} >= {_kind(answer) for answer in answers}
-        assert [verbs.load(ident(n), NOW) for n in range(1, 13)] == [None] * 12
+        assert verbs.by_subject("user:1", NOW + 1) == []
+        assert [verbs.load(ident(n), NOW + 1) for n in range(1, 13)] == [None] * 12
+
+    def _end_all(self, store: Any, now: int) -> Any:
+        """What `revoke_all` does."""
+        store.forbid("user:1", now, None, now + HOUR, now)
+        for each in store.by_subject("user:1", now):
+            store.delete(each.id, now)
 
     def _admitted(self, answer: Any) -> Any:
         """The answer, with its ids in a list, whatever the store answers with."""
@@ -598,10 +649,15 @@ class AsyncStoreContract(StoreContract):
 
     def _at_once(self, verbs: Any, calls: list[tuple[Any, ...]]) -> list[Any]:
         async def together() -> list[Any]:
-            made = [getattr(verbs.store, verb)(*arguments) for verb, *arguments in calls]
+            made = [_bound(verbs.store, verb)(*arguments) for verb, *arguments in calls]
             return await asyncio.gather(*made, return_exceptions=True)
 
         return list(verbs.runner.run(together()))
+
+    async def _end_all(self, store: Any, now: int) -> None:
+        await store.forbid("user:1", now, None, now + HOUR, now)
+        for each in await store.by_subject("user:1", now):
+            await store.delete(each.id, now)
 
     def test_works_from_one_loop_after_another(self, store: Any) -> None:
         """Made without a loop, it serves each loop that comes, as test clients have them."""
