@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvicorn
 from playwright.sync_api import (
     Browser,
     BrowserContext,
@@ -29,6 +31,11 @@ from playwright.sync_api import (
     expect,
     sync_playwright,
 )
+
+from coatcheck.demo.app import create_app, create_site
+from coatcheck.demo.users import Users
+from coatcheck.stores.memory import AsyncMemoryStore
+from coatcheck.testing import Clock
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = [
@@ -50,6 +57,25 @@ LOOKS: dict[str, dict[str, Any]] = {
     "dark": {"color_scheme": "dark"},
     "mobile": {"viewport": {"width": 360, "height": 740}, "has_touch": True},
 }
+
+
+class TimedServer:
+    """The demo in a thread, by a clock that the test moves: nobody waits for a ticket's renewal."""
+
+    def __init__(self) -> None:
+        self.clock = Clock(time.time())
+        self._users = Users(clock=self.clock)
+        site = create_site(AsyncMemoryStore(), self._users, renew_after=130, clock=self.clock)
+        listening = socket.create_server(("127.0.0.1", 0))
+        self.address = f"http://localhost:{listening.getsockname()[1]}"
+        self._server = uvicorn.Server(uvicorn.Config(create_app(site), log_level="warning"))
+        self._thread = threading.Thread(target=self._server.run, args=([listening],))
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._server.should_exit = True
+        self._thread.join()
+        self._users.close()
 
 
 class Server:
@@ -118,6 +144,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     server = Server(tmp_path_factory.mktemp("demo"))
     yield server
     assert (0, "") == server.stop()
+
+
+@pytest.fixture
+def timed_server() -> Iterator[TimedServer]:
+    server = TimedServer()
+    yield server
+    server.stop()
 
 
 @pytest.fixture(scope="module")
@@ -199,6 +232,13 @@ def register(page: Page) -> str:
 def log_out(page: Page) -> None:
     page.get_by_role("button", name="Log out", exact=True).click()
     page.wait_for_url("**/goodbye")
+
+
+def confirm(page: Page, password: str, leads_to: str) -> None:
+    """Prove who it is, with the code that the page shows."""
+    page.get_by_label("Password").fill(password)
+    page.get_by_label("One-time code").fill(page.get_by_test_id("code").inner_text())
+    submit(page, "Confirm", leads_to)
 
 
 def add(page: Page, item: str) -> None:
@@ -284,7 +324,7 @@ def test_keyboard_alone_logs_in(page: Page) -> None:
 def test_moving_about(page: Page) -> None:
     """The login holds on every page that the rail leads to."""
     log_in(page)
-    for name in ("Shop", "Cart", "Race", "Your devices", "What is where"):
+    for name in ("Shop", "Cart", "Race", "Live", "What is where", "Your devices", "Activity"):
         page.get_by_role("navigation").get_by_role("link", name=name).click()
         expect(page.get_by_role("navigation").locator("[aria-current]")).to_contain_text(name)
         expect(page.get_by_test_id("user")).to_have_text("Ada Lovelace")
@@ -307,6 +347,15 @@ def test_back_button_after_logout(page: Page) -> None:
     page.go_back()
     expect(page.get_by_role("heading", name="Log in")).to_be_visible()
     assert "Ada" not in page.content()
+
+
+def test_logout_clears_what_the_site_kept(page: Page) -> None:
+    """Chromium heeds Clear-Site-Data on localhost: what scripts had kept is gone."""
+    log_in(page)
+    page.evaluate("localStorage.setItem('kept', '1')")
+    assert "1" == page.evaluate("localStorage.getItem('kept')")
+    log_out(page)
+    assert page.evaluate("localStorage.getItem('kept')") is None
 
 
 # The cookie.
@@ -346,6 +395,30 @@ def test_copied_cookie_dies_with_the_logout(page: Page, open_browser: Open) -> N
     assert is_logged_in(thief)
     log_out(page)
     assert not is_logged_in(thief)
+
+
+def test_copied_cookie_ends_the_session(
+    timed_server: TimedServer, open_browser: Open, artifacts: Path
+) -> None:
+    """A copy that is shown after the owner's ticket was renewed logs both out, and both are told;
+    the activity names them."""
+    owner = open_browser(timed_server.address)
+    log_in(owner)
+    state = owner.context.storage_state()
+    thief = open_browser(timed_server.address, user_agent=PHONE, storage_state=state)
+    assert is_logged_in(thief)
+    for seconds in (131, 1, 61):
+        timed_server.clock.move(seconds)
+        assert is_logged_in(owner)
+
+    assert [False, False] == [is_logged_in(thief), is_logged_in(owner)]
+    for each in (thief, owner):
+        expect(each.get_by_test_id("ended")).to_contain_text("Your ticket had been copied")
+    owner.screenshot(path=artifacts / "login-copied.png", full_page=True)
+    log_in(owner)
+    owner.goto("/activity")
+    expect(owner.get_by_test_id("sides")).to_contain_text("Mobile Safari 17 on iOS 17")
+    owner.screenshot(path=artifacts / "activity-copied.png", full_page=True)
 
 
 def test_restart_of_the_server(open_browser: Open, tmp_path: Path) -> None:
@@ -460,9 +533,63 @@ def test_all_other_devices_are_ended(page: Page, open_browser: Open) -> None:
     for other in others:
         log_in(other, username, PASSWORD)
     page.goto("/devices")
-    page.get_by_role("button", name="End all other sessions").click()
+    page.get_by_role("button", name="Log out everywhere else").click()
     expect(page.get_by_test_id("device")).to_have_count(1)
     assert [False, False] == [is_logged_in(other) for other in others]
+
+
+def test_socket_ends_with_its_session(page: Page, open_browser: Open, artifacts: Path) -> None:
+    """The open socket of a device that another one ends says so, and the login page says why."""
+    username = register(page)
+    page.goto("/live")
+    expect(page.get_by_role("heading", name="The socket is open")).to_be_visible()
+    page.get_by_role("button", name="Say something").click()
+    expect(page.get_by_test_id("heard")).to_have_text("1")
+    other = open_browser()
+    log_in(other, username, PASSWORD)
+    other.goto("/devices")
+    other.get_by_role("button", name="End this session").click()
+    expect(page.get_by_role("heading", name="You were logged out")).to_be_visible()
+    page.screenshot(path=artifacts / "live-ended.png", full_page=True)
+    page.get_by_role("link", name="Log in again").click()
+    expect(page.get_by_test_id("ended")).to_contain_text("ended from another device")
+
+
+# The account, which takes more than a login, and other origins.
+
+
+def test_account_takes_more_than_a_login(page: Page) -> None:
+    """The account asks for password and code; the level that they gave falls at a click."""
+    register(page)
+    page.goto("/account")
+    expect(page.get_by_role("heading", name="Is it you?")).to_be_visible()
+    confirm(page, PASSWORD, "/account")
+    expect(page.get_by_test_id("level")).to_have_text("2")
+    submit(page, "Fall back to level 1", "/devices")
+    page.goto("/account")
+    expect(page.get_by_role("heading", name="Is it you?")).to_be_visible()
+
+
+@pytest.mark.parametrize("origin", ["http://127.0.0.1:9000", "http://localhost:9000"])
+def test_form_of_another_origin_is_refused(
+    page: Page, server: Server, artifacts: Path, origin: str
+) -> None:
+    """Of another site, and of another port of this one, whose forms carry the cookie; with the
+    session's own token too."""
+    log_in(page)
+    token = page.locator("main [name=csrf]").first.input_value()
+    form = (
+        f'<form method="post" action="{server.address}/cart/add">'
+        f'<input name="csrf" value="{token}"><input name="item" value="scarf">'
+        "<button>Win a scarf</button></form>"
+    )
+    page.route(f"{origin}/", lambda route: route.fulfill(body=form, content_type="text/html"))
+    page.goto(f"{origin}/")
+    page.get_by_role("button").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("That came from another site")
+    page.screenshot(path=artifacts / "cross-origin.png", full_page=True)
+    page.goto("/cart")
+    expect(page.get_by_test_id("cart-count")).to_have_text("0")
 
 
 # What is where, and every page.
@@ -505,6 +632,8 @@ def test_without_javascript(open_browser: Open) -> None:
     expect(page.get_by_test_id("this-device")).to_have_count(1)
     page.goto("/checkout")
     submit(page, "Order, for nothing", "/shop")
+    page.goto("/account")
+    confirm(page, "analytical-engine", "/account")
     log_out(page)
 
 
@@ -555,7 +684,14 @@ def pictures(page: Page, phone: Page) -> Iterator[str]:
     page.goto("/inside")
     page.get_by_test_id("reveal").click()
     yield "inside"
-    yield from visit(page, {"home-user": "/", "missing": "/nowhere"})
+    page.goto("/live")
+    expect(page.get_by_role("heading", name="The socket is open")).to_be_visible()
+    yield "live"
+    page.goto("/account")
+    yield "confirm"
+    confirm(page, PASSWORD, "/account")
+    yield "account"
+    yield from visit(page, {"activity": "/activity", "home-user": "/", "missing": "/nowhere"})
     log_out(page)
     yield "goodbye"
 

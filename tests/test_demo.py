@@ -3,6 +3,7 @@
 import asyncio
 import re
 import socket
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,16 +14,18 @@ import pytest
 from argon2 import PasswordHasher
 from starlette.applications import Starlette
 from starlette.routing import Route
-from starlette.testclient import TestClient
+from starlette.testclient import TestClient, WebSocketDenialResponse
 
-from coatcheck import AsyncSessions, ConfigurationError, StoreUnavailable
+from coatcheck import ConfigurationError, StoreUnavailable
 from coatcheck.demo import run
-from coatcheck.demo.app import create_app
+from coatcheck.demo.app import create_app, create_site
+from coatcheck.demo.diary import Diary
 from coatcheck.demo.users import Users
+from coatcheck.events import LoggedIn, LoggedOut, Refused
 from coatcheck.record import Record, read_payload
 from coatcheck.store import Gone, Saved
 from coatcheck.stores.memory import AsyncMemoryStore
-from coatcheck.testing import login
+from coatcheck.testing import Clock, login
 from coatcheck.token import parse
 
 HTML = {"accept": "text/html"}
@@ -39,6 +42,11 @@ GARBAGE = [
     b"%E2%80%AE%F0%9F%A6%8A",
     b"x" * 16_000,
 ]
+FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko Firefox/140.0"
+PHONE = (
+    "Mozilla/5.0 (iPhone; CPU iPhone OS 17_5 like Mac OS X) AppleWebKit/605.1.15 "
+    "(KHTML, like Gecko) Version/17.5 Mobile/15E148 Safari/604.1"
+)
 UPLOAD = b'--b\r\nContent-Disposition: form-data; name="item"; filename="f"\r\n\r\nx\r\n--b--\r\n'
 FIELDS = {
     "/login": ["username", "password", "remember", "next"],
@@ -50,6 +58,9 @@ FIELDS = {
     "/race/add": ["how"],
     "/devices/end": ["id"],
     "/devices/end-others": ["anything"],
+    "/confirm": ["password", "code", "next"],
+    "/account": ["password", "others"],
+    "/account/lower": ["anything"],
 }
 
 
@@ -77,11 +88,16 @@ class Demo:
     """The site over a store that can break, with users whose hashes cost little."""
 
     store: BreakableStore = field(default_factory=BreakableStore)
+    options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.sessions = AsyncSessions(self.store)
-        self.users = Users(hasher=PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
-        self.app: Starlette = create_app(self.sessions, self.store, self.users)
+        self.clock = Clock(time.time())
+        self.users = Users(
+            hasher=PasswordHasher(time_cost=1, memory_cost=8, parallelism=1), clock=self.clock
+        )
+        site = create_site(self.store, self.users, clock=self.clock, **self.options)
+        self.sessions = site.sessions
+        self.app: Starlette = create_app(site)
 
     def visitor(self, subject: str | None = None, agent: str = "a test") -> "Visitor":
         visitor = Visitor(self, agent)
@@ -121,6 +137,28 @@ class Visitor:
     def log_in(self, username: str = "ada", password: str = "analytical-engine") -> Any:
         return self.send("/login", "/login", username=username, password=password)
 
+    def confirm(self, password: str = "analytical-engine", **fields: str) -> Any:
+        """Prove who it is, with the code that the page shows."""
+        return self.send(
+            "/confirm", "/confirm", **{"password": password, "code": self.code(), **fields}
+        )
+
+    def code(self) -> str:
+        found = re.search(r'data-testid="code">([0-9 ]+)<', self.get("/confirm").text)
+        assert found is not None
+        return found[1]
+
+    def level(self) -> str:
+        """What the account shows, or where it leads who may not see it."""
+        answer = self.get("/account")
+        found = re.search(r'data-testid="level">(\d)<', answer.text)
+        return found[1] if found else str(answer.headers["location"])
+
+    def activity(self) -> list[str]:
+        """The titles of what happened, the latest first."""
+        page = self.get("/activity").text
+        return [title.strip() for title in re.findall(r"<h2>([^<]*)", page)]
+
     def is_logged_in(self) -> bool:
         return bool(self.get("/devices").status_code == 200)
 
@@ -140,6 +178,13 @@ def visitor(demo: Demo) -> Visitor:
 @pytest.fixture
 def ada(demo: Demo) -> Visitor:
     return demo.visitor("user:ada")
+
+
+@pytest.fixture
+def sure(ada: Visitor) -> Visitor:
+    """Ada, who has just proved who she is."""
+    assert 303 == ada.confirm().status_code
+    return ada
 
 
 def posts(demo: Demo) -> list[str]:
@@ -252,6 +297,7 @@ def test_logout_is_final(ada: Visitor) -> None:
     before = ada.cookie
     answer = ada.send("/logout")
     assert "Max-Age=0" in answer.headers["set-cookie"]
+    assert '"cache", "storage"' == answer.headers["clear-site-data"]
     ada.client.cookies.set(COOKIE, str(before), domain="testserver.local", path="/")
     assert not ada.is_logged_in()
 
@@ -324,7 +370,9 @@ def test_names_are_escaped(demo: Demo, visitor: Visitor) -> None:
     name = '<img src=x onerror="1">'
     fields = {"username": "mallory", "name": name, "password": "kept in a drawer"}
     visitor.send("/register", "/register", **fields)
-    for page in ("/", "/shop", "/checkout", "/devices", "/inside", "/goodbye"):
+    visitor.confirm("kept in a drawer")
+    pages = ("/shop", "/checkout", "/devices", "/inside", "/activity", "/live", "/account")
+    for page in ("/", *pages, "/goodbye"):
         text = visitor.get(page).text
         assert "&lt;img src=x onerror=&#34;1&#34;&gt;" in text
         assert "<img" not in text
@@ -333,13 +381,28 @@ def test_names_are_escaped(demo: Demo, visitor: Visitor) -> None:
 # Forms.
 
 
-def test_every_post_wants_a_csrf_token(demo: Demo, ada: Visitor) -> None:
+def test_every_post_wants_a_csrf_token(demo: Demo, sure: Visitor) -> None:
     """A form without this session's token is refused, on every path that takes forms."""
     paths = posts(demo)
     assert sorted(FIELDS) == sorted(paths)
-    answers = {path: ada.client.post(path, data={"csrf": "x"}).status_code for path in paths}
+    answers = {path: sure.client.post(path, data={"csrf": "x"}).status_code for path in paths}
     assert dict.fromkeys(paths, 403) == answers
-    assert ada.is_logged_in()
+    assert sure.is_logged_in()
+
+
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+def test_other_origins_are_refused(demo: Demo, ada: Visitor, site: str) -> None:
+    """What another origin sends does nothing, though it had this session's token, and looks like a
+    page; no store was asked."""
+    token = ada.csrf("/shop")
+    demo.store.out = True
+    headers = {"sec-fetch-site": site, "origin": "https://evil.example"}
+    answer = ada.client.post(
+        "/cart/add", data={"csrf": token, "item": "scarf"}, headers={**HTML, **headers}
+    )
+    demo.store.out = False
+    assert (403, True) == (answer.status_code, "came from another site" in answer.text)
+    assert "line-scarf" not in ada.get("/cart").text
 
 
 def test_another_sessions_csrf_token_is_refused(demo: Demo, ada: Visitor) -> None:
@@ -364,11 +427,11 @@ def test_refused_form_without_a_cookie_explains_secure(visitor: Visitor) -> None
 
 @pytest.mark.parametrize("garbage", GARBAGE)
 @pytest.mark.parametrize("path", FIELDS)
-def test_garbage_in_every_field(ada: Visitor, path: str, garbage: bytes) -> None:
+def test_garbage_in_every_field(sure: Visitor, path: str, garbage: bytes) -> None:
     """No field's content breaks the site or reaches a header."""
-    token = ada.csrf("/shop").encode()
+    token = sure.csrf("/shop").encode()
     for name in FIELDS[path]:
-        answer = ada.client.post(
+        answer = sure.client.post(
             path,
             content=b"csrf=" + token + b"&" + name.encode() + b"=" + garbage,
             headers={"content-type": "application/x-www-form-urlencoded"},
@@ -467,11 +530,6 @@ def test_race_without_a_script(visitor: Visitor) -> None:
 
 # Devices.
 
-PHONE = (
-    "Mozilla/5.0 (iPhone; CPU iPhone OS 17_5 like Mac OS X) AppleWebKit/605.1.15 "
-    "(KHTML, like Gecko) Version/17.5 Mobile/15E148 Safari/604.1"
-)
-
 
 def device_ids(page: str) -> list[str]:
     return re.findall(r'name="id" value="([^"]+)"', page)
@@ -480,7 +538,7 @@ def device_ids(page: str) -> list[str]:
 def test_devices_are_told_apart(demo: Demo) -> None:
     """Each device is listed with its browser and system, this one first and marked."""
     demo.visitor(agent=PHONE).log_in()
-    this = demo.visitor(agent="Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko Firefox/140.0")
+    this = demo.visitor(agent=FIREFOX)
     this.log_in()
     titles = re.findall(r"<h2>(.*?)</h2>", this.get("/devices").text, re.DOTALL)
     assert ["Firefox 140 on Linux", "Mobile Safari 17 on iOS 17"] == [
@@ -521,12 +579,288 @@ def test_nobody_ends_a_strangers_device(demo: Demo, ada: Visitor) -> None:
     assert grace.is_logged_in()
 
 
+def test_limit_ends_the_oldest_and_says_so(small: Demo) -> None:
+    """With a limit a login that is one too many ends the oldest session, which is told why."""
+    first, second = small.visitor(), small.visitor()
+    first.log_in()
+    small.clock.move(1)
+    second.log_in()
+    assert [False, True] == [first.is_logged_in(), second.is_logged_in()]
+    assert "one session too many" in first.get("/login").text
+    assert ["Logged in", "Logged out by a newer login", "Logged in"] == second.activity()
+    assert "1 at once is the most" in second.get("/devices").text
+
+
+@pytest.mark.parametrize("small", ["refuse"], indirect=True)
+def test_limit_refuses_the_login_and_says_so(small: Demo) -> None:
+    """Where that is the choice, the login is refused with words, and the first goes on."""
+    first, second = small.visitor(), small.visitor()
+    first.log_in()
+    answer = second.log_in()
+    assert (403, True) == (answer.status_code, "as many devices as this demo" in answer.text)
+    assert [True, False] == [first.is_logged_in(), second.is_logged_in()]
+    assert ["Login refused", "Logged in"] == first.activity()
+
+
+@pytest.fixture
+def small(request: pytest.FixtureRequest) -> Iterator[Demo]:
+    """A demo where each user may have one session."""
+    demo = Demo(options={"limit": 1, "over_limit": getattr(request, "param", "end")})
+    yield demo
+    demo.users.close()
+
+
+def test_devices_tell_the_level(demo: Demo, sure: Visitor) -> None:
+    """Each is listed with its level and by what means it was reached."""
+    demo.visitor("user:ada")
+    page = sure.get("/devices").text
+    assert re.findall(r"<dt>(Level \d), by</dt><dd>([^<]*)", page) == [
+        ("Level 2", "password and one-time code"),
+        ("Level 1", "unknown means"),
+    ]
+
+
 def test_all_other_devices_are_ended(demo: Demo, ada: Visitor) -> None:
     """Ending all others leaves this one, and other users alone."""
     others = [demo.visitor("user:ada"), demo.visitor("user:ada"), demo.visitor("user:grace")]
     ada.send("/devices/end-others", "/devices")
     assert "2 other devices logged out" in ada.get("/shop").text
     assert [True, False, False, True] == [each.is_logged_in() for each in (ada, *others)]
+
+
+# The account, which takes more than a login.
+
+
+def test_account_asks_who_it_is_and_leads_back(ada: Visitor) -> None:
+    """A login is not enough for the account; password and code are, and lead on."""
+    assert "/confirm?next=/account" == ada.level()
+    assert "/account" == ada.confirm(next="/account").headers["location"]
+    assert "2" == ada.level()
+
+
+def test_account_asks_again_after_a_while(demo: Demo, sure: Visitor) -> None:
+    """The proof is good for five minutes."""
+    demo.clock.move(299)
+    assert "2" == sure.level()
+    demo.clock.move(2)
+    assert "/confirm?next=/account" == sure.level()
+
+
+def test_level_falls_on_request(sure: Visitor) -> None:
+    """Who is done with the account may give up the level, and is still logged in."""
+    sure.send("/account/lower", "/account")
+    assert "/confirm?next=/account" == sure.level()
+    assert sure.is_logged_in()
+
+
+def test_confirming_exchanges_the_token(demo: Demo, ada: Visitor) -> None:
+    """A copy from before the level rose opens nothing."""
+    thief = demo.visitor()
+    thief.client.cookies.set(COOKIE, str(ada.cookie), domain="testserver.local", path="/")
+    ada.confirm()
+    assert [True, False] == [ada.is_logged_in(), thief.is_logged_in()]
+
+
+@pytest.mark.parametrize(
+    ("password", "code"),
+    [("wrong-password", None), ("analytical-engine", "000000"), ("analytical-engine", "")],
+)
+def test_confirming_takes_both(ada: Visitor, password: str, code: str | None) -> None:
+    """Neither the password nor the code is enough."""
+    answer = ada.confirm(password) if code is None else ada.confirm(password, code=code)
+    assert (400, True) == (answer.status_code, "not good together" in answer.text)
+    assert "/confirm?next=/account" == ada.level()
+
+
+def test_code_is_good_once(ada: Visitor) -> None:
+    """A code that was looked at while it was typed opens nothing (RFC 6238, 5.2)."""
+    code = ada.code()
+    answers = [ada.confirm(code=code).status_code, ada.confirm(code=code).status_code]
+    assert [303, 400] == answers
+    assert 'data-testid="used"' in ada.get("/confirm").text
+
+
+def test_code_is_good_for_a_minute(demo: Demo, ada: Visitor) -> None:
+    """The code before this one may still be on its way; the one before that is over."""
+    code = ada.code()
+    demo.clock.move(60)
+    assert 400 == ada.confirm(code=code).status_code
+    code = ada.code()
+    demo.clock.move(30)
+    assert 303 == ada.confirm(code=code).status_code
+
+
+def test_code_is_the_standards(demo: Demo) -> None:
+    """The test vector of RFC 6238, appendix B, of which six digits are shown."""
+    demo.users.codes.show("ada")
+    demo.users._table.execute("UPDATE codes SET secret = 'GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ'")
+    demo.clock.now = 1_111_111_109
+    assert "081804" == demo.users.codes.show("ada").code
+
+
+def test_remember_me_stays_when_the_level_rises(visitor: Visitor) -> None:
+    """Who asked to be remembered still is after confirming."""
+    fields = {"username": "ada", "password": "analytical-engine", "remember": "yes"}
+    visitor.send("/login", "/login", **fields)
+    assert f"Max-Age={30 * 86_400};" in visitor.confirm().headers["set-cookie"]
+
+
+PASSWORD = "kept in a drawer"
+
+
+@pytest.fixture
+def mary(visitor: Visitor) -> Visitor:
+    """Somebody whose password is her own, and who has just proved who she is."""
+    visitor.send("/register", "/register", username="mary", name="Mary", password=PASSWORD)
+    visitor.confirm(PASSWORD)
+    return visitor
+
+
+def test_password_is_changed(demo: Demo, mary: Visitor) -> None:
+    """The new password is the one that counts; the ticket is exchanged, the others are ended."""
+    other, before = demo.visitor("user:mary"), mary.cookie
+    mary.send("/account", "/account", password="kept in a chest", others="yes")
+    assert [True, False] == [mary.is_logged_in(), other.is_logged_in()]
+    assert before != mary.cookie
+    assert ["Logged out from elsewhere", "Logged in", "Logged in"] == mary.activity()[1:4]
+    assert "Ticket exchanged" == mary.activity()[0]
+    demo.clock.move(1)
+    answers = [demo.visitor().log_in("mary", each) for each in (PASSWORD, "kept in a chest")]
+    assert [400, 303] == [answer.status_code for answer in answers]
+
+
+def test_password_is_changed_and_the_others_stay(demo: Demo, mary: Visitor) -> None:
+    """Whether the other devices are logged out is a choice (OWASP ASVS 5.0, 7.4.3)."""
+    other = demo.visitor("user:mary")
+    mary.send("/account", "/account", password="kept in a chest")
+    assert other.is_logged_in()
+
+
+def test_password_must_be_good(mary: Visitor) -> None:
+    """The same rules as for a new user; nothing is changed."""
+    answer = mary.send("/account", "/account", password="short")
+    assert (400, True) == (answer.status_code, "Choose a password of 8" in answer.text)
+
+
+def test_printed_passwords_stay(demo: Demo, sure: Visitor) -> None:
+    """Nobody locks the others out of a user whose password is on the front page."""
+    assert 400 == sure.send("/account", "/account", password="kept in a chest").status_code
+    assert 303 == demo.visitor().log_in().status_code
+
+
+# Activity.
+
+
+def test_activity_tells_what_happened(demo: Demo, visitor: Visitor) -> None:
+    """Logins, ends and exchanges of this user, and nobody else's."""
+    visitor.log_in()
+    demo.visitor("user:grace")
+    demo.visitor("user:ada")
+    visitor.send("/devices/end-others", "/devices")
+    assert ["Logged out from elsewhere", "Logged in", "Logged in"] == visitor.activity()
+
+
+def test_copied_cookie_is_told(demo: Demo) -> None:
+    """Both sides are told why, and the next login learns where each of them was."""
+    demo = Demo(options={"renew_after": 130})
+    owner, thief = demo.visitor(agent=FIREFOX), demo.visitor(agent=PHONE)
+    owner.log_in()
+    thief.client.cookies.set(COOKIE, str(owner.cookie), domain="testserver.local", path="/")
+    for seconds in (131, 1, 61):
+        demo.clock.move(seconds)
+        assert owner.is_logged_in()
+    assert [False, False] == [thief.is_logged_in(), owner.is_logged_in()]
+    assert ["had been copied"] * 2 == [
+        text
+        for each in (thief, owner)
+        for text in re.findall("had been copied", each.get("/login").text)
+    ]
+
+    owner.log_in()
+    page = owner.get("/activity").text
+    assert ["Logged in", "Copied ticket", "Ticket renewed", "Logged in"] == owner.activity()
+    assert ["Mobile Safari 17 on iOS 17", "Firefox 140 on Linux"] == re.findall(
+        r"</dt><dd>([^<]*)</dd>", page
+    )
+    demo.users.close()
+
+
+def test_activity_is_bounded(demo: Demo) -> None:
+    """Of each user the last fifty things are kept."""
+    diary = Diary(demo.clock)
+    for number in range(60):
+        diary(LoggedIn(session_id=f"{number:032x}", subject="user:ada"))
+    assert (50, f"{59:032x}") == (
+        len(diary.of("user:ada")),
+        diary.of("user:ada")[0].event.session_id,
+    )
+
+
+def test_diary_is_bounded(demo: Demo) -> None:
+    """Of users and ended sessions the oldest go; nothing is kept of strangers' garbage."""
+    diary = Diary(demo.clock)
+    ids = [f"{number:032x}" for number in range(1100)]
+    for each in ids:
+        diary(LoggedOut(session_id=each, subject=f"user:{each}"))
+        diary(Refused(session_id=each, reason="unknown"))
+    assert ([], None) == (diary.of(f"user:{ids[0]}"), diary.end_of(ids[0]))
+    assert (1000, 1000) == (len(diary._of), len(diary._ended))
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [("end", "ended from another device"), ("log out", "logged out in another tab")],
+)
+def test_ended_session_is_told_why(demo: Demo, ada: Visitor, how: str, said: str) -> None:
+    """A browser whose session ended elsewhere learns how, on its next page."""
+    copy = demo.visitor()
+    copy.client.cookies.set(COOKIE, str(ada.cookie), domain="testserver.local", path="/")
+    if how == "end":
+        demo.visitor("user:ada").send("/devices/end-others", "/devices")
+    else:
+        ada.send("/logout")
+    assert said in copy.get("/login").text
+
+
+def test_stranger_is_told_nothing(visitor: Visitor) -> None:
+    """Who shows no ticket, or none of ours, is not told that a session ended."""
+    assert 'data-testid="ended"' not in visitor.get("/").text
+    visitor.client.cookies.set(COOKIE, "garbage", domain="testserver.local", path="/")
+    assert 'data-testid="ended"' not in visitor.get("/").text
+
+
+# Live.
+
+
+def test_socket_counts_what_it_hears(ada: Visitor) -> None:
+    """It answers each message with how many came."""
+    with ada.client.websocket_connect("wss://testserver/live/socket") as socket:
+        socket.send_text("hello")
+        socket.send_text("hello")
+        assert [{"heard": 1}, {"heard": 2}] == [socket.receive_json(), socket.receive_json()]
+
+
+def test_socket_ends_with_its_session(demo: Demo, ada: Visitor) -> None:
+    """When another device ends the session, the server closes the socket with 4401."""
+    other = demo.visitor("user:ada")
+    with ada.client.websocket_connect("wss://testserver/live/socket") as socket:
+        other.send("/devices/end-others", "/devices")
+        told = socket.receive()
+    assert ("websocket.close", 4401) == (told["type"], told["code"])
+
+
+@pytest.mark.parametrize(
+    ("who", "origin", "status"),
+    [(None, "https://testserver", 401), ("user:ada", "https://evil.example", 403)],
+)
+def test_socket_is_refused(demo: Demo, who: str | None, origin: str, status: int) -> None:
+    """To whoever is not logged in, and to the pages of others."""
+    client = demo.visitor(who).client
+    headers = {"origin": origin, "sec-fetch-mode": "websocket"}
+    with pytest.raises(WebSocketDenialResponse) as denied:  # noqa: SIM117
+        with client.websocket_connect("wss://testserver/live/socket", headers=headers):
+            pass
+    assert status == denied.value.status_code
 
 
 # What is where.
@@ -562,6 +896,16 @@ def half(page: str) -> str:
     return found[0]
 
 
+def test_inside_explains_the_renewal() -> None:
+    """Where tickets are renewed, the page says when, and what becomes of copies."""
+    demo = Demo(options={"renew_after": 130})
+    ada = demo.visitor("user:ada")
+    assert "in 130 s at the earliest" in ada.get("/inside").text
+    demo.clock.move(131)
+    assert "with this very request" in ada.get("/inside").text
+    demo.users.close()
+
+
 def test_inside_before_there_is_a_session(visitor: Visitor) -> None:
     """Where nothing is held, the page says so."""
     assert "Nothing is anywhere" in visitor.get("/inside").text
@@ -571,7 +915,8 @@ def test_inside_before_there_is_a_session(visitor: Visitor) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/login", "/register", "/shop", "/cart", "/race", "/devices", "/inside", "/x"]
+    "path",
+    ["/", "/login", "/register", "/shop", "/cart", "/race", "/devices", "/inside", "/x"],
 )
 def test_pages_are_hardened_and_kept_in_no_cache(ada: Visitor, path: str) -> None:
     """Every page forbids what it does not need, and every cache."""
@@ -583,7 +928,10 @@ def test_pages_are_hardened_and_kept_in_no_cache(ada: Visitor, path: str) -> Non
     assert "unsafe" not in headers["content-security-policy"]
 
 
-@pytest.mark.parametrize("path", ["/", "/login", "/register", "/shop", "/race", "/inside"])
+@pytest.mark.parametrize(
+    "path",
+    ["/", "/login", "/register", "/shop", "/race", "/inside", "/activity", "/live", "/confirm"],
+)
 def test_pages_have_no_inline_script_or_style(ada: Visitor, path: str) -> None:
     """The pages need nothing that their own policy forbids, and nothing from elsewhere."""
     page = ada.get(path).text

@@ -117,6 +117,21 @@ def test_nine_lost_answers_in_a_row_lock_nobody_out(coarse: Server) -> None:
     assert MOST - 1 == max(coarse.head(scene.record).successors for scene in found.scenes)
 
 
+def test_a_page_that_fails_renews_nothing(make_site: Callable[..., Site]) -> None:
+    """Its answer may carry no cookie; a server that loses its own successors is no thief."""
+    site = make_site("memory", renew_after=900)
+    owner = site.browser()
+    owner.login()
+    for fails in [True] * 30 + [False] + [True] * 30:
+        site.clock.move(600)
+        session = owner.begin()
+        assert "user:42" == session.subject
+        owner.end(session, failed=fails)
+
+    assert 1 == len(site.events_of(Renewed))
+    assert [] == site.events_of(CopiedCookie)
+
+
 def test_logins_rotations_and_logouts_that_cross_a_renewal_convict_nobody(coarse: Server) -> None:
     """Whoever still shows the old seed is anonymous, and no thief."""
     acts = ("edits", "rotates", "logs out")

@@ -16,6 +16,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from coatcheck import Session, StoreUnavailable
 from coatcheck.stores.memory import MemoryStore
+from coatcheck.telemetry import telemetry
 from tests.sites import Site
 from tests.test_laws import Flaky
 from tests.test_sessions import Rivalled, put
@@ -69,6 +70,8 @@ def sink(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sink]:
     sink = Sink()
     monkeypatch.setattr(metrics, "get_meter", sink.meters.get_meter)
     monkeypatch.setattr(trace, "get_tracer", sink.tracers.get_tracer)
+    monkeypatch.setattr(metrics, "get_meter_provider", lambda: sink.meters)
+    monkeypatch.setattr(trace, "get_tracer_provider", lambda: sink.tracers)
     yield sink
     sink.meters.shutdown()
     sink.tracers.shutdown()
@@ -107,13 +110,15 @@ class TestMetrics:
     def test_the_stores_calls_are_timed_by_verb(
         self, sink: Sink, make_site: Callable[..., Site], kind: str
     ) -> None:
-        """In seconds; those that requests make."""
-        used(make_site(kind))
+        """In seconds; those that requests make. An anonymous write creates, a login is admitted."""
+        site = make_site(kind)
+        site.browser().visit(put("a", 1))
+        used(site)
         bounds = [point.explicit_bounds for point in sink.found("coatcheck.store.duration")]
         assert {(0.0001, 1.0)} == {(each[0], each[-1]) for each in bounds}
 
         counts = sink.counted("coatcheck.store.duration", "coatcheck.verb")
-        assert {"create": 1, "load": 2, "save": 1, "delete": 1} == counts
+        assert {"create": 1, "admit": 1, "load": 2, "save": 1, "delete": 1} == counts
 
     def test_calls_that_fail_are_told_apart(
         self, sink: Sink, make_site: Callable[..., Site]
@@ -127,7 +132,7 @@ class TestMetrics:
         owner.begin()
 
         counts = sink.counted("coatcheck.store.duration", "coatcheck.verb", "error.type")
-        assert {("create", None): 1, ("load", "StoreUnavailable"): 1} == counts
+        assert {("admit", None): 1, ("load", "StoreUnavailable"): 1} == counts
 
     def test_lost_races_are_counted(self, sink: Sink, make_site: Callable[..., Site]) -> None:
         """Each refused save, whether the last went through or not."""
@@ -236,3 +241,17 @@ print(sessions.open(cookie).subject, sessions._telemetry)
     )
 
     assert ("user:42 None\n", "") == (ran.stdout, ran.stderr)
+
+
+def test_where_nobody_listens_nothing_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The API alone stands for none; a provider that is set later is met within a second."""
+    now = [100.0]
+    monkeypatch.setattr("coatcheck.telemetry.time.monotonic", lambda: now[0])
+    seen = telemetry("shop", MemoryStore())
+    assert seen is not None
+    assert not seen.is_on()
+    monkeypatch.setattr(trace, "get_tracer_provider", TracerProvider)
+    assert not seen.is_on()
+    now[0] += 1
+
+    assert seen.is_on()

@@ -39,6 +39,20 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--host", default="localhost")
     demo.add_argument("--port", type=int, default=8000)
     demo.add_argument("--store", metavar="URL", help="where sessions are kept; a file by default")
+    demo.add_argument("--limit", type=int, metavar="N", help="sessions that each user may have")
+    demo.add_argument(
+        "--over-limit",
+        choices=["end", "refuse"],
+        default="end",
+        help="what a login does that is one too many: end the oldest session, or be refused",
+    )
+    demo.add_argument(
+        "--renew-after",
+        type=float,
+        default=130,
+        metavar="SECONDS",
+        help="how often a ticket's proof is renewed, more than 120; 0 for never",
+    )
     demo.set_defaults(run=_demo)
     return parser
 
@@ -70,7 +84,14 @@ def _demo(chosen: argparse.Namespace) -> None:
             f"demo: expected the demo's packages, got none named {error.name!r}; "
             "install them with: pip install 'coatcheck[demo]'"
         ) from error
-    run(host=chosen.host, port=chosen.port, store_url=chosen.store)
+    run(
+        host=chosen.host,
+        port=chosen.port,
+        store_url=chosen.store,
+        limit=chosen.limit,
+        over_limit=chosen.over_limit,
+        renew_after=chosen.renew_after,
+    )
 
 
 if __name__ == "__main__":

@@ -111,6 +111,7 @@ class Session(MutableMapping[str, Any]):
     # What was done.
     _cookie: str | None = None  # the Set-Cookie value that this response owes the browser
     _closed = False
+    _failed = False  # the response is an error, which may carry no cookie
     _committing = False
 
     def __init__(self, domain: Domain, opened_at: int, client: ClientSource = None) -> None:

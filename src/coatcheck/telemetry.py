@@ -7,7 +7,7 @@
 
 Instruments and spans carry the store's kind, the name of the `Sessions` and the public session id,
 never a secret. Nothing is imported before a `Sessions` is made, and providers may be configured
-later still.
+later still: while there are none, nothing is measured, and they are looked for once a second.
 """
 
 import time
@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from coatcheck.events import Contended, Event, Merged
 
 if TYPE_CHECKING:
-    from opentelemetry.metrics import Histogram
     from opentelemetry.trace import Span
 
 __all__ = ["NO_SPAN", "Telemetry", "telemetry"]
@@ -29,6 +28,9 @@ NO_SPAN: AbstractContextManager[object] = nullcontext()
 """What is entered where there is nothing to trace."""
 
 _VERBS = ("load", "create", "save", "touch", "delete", "admit", "forbid")
+_LOOK = 1.0
+_IDLE = ("NoOp", "Proxy", "_Proxy")
+"""How the names of providers begin that stand for none."""
 _SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
 
 
@@ -47,7 +49,8 @@ class Telemetry:
         from opentelemetry import context, metrics, trace
 
         meter = metrics.get_meter("coatcheck")
-        self._context, self._trace = context, trace
+        self._context, self._trace, self._metrics = context, trace, metrics
+        self._look_at, self._is_on = 0.0, False
         self._tracer = trace.get_tracer("coatcheck")
         self._events = meter.create_counter(
             "coatcheck.events", unit="{event}", description="What happened to sessions."
@@ -66,8 +69,19 @@ class Telemetry:
         kind = type(store).__name__.removeprefix("Async")
         self._common = {"coatcheck.sessions": name, "coatcheck.store": kind}
 
+    def is_on(self) -> bool:
+        """Whether anybody listens, to the second: the API alone does nothing, which takes time."""
+        now = time.monotonic()
+        if now >= self._look_at:
+            self._look_at = now + _LOOK
+            providers = self._trace.get_tracer_provider(), self._metrics.get_meter_provider()
+            self._is_on = not all(type(each).__name__.startswith(_IDLE) for each in providers)
+        return self._is_on
+
     def count(self, event: Event) -> None:
         """Count what happened."""
+        if not self.is_on():
+            return
         told = {**self._common, "coatcheck.event": event.name}
         reason = getattr(event, "reason", None)
         self._events.add(1, told if reason is None else {**told, "coatcheck.reason": reason})
@@ -78,7 +92,7 @@ class Telemetry:
         """The verbs of this store, each of which records what it took."""
         timed = _awaited if iscoroutinefunction(getattr(store, "load", None)) else _called
         verbs = {
-            verb: timed(store, verb, self._duration, {**self._common, "coatcheck.verb": verb})
+            verb: timed(self, store, verb, {**self._common, "coatcheck.verb": verb})
             for verb in _VERBS
             if hasattr(store, verb)
         }
@@ -86,6 +100,8 @@ class Telemetry:
 
     def span(self, moment: str, session_id: str) -> AbstractContextManager[object]:
         """The span of one of a request's moments of I/O; the store's own spans are its children."""
+        if not self.is_on():
+            return NO_SPAN
         span = self._tracer.start_span(moment)
         if not span.is_recording():
             return NO_SPAN
@@ -112,11 +128,14 @@ class _Current(AbstractContextManager[None]):
 
 
 def _called(
-    store: object, verb: str, duration: "Histogram", attributes: dict[str, str]
+    telemetry: Telemetry, store: object, verb: str, attributes: dict[str, str]
 ) -> "staticmethod[..., Any]":
     """The verb, which tells how long it took, and what it raised."""
+    duration = telemetry._duration
 
     def timed(*arguments: Any) -> Any:
+        if not telemetry.is_on():
+            return getattr(store, verb)(*arguments)
         start = time.perf_counter()
         try:
             answer = getattr(store, verb)(*arguments)
@@ -131,11 +150,12 @@ def _called(
 
 
 def _awaited(
-    store: object, verb: str, duration: "Histogram", attributes: dict[str, str]
+    telemetry: Telemetry, store: object, verb: str, attributes: dict[str, str]
 ) -> "staticmethod[..., Any]":
     """`_called`, awaited."""
+    duration = telemetry._duration
 
-    async def timed(*arguments: Any) -> Any:
+    async def measured(*arguments: Any) -> Any:
         start = time.perf_counter()
         try:
             answer = await getattr(store, verb)(*arguments)
@@ -145,5 +165,8 @@ def _awaited(
             raise
         duration.record(time.perf_counter() - start, attributes)
         return answer
+
+    def timed(*arguments: Any) -> Any:
+        return (measured if telemetry.is_on() else getattr(store, verb))(*arguments)
 
     return staticmethod(timed)

@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-import ua_parser
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from coatcheck import SessionInfo, current
+from coatcheck.demo.agents import Agent, agent_of
 from coatcheck.demo.forms import read_form
 from coatcheck.demo.pages import render, site_of
 
@@ -18,20 +18,19 @@ class Device:
     """A session as its owner sees it."""
 
     info: SessionInfo
-    browser: str
-    system: str
-    is_handheld: bool
-    is_this: bool
+    agent: Agent
 
 
 async def devices(request: Request) -> Response:
-    session, sessions = current(), site_of(request).sessions
-    if not sessions.is_listable:
-        return render(request, "devices.html", devices=None)
-    infos = await sessions.list_for(request.user.subject)
-    found = [_device(info, is_this=info.id == session.id) for info in infos]
-    found.sort(key=lambda device: not device.is_this)
-    return render(request, "devices.html", devices=found)
+    session, site = current(), site_of(request)
+    if not site.sessions.is_listable:
+        return await render(
+            request, "devices.html", devices=None, can_end_others=site.can_end_others
+        )
+    infos = await site.sessions.list_for(request.user.subject, current=session.id)
+    infos.sort(key=lambda info: not info.current)
+    found = [Device(info, agent_of(info.client.agent)) for info in infos]
+    return await render(request, "devices.html", devices=found, can_end_others=len(found) > 1)
 
 
 async def end(request: Request) -> Response:
@@ -51,25 +50,15 @@ async def end(request: Request) -> Response:
 
 async def end_others(request: Request) -> Response:
     await read_form(request)
-    session, sessions = current(), site_of(request).sessions
-    if not sessions.is_listable:
-        return RedirectResponse("/devices", 303)
-    ended = await sessions.revoke_all(request.user.subject, keep=session.id)
-    session.flash(f"{ended} other {'device' if ended == 1 else 'devices'} logged out.", "success")
+    session, site = current(), site_of(request)
+    if site.can_end_others:
+        ended = await site.sessions.revoke_all(request.user.subject, keep=session.id)
+        session.flash(_said(ended) if site.sessions.is_listable else _ALL, "success")
     return RedirectResponse("/devices", 303)
 
 
-def _device(info: SessionInfo, *, is_this: bool) -> Device:
-    parsed = ua_parser.parse(info.client.agent or "")
-    agent, system, device = parsed.user_agent, parsed.os, parsed.device
-    return Device(
-        info,
-        browser=_named(agent.family, agent.major) if agent else "Unknown browser",
-        system=_named(system.family, system.major) if system else "unknown system",
-        is_handheld=device is not None and device.family not in ("Mac", "Other"),
-        is_this=is_this,
-    )
+_ALL = "Every other device is logged out."
 
 
-def _named(family: str, version: str | None) -> str:
-    return f"{family} {version}" if version else family
+def _said(ended: int) -> str:
+    return f"{ended} other {'device' if ended == 1 else 'devices'} logged out."

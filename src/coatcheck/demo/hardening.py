@@ -1,11 +1,11 @@
-"""Headers that every answer carries, and a page in the site's own design for an outage."""
+"""Headers that every answer carries, and pages in the site's own design for bare answers."""
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from coatcheck.demo.pages import render_bare
 
-__all__ = ["OutagePage", "SecurityHeaders"]
+__all__ = ["PlainAnswers", "SecurityHeaders"]
 
 _POLICY = "; ".join(
     [
@@ -13,7 +13,7 @@ _POLICY = "; ".join(
         "script-src 'self'",
         "style-src 'self'",
         "img-src 'self'",
-        "connect-src 'self'",
+        "connect-src 'self'",  # WebSockets of this origin too (CSP 3, 6.7.2.8)
         "form-action 'self'",
         "base-uri 'none'",
         "frame-ancestors 'none'",
@@ -48,8 +48,11 @@ class SecurityHeaders:
         await self.app(scope, receive, send_with_headers)
 
 
-class OutagePage:
-    """Shows people a page where `SessionMiddleware` answers 503, whose own answer is one word."""
+class PlainAnswers:
+    """Shows people a page where a middleware inside answers in a word.
+
+    `SessionMiddleware` does so with 503 in an outage, `CSRFMiddleware` with 403.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -65,7 +68,7 @@ class OutagePage:
 
         async def send_page(message: Message) -> None:
             nonlocal replaced
-            if message["type"] == "http.response.start" and message["status"] == 503:
+            if message["type"] == "http.response.start" and _is_plain(message):
                 replaced = True
                 await _answer(message, scope, receive, send)
             elif not replaced:
@@ -74,8 +77,18 @@ class OutagePage:
         await self.app(scope, receive, send_page)
 
 
+def _is_plain(message: Message) -> bool:
+    kind = Headers(raw=message["headers"]).get("content-type", "")
+    return message["status"] in _SHOWN and kind.startswith("text/plain")
+
+
+_SHOWN = {403: "cross-origin", 503: 503}
+"""Which words of the page belong to the status."""
+
+
 async def _answer(message: Message, scope: Scope, receive: Receive, send: Send) -> None:
-    page = render_bare("error.html", status=503, code=503, detail="")
+    status: int = message["status"]
+    page = render_bare("error.html", status=status, code=status, words=_SHOWN[status], detail="")
     retry = Headers(raw=message["headers"]).get("retry-after")
     if retry is not None:
         page.headers["Retry-After"] = retry

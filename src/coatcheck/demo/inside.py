@@ -47,6 +47,7 @@ class Kept:
 
     record: Record
     head: Head
+    seconds_to_renewal: int | None
     times: list[tuple[str, int, datetime, str]]
 
 
@@ -57,7 +58,7 @@ async def inside(request: Request) -> Response:
     held = _held(site, request, kept) if kept is not None else None
     values = [(key, repr(value)) for key, value in sorted(session.items())]
     sealed = _sealed(site, request)
-    return render(request, "inside.html", held=held, kept=kept, values=values, sealed=sealed)
+    return await render(request, "inside.html", held=held, kept=kept, values=values, sealed=sealed)
 
 
 def _sealed(site: Site, request: Request) -> str | None:
@@ -90,20 +91,28 @@ def _attributes(header: str) -> list[tuple[str, str]]:
 
 
 async def _kept(site: Site, session_id: str | None) -> Kept | None:
-    now = int(datetime.now(UTC).timestamp() * 1000)
+    now = int(current().opened_at.timestamp() * 1000)
     if session_id is None or isinstance(site.store, AsyncCarrierStore):
         return None
     record = await site.store.load(session_id, now)
     if record is None:
         return None
     head = read_payload(record.payload)
-    return Kept(record, head, _times(record, head))
+    return Kept(record, head, _seconds_to_renewal(site, head, now), _times(record, head))
+
+
+def _seconds_to_renewal(site: Site, head: Head, now: int) -> int | None:
+    """When the proof is to be renewed, in seconds from now; None where it never is."""
+    if site.renew_after is None:
+        return None
+    return max(0, round(site.renew_after - (now - head.proof_at) / 1000))
 
 
 def _times(record: Record, head: Head) -> list[tuple[str, int, datetime, str]]:
     times = [
         ("created_at", head.created_at, "when the browser first came"),
         ("login_at", record.login_at, "when you last logged in"),
+        ("proof_at", head.proof_at, "when the proof was made"),
         ("seen_at", record.seen_at, "when you were last here, to a twentieth of the idle time"),
         ("expires_at", record.expires_at, "when it ends unless it is used again"),
         ("deadline", head.deadline, "when it ends in any case"),

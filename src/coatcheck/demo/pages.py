@@ -1,7 +1,7 @@
 """Rendering: the site's parts, and what every page shows of the request's session."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +10,11 @@ from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
-from coatcheck import AsyncSessions, Session, current
+from coatcheck import AsyncSessions, Session, current, token
+from coatcheck.demo.diary import Diary, ending
 from coatcheck.demo.users import User, Users
 from coatcheck.store import AsyncCarrierStore, AsyncStore
+from coatcheck.web.headers import joined_cookie
 
 __all__ = ["STATIC", "Site", "Ticket", "render", "render_bare", "site_of", "user_of"]
 
@@ -27,7 +29,22 @@ class Site:
 
     sessions: AsyncSessions
     store: AsyncStore | AsyncCarrierStore
+    """Theirs, for the page that looks into it."""
     users: Users
+    diary: Diary
+    limit: int | None = None
+    renew_after: float | None = None
+
+    @property
+    def can_revoke(self) -> bool:
+        """Whether a session can be ended at all; one that is its cookie needs `revocations`."""
+        return getattr(self.store, "revocations", self.store) is not None
+
+    @property
+    def can_end_others(self) -> bool:
+        """Whether all of a user's sessions can be ended at once, listed or not."""
+        is_carried = isinstance(self.store, AsyncCarrierStore)
+        return self.can_revoke if is_carried else self.sessions.is_listable
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +71,18 @@ def user_of(request: Request) -> User | None:
     return user
 
 
-def render(request: Request, template: str, *, status: int = 200, **context: Any) -> HTMLResponse:
+async def render(
+    request: Request, template: str, *, status: int = 200, **context: Any
+) -> HTMLResponse:
     """A page of the site. Its flash messages are read, and so removed, here."""
     session = current()
     user = user_of(request)
     shared: dict[str, Any] = {
         "path": request.url.path,
         "user": user,
+        "site": site_of(request),
+        "session": session,
+        "ended": await _why_it_ended(request, session) if user is None else None,
         "ticket": ticket_of(session.id),
         "cart_count": sum(session.get("cart", {}).values()),
         "csrf": lambda: _csrf_field(session),
@@ -74,6 +96,7 @@ def render_bare(template: str, *, status: int, **context: Any) -> HTMLResponse:
     shared: dict[str, Any] = {
         "path": "",
         "user": None,
+        "ended": None,
         "ticket": None,
         "cart_count": 0,
         "flashes": [],
@@ -88,6 +111,17 @@ def ticket_of(session_id: str | None) -> Ticket | None:
     return Ticket(f"{number % 10_000:04}", _HUES[number // 10_000 % len(_HUES)])
 
 
+async def _why_it_ended(request: Request, session: Session) -> str | None:
+    """What to tell a browser whose ticket is not good any more; None for one that showed none."""
+    if session.refused not in ("unknown", "expired"):
+        return None
+    site = site_of(request)
+    shown = site.sessions.cookie.read(joined_cookie(request.scope["headers"]))
+    ids = [found.id for text in shown if (found := token.parse(text))]
+    await site.sessions.flush_events()
+    return ending(next(filter(None, map(site.diary.end_of, ids)), None))
+
+
 def _csrf_field(session: Session) -> Markup:
     return Markup('<input type="hidden" name="csrf" value="{}">').format(session.csrf_token)
 
@@ -99,14 +133,22 @@ def _moment(time: datetime) -> Markup:
 
 
 def _from_now(time: datetime) -> Markup:
-    """How far from now, with the point in time as a tooltip."""
-    span = time - datetime.now(UTC)
+    """How far from this request, with the point in time as a tooltip."""
+    span = time - current().opened_at
     text = f"in {_span(span)}" if span > timedelta() else f"{_span(-span)} ago"
     text = "just now" if abs(span) < timedelta(minutes=1) else text
     exact = f"{time:%Y-%m-%d %H:%M:%S} UTC"
     return Markup('<time datetime="{}" title="{}">{}</time>').format(
         time.isoformat("T", "seconds"), exact, text
     )
+
+
+def _methods(methods: tuple[str, ...]) -> str:
+    """By what means somebody showed who they are; the names are of RFC 8176."""
+    return " and ".join(_METHODS.get(method, method) for method in methods) or "unknown means"
+
+
+_METHODS = {"pwd": "password", "otp": "one-time code"}
 
 
 def _span(span: timedelta) -> str:
@@ -125,5 +167,5 @@ _env = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_env.filters |= {"moment": _moment, "from_now": _from_now}
+_env.filters |= {"moment": _moment, "from_now": _from_now, "methods": _methods}
 _env.globals["ticket_of"] = ticket_of

@@ -22,7 +22,7 @@ _SECONDS_IN_HAND = 0.05
 
 
 async def race(request: Request) -> Response:
-    return render(request, "race.html", count=_counted())
+    return await render(request, "race.html", count=_counted())
 
 
 async def add(request: Request) -> Response:

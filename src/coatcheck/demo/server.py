@@ -8,12 +8,14 @@ import sqlite3
 import sys
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
+from typing import Literal
 from urllib.parse import unquote, urlsplit
 
 import uvicorn
 
-from coatcheck import AsyncSessions, ConfigurationError
-from coatcheck.demo.app import create_app
+from coatcheck import ConfigurationError
+from coatcheck.demo.app import create_app, create_site
+from coatcheck.demo.pages import Site
 from coatcheck.demo.users import DEMO_USERS, Users
 from coatcheck.store import AsyncCarrierStore, AsyncStore
 from coatcheck.stores import async_from_url
@@ -23,40 +25,61 @@ from coatcheck.stores.sqlite import AsyncSQLiteStore
 __all__ = ["run"]
 
 _SECONDS_TO_FINISH = 2
+_LARGEST_MESSAGE = 4096
 
 
-def run(*, host: str = "localhost", port: int = 8000, store_url: str | None = None) -> None:
+def run(
+    *,
+    host: str = "localhost",
+    port: int = 8000,
+    store_url: str | None = None,
+    limit: int | None = None,
+    over_limit: Literal["end", "refuse"] = "end",
+    renew_after: float = 130,
+) -> None:
     """Serve the demo until Ctrl-C. Without a `store_url`, SQLite in the user's data folder.
 
-    Raises `ConfigurationError` where that cannot begin, as where the port is taken.
+    `renew_after` is in seconds, and short, so that one can see it happen; a real site renews every
+    quarter of an hour or so. 0 renews no ticket. Raises `ConfigurationError` where that cannot
+    begin, as where the port is taken.
     """
     with ExitStack() as stack:
         try:
             store, users, where = _kept(store_url)
             stack.enter_context(closing(users))
+            site = create_site(
+                store,
+                users,
+                limit=limit,
+                over_limit=over_limit,
+                renew_after=_renewal(store, renew_after),
+            )
             sockets = _listen(host, port, stack)
         except (OSError, sqlite3.Error) as error:
             raise ConfigurationError(f"demo: {error}") from error
         _welcome(host, sockets[0].getsockname()[1], where)
-        _serve(store, users, sockets)
+        _serve(site, sockets)
 
 
-def _serve(
-    store: AsyncStore | AsyncCarrierStore, users: Users, sockets: list[socket.socket]
-) -> None:
-    sessions = AsyncSessions(store)
+def _renewal(store: AsyncStore | AsyncCarrierStore, seconds: float) -> float | None:
+    """A cookie that is the whole session has no proof to renew."""
+    return None if isinstance(store, AsyncCarrierStore) or not seconds else seconds
+
+
+def _serve(site: Site, sockets: list[socket.socket]) -> None:
     config = uvicorn.Config(
-        create_app(sessions, store, users),
+        create_app(site),
         log_level="warning",
         access_log=False,
         proxy_headers=False,
         lifespan="on",
         timeout_graceful_shutdown=_SECONDS_TO_FINISH,
+        ws_max_size=_LARGEST_MESSAGE,
     )
     with asyncio.Runner() as runner:
         with suppress(KeyboardInterrupt):
             runner.run(uvicorn.Server(config).serve(sockets))
-        runner.run(sessions.close())
+        runner.run(site.sessions.close())
 
 
 def _kept(store_url: str | None) -> tuple[AsyncStore | AsyncCarrierStore, Users, str]:

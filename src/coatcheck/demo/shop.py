@@ -64,11 +64,11 @@ def _without(key: str) -> Callable[[Cart], Cart]:
 
 
 async def shop(request: Request) -> Response:
-    return render(request, "shop.html", goods=GOODS)
+    return await render(request, "shop.html", goods=GOODS)
 
 
 async def cart(request: Request) -> Response:
-    return render(request, "cart.html", **_bill())
+    return await render(request, "cart.html", **_bill())
 
 
 async def add(request: Request) -> Response:
@@ -88,7 +88,7 @@ async def remove(request: Request) -> Response:
 
 
 async def checkout(request: Request) -> Response:
-    return render(request, "checkout.html", **_bill())
+    return await render(request, "checkout.html", **_bill())
 
 
 async def order(request: Request) -> Response:

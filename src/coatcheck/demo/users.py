@@ -1,4 +1,4 @@
-"""The demo's users: a table of names and argon2id hashes.
+"""The demo's users: a table of names and argon2id hashes, and their one-time codes.
 
 Nothing here knows about sessions. A session's subject is `user:<username>`, and `find` is what the
 login gate calls to get the user of a subject.
@@ -8,12 +8,16 @@ import os
 import re
 import secrets
 import sqlite3
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from anyio import CapacityLimiter, to_thread
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
+
+from coatcheck.demo.codes import Codes
 
 __all__ = ["DEMO_USERS", "DemoUser", "User", "Users", "is_username"]
 
@@ -53,11 +57,17 @@ DEMO_USERS = (
 class Users:
     """The users in one SQLite file, or in memory."""
 
-    def __init__(self, path: str | Path = ":memory:", hasher: PasswordHasher | None = None) -> None:
+    def __init__(
+        self,
+        path: str | Path = ":memory:",
+        hasher: PasswordHasher | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._hasher = hasher or PasswordHasher()
         self._limiter = CapacityLimiter(_HASHERS)
         self._nobodys_hash = self._hasher.hash(secrets.token_urlsafe())
         self._table = _connect(path)
+        self.codes = Codes(self._table, clock)
         for user in DEMO_USERS:
             if self.find(_PREFIX + user.username) is None:
                 self._insert(user.username, user.name, self._hasher.hash(user.password))
@@ -81,6 +91,11 @@ class Users:
         """A new user, or None where the username is taken."""
         made = await to_thread.run_sync(self._hasher.hash, password, limiter=self._limiter)
         return User(username, name) if self._insert(username, name, made) else None
+
+    async def change_password(self, username: str, password: str) -> None:
+        made = await to_thread.run_sync(self._hasher.hash, password, limiter=self._limiter)
+        command = "UPDATE users SET hash = ? WHERE username = ?"
+        self._table.execute(command, (made, username))
 
     def _verify(self, hash: str, password: str) -> bool:
         try:

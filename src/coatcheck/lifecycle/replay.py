@@ -110,7 +110,12 @@ def ended(session: Session) -> None:
 
 
 def abandon(session: Session) -> None:
-    """The response is an error: drop the request's edits and its login, keep its logout()."""
+    """The response is an error: drop the request's edits and its login, keep its logout().
+
+    Nothing is renewed either, as many an error's answer carries no cookie: a server that throws
+    successors away must not look like a thief who does.
+    """
+    session._failed = True
     session._drop()
 
 

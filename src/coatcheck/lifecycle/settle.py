@@ -199,13 +199,13 @@ def _proof_upkeep(rules: Rules, session: Session, origin: Origin, now: int) -> W
     if session._cookie is not None:
         return None  # this request minted the token, so no browser has used it yet
     if head.proof_digest == session._unseen and head.proof_seen_at == 0:
-        return _renewal(rules, session, origin, head, now)
+        return None if session._failed else _renewal(rules, session, origin, head, now)
     if head.proof_digest != origin.proof:
         return None  # another request renewed it
     if head.previous_proof is not None and head.proof_seen_at == 0:
         seen = replace(head, proof_seen_at=_not_before(origin, now))
         return _save(rules, session, origin, seen, now)
-    if _is_renewal_due(rules, head, now):
+    if _is_renewal_due(rules, head, now) and not session._failed:
         return _renewal(rules, session, origin, _with_previous(head), now)
     return None
 
