@@ -1,6 +1,7 @@
 """`coatcheck.testing`: the login for test clients, and the clock. The contract has its own file."""
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from coatcheck import AsyncSessions, ConfigurationError, Cookie, Sessions, current
+from coatcheck.lifetime import AAL3
 from coatcheck.stores.memory import AsyncMemoryStore, MemoryStore
 from coatcheck.testing import Clock, login
 from coatcheck.web import asgi, wsgi
@@ -153,6 +155,26 @@ class TestLogin:
         clock.move(7 * 86_400)
 
         assert [expected, {}] == client.get("/").json()
+
+    @pytest.mark.parametrize("is_async", [False, True])
+    def test_it_takes_what_a_login_takes(self, is_async: bool) -> None:
+        """So that a test can stand before a gate that asks for more."""
+        store, clock = MemoryStore(), Clock()
+        sync = Sessions(store, clock=clock)
+        sessions = AsyncSessions(AsyncMemoryStore(store), clock=clock) if is_async else sync
+        since = datetime.fromtimestamp(clock() - 60, UTC)
+        headers: dict[str, str] = {}
+        sure: dict[str, Any] = {"level": 2, "methods": ("pwd", "otp"), "lifetime": AAL3}
+        login(headers, sessions, "user:42", authenticated_at=since, **sure)
+        session = sync.open(headers["Cookie"])
+        assert session.expires_at is not None
+
+        assert (2, ("pwd", "otp"), since, timedelta(minutes=15)) == (
+            session.level,
+            session.methods,
+            session.authenticated_at,
+            session.expires_at - session.opened_at,
+        )
 
     def test_a_second_login_replaces_the_first(self, sessions: AsyncSessions) -> None:
         """One client, one cookie."""

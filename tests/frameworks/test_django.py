@@ -46,6 +46,7 @@ import tests.django_project as project
 from coatcheck import AsyncSessions, Cookie, Sessions, current
 from coatcheck.csrf import CrossOriginProtection
 from coatcheck.errors import ConfigurationError, SessionClosed, StoreUnavailable
+from coatcheck.lifetime import AAL3
 from coatcheck.session import Client as Browser
 from coatcheck.stores.memory import AsyncMemoryStore, MemoryStore
 from coatcheck.testing import Clock
@@ -166,6 +167,20 @@ class TestLoggingIn:
 
         visit(client, enter)
         assert client.cookies[NAME].value == found[0] == client.session.session_key
+
+    def test_a_login_again_keeps_how_long_it_lasts(self, ann: Any) -> None:
+        """What the app's own login said of it; how sure it was is another matter."""
+        client, subject = Client(), str(ann.pk)
+
+        def enter(request: Any) -> None:
+            login(request, ann)
+            current().login(subject, lifetime=AAL3, level=3)
+
+        for act, level in [(enter, 3), (lambda request: login(request, ann), 1)]:
+            visit(client, act)
+            (info,) = sessions().list_for(subject)
+
+            assert (level, timedelta(minutes=15)) == (info.level, info.expires_at - info.seen_at)
 
     def test_a_user_is_listed_and_revoked_by_primary_key(self, ann: Any) -> None:
         """And their next request is anonymous."""

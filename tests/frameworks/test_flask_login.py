@@ -11,6 +11,7 @@ from flask import Flask
 from flask_login import FlaskLoginClient, LoginManager, UserMixin, current_user
 
 from coatcheck import ConfigurationError, Sessions, current
+from coatcheck.lifetime import AAL3
 from coatcheck.stores.memory import MemoryStore
 from coatcheck.testing import Clock, login
 from coatcheck.web.flask import CoatcheckSessionInterface
@@ -231,6 +232,23 @@ class TestFresh:
         assert before != site.token()
         assert f"Max-Age={30 * DAY};" in answer.headers["Set-Cookie"]
         assert str(site.clock()) == site.visit(lambda: current().login_at.timestamp()).text  # type: ignore[union-attr]
+
+    @pytest.mark.parametrize("again", [flask_login.confirm_login, enter()])
+    def test_a_login_again_keeps_how_long_it_lasts(self, site: Site, again: Act) -> None:
+        """What the app's own login said of it; how sure it was is another matter."""
+        site.visit(lambda: current().login("user:ann", lifetime=AAL3, level=3))
+        site.visit(lambda: current_user.id)
+        site.visit(again)
+        (info,) = site.sessions.list_for("user:ann")
+
+        assert (1, timedelta(minutes=15)) == (info.level, info.expires_at - info.seen_at)
+
+    def test_a_login_again_is_still_remembered(self, site: Site) -> None:
+        """Only `remember=True` says anything, as it is with Flask-Login's own cookie."""
+        site.visit(enter(remember=True))
+        answer = site.visit(enter())
+
+        assert f"Max-Age={30 * DAY};" in answer.headers["Set-Cookie"]
 
     def test_a_remembered_login_is_fresh_for_a_day(self, site: Site) -> None:
         """As long as one that is not remembered can last."""

@@ -3,6 +3,7 @@
 import runpy
 import sys
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -39,6 +40,7 @@ from coatcheck import (
     current,
 )
 from coatcheck.gate import LoginGate
+from coatcheck.lifetime import AAL3
 from coatcheck.stores.memory import AsyncMemoryStore, MemoryStore
 from coatcheck.testing import Clock, login
 from coatcheck.web import messages
@@ -406,6 +408,20 @@ class TestSecurityPolicy:
         (info,) = site.sessions.list_for("user:42")
 
         assert 30 == (info.expires_at - info.created_at).days
+
+    def test_remember_takes_what_a_login_takes(self) -> None:
+        """And one that says nothing keeps how long the one before lasts."""
+        site = self.site()
+        sure = {"level": 3, "methods": ("hwk",), "lifetime": AAL3}
+        site.visit(lambda request: remember(request, "user:42", **sure))
+        (info,) = site.sessions.list_for("user:42")
+        assert (3, ("hwk",)) == (info.level, info.methods)
+        site.visit(lambda request: remember(request, "user:42"))
+        (info,) = site.sessions.list_for("user:42")
+
+        assert (1, timedelta(minutes=15)) == (info.level, info.expires_at - info.seen_at)
+        with pytest.raises(TypeError, match="max_age"):
+            site.visit(lambda request: remember(request, "user:42", max_age=60))
 
     def test_the_identity_is_the_loaded_user(self) -> None:
         """Loaded once for a request."""

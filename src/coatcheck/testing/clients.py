@@ -2,13 +2,15 @@
 
 import asyncio
 import inspect
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from functools import partial
 from http.cookiejar import Cookie, CookieJar
 from typing import Any
 
 from coatcheck.errors import ConfigurationError
+from coatcheck.lifetime import Lifetime
 from coatcheck.session import Session
 from coatcheck.sessions import AsyncSessions, Sessions
 
@@ -21,6 +23,10 @@ def login(
     subject: str,
     *,
     remember: bool = False,
+    lifetime: Lifetime | None = None,
+    level: int = 1,
+    methods: Sequence[str] = (),
+    authenticated_at: datetime | None = None,
     values: Mapping[str, Any] | None = None,
 ) -> str:
     """Log a test client in without its site's login page; returns the session's id.
@@ -30,29 +36,34 @@ def login(
     Django (`client.cookies[name]`) and aiohttp (`client.session.cookie_jar`). Those of Falcon and
     Sanic keep no cookies: they show this one with every request. For a client that keeps nothing,
     such as Tornado's, `client` is the mapping of headers that each request is given. `values` are
-    put into the session.
+    put into the session; the other options are those of `Session.login`.
     """
+
+    def fill(session: Session) -> None:
+        session.login(
+            subject,
+            remember=remember,
+            lifetime=lifetime,
+            level=level,
+            methods=methods,
+            authenticated_at=authenticated_at,
+        )
+        session.update(values or {})
+
     if isinstance(sessions, AsyncSessions):
-        session, header = _in_a_loop(lambda: _alogged_in(sessions, subject, remember, values))
+        session, header = _in_a_loop(lambda: _afilled(sessions, fill))
     else:
         session = sessions.open(None)
-        _fill(session, subject, remember, values)
+        fill(session)
         header = sessions.commit(session)[0]
     _give(client, *header.split(";")[0].split("=", 1))
     return str(session.id)
 
 
-async def _alogged_in(
-    sessions: AsyncSessions, subject: str, remember: bool, values: Mapping[str, Any] | None
-) -> tuple[Session, str]:
+async def _afilled(sessions: AsyncSessions, fill: Callable[[Session], None]) -> tuple[Session, str]:
     session = await sessions.open(None)
-    _fill(session, subject, remember, values)
+    fill(session)
     return session, (await sessions.commit(session))[0]
-
-
-def _fill(session: Session, subject: str, remember: bool, values: Mapping[str, Any] | None) -> None:
-    session.login(subject, remember=remember)
-    session.update(values or {})
 
 
 def _in_a_loop(run: Callable[[], Any]) -> Any:

@@ -88,7 +88,8 @@ class _Steps:
         session = _session()
         if session is None:
             return
-        remember = session.pop("_remember", None) == "set"
+        # Flask-Login says nothing of it otherwise, and leaves an older remember cookie alone too.
+        remember = True if session.pop("_remember", None) == "set" else None
         duration = session.pop("_remember_seconds", None)
         if duration is not None and timedelta(seconds=duration) != span(self._lifetime.remember):
             _warn("login_user(duration=…)")
@@ -100,7 +101,7 @@ class _Steps:
         """The password was asked for again, so it is a login again."""
         session = _session()
         if session is not None and session.subject is not None:
-            session.login(session.subject, remember=session._is_remembered())
+            session.login(session.subject)
 
     def log_out(self, app: Flask, **more: Any) -> None:
         session = _session()

@@ -70,11 +70,9 @@ class SessionSecurityPolicy:
         principals = [Everyone] if subject is None else [Everyone, Authenticated, subject]
         return self._acl.permits(context, principals, permission)
 
-    def remember(
-        self, request: Any, userid: str, *, remember: bool = False, **_: Any
-    ) -> list[tuple[str, str]]:
-        """`session.login`; the response gets its cookie by itself."""
-        request.session.login(userid, remember=remember)
+    def remember(self, request: Any, userid: str, **options: Any) -> list[tuple[str, str]]:
+        """`session.login`, with its options; the response gets its cookie by itself."""
+        request.session.login(userid, **options)
         return []
 
     def forget(self, request: Any, **_: Any) -> list[tuple[str, str]]:
