@@ -329,7 +329,7 @@ class TestAsynchronous:
         assert [f"events_dropped count=1 waiting={MOST}"] == caplog.messages
 
     def test_it_works_in_one_loop_after_another(self) -> None:
-        """What one left behind, or what was told outside of any, the next delivers."""
+        """What one left behind or cut off, or was told outside of any, the next delivers."""
         told: list[Event] = []
         stuck = [True]
 
@@ -349,7 +349,7 @@ class TestAsynchronous:
         async def second() -> None:
             stuck.append(False)
             assert await sessions.flush_events(PATIENCE)
-            assert ["user:2", None] == subjects(told)
+            assert ["user:1", "user:2", None] == subjects(told)
             await login_async(sessions, "user:3")
             assert await sessions.flush_events(PATIENCE)
 
@@ -357,8 +357,106 @@ class TestAsynchronous:
         sessions._warn(RISK)
         run(second())
 
-        assert ["user:2", None, "user:3"] == subjects(told)
-        assert RiskyConfiguration is type(told[1])
+        assert ["user:1", "user:2", None, "user:3"] == subjects(told)
+        assert RiskyConfiguration is type(told[2])
+
+    @pytest.mark.parametrize("ending", ["cancelled", "closed"])
+    def test_a_loop_for_each_request_loses_no_event(self, ending: str) -> None:
+        """As Django's `async_to_sync` has it; each loop is gone before the callback is done."""
+        told: list[Event] = []
+        over = False
+
+        async def handler(event: Event) -> None:
+            while not over:
+                await asyncio.sleep(0)
+            told.append(event)
+
+        async def request(number: int) -> None:
+            await login_async(sessions, f"user:{number}")
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+
+        async def end() -> None:
+            assert await sessions.flush_events(PATIENCE)
+
+        sessions = AsyncSessions(AsyncMemoryStore(), on_event=handler)
+        for number in range(5):
+            if ending == "cancelled":
+                run(request(number))
+            else:
+                loop = asyncio.new_event_loop()
+                loop.run_until_complete(request(number))
+                loop.close()
+        assert [] == told
+        over = True
+        run(end())
+
+        assert [f"user:{number}" for number in range(5)] == subjects(told)
+
+    def test_an_event_whose_callback_is_done_does_not_come_again(self) -> None:
+        """Though the loop ends at that moment."""
+        told: list[Event] = []
+
+        async def handler(event: Event) -> None:
+            told.append(event)
+            (task,) = (each for each in asyncio.all_tasks() if "events" in each.get_name())
+            asyncio.get_running_loop().call_soon(task.cancel)
+
+        async def main() -> None:
+            await login_async(sessions)
+            assert await sessions.flush_events(PATIENCE)
+
+        sessions = AsyncSessions(AsyncMemoryStore(), on_event=handler)
+        run(main())
+        run(main())
+
+        assert 2 == len(told)
+
+    def test_flushing_waits_for_other_loops(self) -> None:
+        """In whatever thread they run."""
+        told: list[Event] = []
+        begun, asked = threading.Event(), threading.Event()
+
+        async def handler(event: Event) -> None:
+            begun.set()
+            while not asked.is_set():
+                await asyncio.sleep(0)
+            told.append(event)
+
+        async def other() -> None:
+            await login_async(sessions)
+            assert await sessions.flush_events(PATIENCE)
+
+        async def main() -> None:
+            assert False is await sessions.flush_events(0.001)
+            asyncio.get_running_loop().call_soon(asked.set)
+            assert await sessions.flush_events(PATIENCE)
+            assert 1 == len(told)
+
+        sessions = AsyncSessions(AsyncMemoryStore(), on_event=handler)
+        thread = threading.Thread(target=run, args=[other()])
+        thread.start()
+        assert begun.wait(PATIENCE)
+        run(main())
+        thread.join()
+
+    def test_one_that_waits_for_what_is_cancelled_has_failed(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """It is logged, and not tried again for ever."""
+
+        async def handler(event: Event) -> None:
+            answer = asyncio.get_running_loop().create_future()
+            answer.cancel()
+            await answer
+
+        async def main() -> None:
+            async with AsyncSessions(AsyncMemoryStore(), on_event=handler) as sessions:
+                await login_async(sessions)
+                assert await sessions.flush_events(PATIENCE)
+
+        run(main())
+        assert ["on_event raised while it handled logged_in"] == caplog.messages
 
     def test_it_may_take_longer_than_the_request_might(self) -> None:
         """As a plain one may."""

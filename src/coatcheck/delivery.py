@@ -7,8 +7,9 @@ waits is bounded: where the function is too slow for what happens, the newest ev
 and the log says how many.
 
 The thread begins with the first event, and ends when none came for a while or when it is asked to;
-the next event begins another. A task ends when nothing waits. The child of a fork begins with
-nothing: what its parent was told is the parent's to deliver.
+the next event begins another. A task ends when nothing waits. Where its loop ends before that, the
+next loop delivers what is left; what was cut off, from its beginning. The child of a fork begins
+with nothing: what its parent was told is the parent's to deliver.
 """
 
 import asyncio
@@ -19,7 +20,7 @@ import threading
 import time
 from asyncio import AbstractEventLoop, Task
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from contextvars import Context, copy_context
 from functools import partial
@@ -212,11 +213,17 @@ class _Tasks(_Lane):
         """Have a task of this loop deliver what waits, unless one does."""
         task = self._tasks.get(loop)
         if task is None or task.done():
-            for other in [each for each in self._tasks if each.is_closed()]:
-                self._tasks.pop(other, None)
+            self._forget_closed_loops()
             self._tasks[loop] = loop.create_task(
                 self._run(loop), name="coatcheck events", context=Context()
             )
+
+    def _forget_closed_loops(self) -> None:
+        """One that was closed without a word to its task gives back what that had begun."""
+        for loop in [each for each in list(self._tasks) if each.is_closed()]:
+            task = self._tasks.pop(loop, None)
+            if task is not None and not task.done():
+                cast("Coroutine[object, object, None]", task.get_coro()).close()
 
     async def _run(self, loop: AbstractEventLoop) -> None:
         with suppress(IndexError):  # nothing waits any more
@@ -224,27 +231,60 @@ class _Tasks(_Lane):
                 await self._hand(loop, *self._waiting.popleft())
 
     async def _hand(self, loop: AbstractEventLoop, context: Context, event: Event) -> None:
+        context.run(patience.lift)
+        task = loop.create_task(_awaited(self._handler, event), context=context)
         try:
-            context.run(patience.lift)
-            await loop.create_task(_awaited(self._handler, event), context=context)
-        except Exception:
-            _logger.exception(_RAISED, event.name)
+            await task
+        except BaseException:  # the loop ends: the event is the next one's to deliver
+            if not task.done() or task.cancelled():
+                self._waiting.appendleft((context, event))
+            raise
 
     async def flushed(self, timeout: float) -> bool:
         loop = asyncio.get_running_loop()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                while busy := self._busy(loop):
+                    for other, task in busy:
+                        await _ended(other, task)
+        return not self._busy(loop)
+
+    def _busy(self, loop: AbstractEventLoop) -> list[tuple[AbstractEventLoop, Task[None]]]:
+        """The tasks that deliver, in any loop; where something waits, this loop's is one."""
+        self._forget_closed_loops()
         if self._waiting:
             self._begin(loop)
-        task = self._tasks.get(loop)
-        if task is not None:
-            await asyncio.wait([task], timeout=timeout)
-        return task is None or task.done()
+        return [(each, task) for each, task in list(self._tasks.items()) if not task.done()]
 
     def stop(self) -> None:
         """A task ends by itself."""
 
 
 async def _awaited(handler: Callable[[Event], Awaitable[object]], event: Event) -> None:
-    await handler(event)
+    try:
+        await handler(event)
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        _logger.exception(_RAISED, event.name)  # what it waited for was cancelled, and not it
+    except Exception:
+        _logger.exception(_RAISED, event.name)
+
+
+async def _ended(loop: AbstractEventLoop, task: Task[None]) -> None:
+    """Wait for a task of any loop, which may run in another thread."""
+    here, ended = asyncio.get_running_loop(), asyncio.Event()
+
+    def tell(task: Task[None]) -> None:
+        with suppress(RuntimeError):  # this loop is closed, so nobody waits
+            here.call_soon_threadsafe(ended.set)
+
+    try:
+        loop.call_soon_threadsafe(task.add_done_callback, tell)
+    except RuntimeError:  # that loop was closed just now
+        return
+    await ended.wait()
 
 
 def _hand(handler: Handler, event: Event) -> None:
