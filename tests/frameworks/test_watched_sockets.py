@@ -34,7 +34,18 @@ from tests.outside.frameworks.sanic import new_app
 from tests.test_watching import PATIENCE, STEP, Site, logout, seen_at, settled
 
 Served = AbstractAsyncContextManager[int]
-Left = list[str]
+
+
+class Left(list[str]):
+    """What the handlers said when they left, and what they heard before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heard: list[Any] = []
+
+    def hear(self, message: Any) -> Any:
+        self.heard.append(message)
+        return message
 
 
 @asynccontextmanager
@@ -55,7 +66,7 @@ def with_starlette(sessions: AsyncSessions, left: Left, **options: Any) -> Serve
         await socket.accept()
         try:
             while True:
-                await socket.send_text(await socket.receive_text())
+                await socket.send_text(left.hear(await socket.receive_text()))
         except WebSocketDisconnect as error:
             left.append(str(error.code))
 
@@ -69,7 +80,7 @@ def with_litestar(sessions: AsyncSessions, left: Left, **options: Any) -> Served
         await socket.accept()
         try:
             while True:
-                await socket.send_text(await socket.receive_text())
+                await socket.send_text(left.hear(await socket.receive_text()))
         finally:
             left.append("left")
 
@@ -83,7 +94,7 @@ def with_falcon(sessions: AsyncSessions, left: Left, **options: Any) -> Served:
             await ws.accept()
             with suppress(falcon.WebSocketDisconnected):
                 while True:
-                    await ws.send_text(await ws.receive_text())
+                    await ws.send_text(left.hear(await ws.receive_text()))
             left.append("left")
 
     middleware = AsyncSessionMiddleware(sessions, sweep=None, **options)
@@ -92,14 +103,19 @@ def with_falcon(sessions: AsyncSessions, left: Left, **options: Any) -> Served:
     return uvicorned(app)
 
 
-def with_quart(sessions: AsyncSessions, left: Left, **options: Any) -> Served:
+def with_quart(
+    sessions: AsyncSessions, left: Left, *, by_child: bool = False, **options: Any
+) -> Served:
     app: Any = quart.Quart(__name__)
     app.session_interface = CoatcheckSessionInterface(sessions, sweep=None, **options)
 
     async def chat() -> None:
+        if by_child:
+            accept = quart.copy_current_websocket_context(quart.websocket.accept)
+            await asyncio.create_task(accept())
         try:
             while True:
-                await quart.websocket.send(await quart.websocket.receive())
+                await quart.websocket.send(left.hear(await quart.websocket.receive()))
         finally:
             left.append("left")
 
@@ -114,7 +130,7 @@ def _sanic(sessions: AsyncSessions, left: Left, **options: Any) -> Any:
     async def chat(request: Any, ws: Any) -> None:
         try:
             while (text := await ws.recv()) is not None:
-                await ws.send(text)
+                await ws.send(left.hear(text))
         finally:
             left.append("left")
 
@@ -146,7 +162,7 @@ async def with_aiohttp(sessions: AsyncSessions, left: Left, **options: Any) -> A
         await socket.prepare(request)
         async for message in socket:
             assert message.type is WSMsgType.TEXT
-            await socket.send_str(message.data)
+            await socket.send_str(left.hear(message.data))
         left.append(str(socket.close_code))
         return socket
 
@@ -165,7 +181,7 @@ async def with_aiohttp(sessions: AsyncSessions, left: Left, **options: Any) -> A
 async def with_tornado(sessions: AsyncSessions, left: Left, **options: Any) -> AsyncIterator[int]:
     class Chat(tornado.SessionMixin, WebSocketHandler):
         async def on_message(self, message: str | bytes) -> None:
-            await self.write_message(message)
+            await self.write_message(left.hear(message))
 
         def on_close(self) -> None:
             left.append("left")
@@ -184,6 +200,7 @@ FRAMEWORKS: dict[str, Callable[..., Served]] = {
     "Litestar": with_litestar,
     "Falcon": with_falcon,
     "Quart": with_quart,
+    "Quart, accepted by a child task": partial(with_quart, by_child=True),
     "Sanic": with_sanic,
     "Sanic under ASGI": with_sanic_under_asgi,
     "aiohttp": with_aiohttp,
@@ -266,3 +283,53 @@ def test_a_client_that_leaves_ends_the_watch(name: str) -> None:
             assert 1 == len(await site.sessions.list_for("user:42"))
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_a_client_that_ignores_the_close_is_heard_no_more(name: str) -> None:
+    """Whoever was logged out gives no more commands."""
+
+    async def scenario() -> None:
+        site, left = Site(), Left()
+        await site.login()
+        async with FRAMEWORKS[name](site.sessions, left, watch=True) as port:
+            reader, writer = await deaf_client(site, port)
+            writer.write(text_frame(b"before"))
+            assert b"before" in await reader.read(100)
+            await end(site)
+            assert (4401).to_bytes(2) in await reader.read(100)
+            for _ in range(5):
+                writer.write(text_frame(b"after"))
+                await settled()
+            assert ["before"] == left.heard
+            writer.close()
+            await until(lambda: left and not _watchers)
+
+    asyncio.run(scenario())
+
+
+async def end(site: Site) -> None:
+    await site.rounds.turn()
+    await site.request(logout)
+    await site.rounds.turn()
+
+
+async def deaf_client(site: Site, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A WebSocket that answers nothing."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    head = [
+        "GET /chat HTTP/1.1",
+        f"Host: 127.0.0.1:{port}",
+        "Connection: Upgrade",
+        "Upgrade: websocket",
+        "Sec-WebSocket-Version: 13",
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+        f"Cookie: {site.cookie}",
+    ]
+    writer.write("\r\n".join([*head, "", ""]).encode())
+    assert b" 101 " in await reader.readuntil(b"\r\n\r\n")
+    return reader, writer
+
+
+def text_frame(text: bytes) -> bytes:
+    return bytes([0x81, 0x80 | len(text)]) + bytes(4) + text

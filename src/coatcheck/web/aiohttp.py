@@ -187,7 +187,7 @@ class _Head:
         if self.socket is not None and self.guard is None:
             self.guard = Guard.of(*self._exchange.main, _closing(self.socket))
             if self.guard is not None:
-                _count(self.socket, self.guard)
+                _hear(self.socket, self.guard)
 
     async def _commit(self, status: int, writer: Any) -> None:
         """For a response that the handler prepares; what it raises ends the handler."""
@@ -212,17 +212,18 @@ def _closing(socket: web.WebSocketResponse) -> Callable[[], Awaitable[bool]]:
     return partial(socket.close, code=ENDED, message=REASON.encode())
 
 
-def _count(socket: web.WebSocketResponse, guard: Guard) -> None:
-    """Each message that is received counts as activity."""
+def _hear(socket: web.WebSocketResponse, guard: Guard) -> None:
+    """Each message that is received counts as activity; after the end there is none."""
     receive = socket.receive
 
-    async def seen(timeout: float | None = None) -> WSMessage:
+    async def heard(timeout: float | None = None) -> WSMessage:
         message = await receive(timeout)
-        if message.type in (WSMsgType.TEXT, WSMsgType.BINARY):
-            guard.seen()
+        is_message = message.type in (WSMsgType.TEXT, WSMsgType.BINARY)
+        if is_message and not guard.hears():
+            return WSMessage(WSMsgType.CLOSED, None, None)
         return message
 
-    vars(socket)["receive"] = seen
+    vars(socket)["receive"] = heard
 
 
 def get_session(request: web.Request, name: str | None = None) -> Session:

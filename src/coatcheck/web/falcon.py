@@ -42,7 +42,7 @@ from coatcheck.web.configured import checked_sessions
 from coatcheck.web.exchange import UNAVAILABLE, AsyncExchange, Exchange, Head, abandon, attend
 from coatcheck.web.headers import joined_cookie, merge_str
 from coatcheck.web.streams import AsyncStream, Stream
-from coatcheck.web.watched import Watched, stop_with_this_task
+from coatcheck.web.watched import Watched, stop_with, this_task
 
 __all__ = [
     "AsyncCSRFMiddleware",
@@ -195,7 +195,9 @@ class AsyncSessionMiddleware:
                 main = self._sessions[None], exchange.session
                 watched = Watched(*main, source._asgi_receive, send)
                 source._asgi_receive, send = watched.receive, watched.send
-                stop_with_this_task(watched.stop)
+                if source is buffer:
+                    ws._asgi_receive = partial(watched.receive_from, buffer.receive)
+                stop_with(this_task(), watched.stop)
             outgoing = asgi.Outgoing(req.scope, send, exchange)
             ws._asgi_send = _Ending(outgoing, exchange)
 

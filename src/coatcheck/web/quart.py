@@ -56,7 +56,15 @@ from coatcheck.web.pallets import (
     refuse,
     write_head,
 )
-from coatcheck.web.watched import ENDED, REASON, Guard, stop_with_this_task
+from coatcheck.web.watched import (
+    ENDED,
+    GOODBYE,
+    REASON,
+    Disconnected,
+    Guard,
+    stop_with,
+    this_task,
+)
 
 __all__ = ["CoatcheckSessionInterface", "login_required", "require_login", "setup_csrf"]
 
@@ -184,8 +192,11 @@ class _Visit:
         return await self.exchange.respond(status, self.cause)
 
     def attend_handshake(self, websocket: Websocket, watching: AsyncSessions | None) -> None:
-        """Commit when the app accepts, which it may do again and again; watch from then on."""
-        accept = websocket._accept
+        """Commit when the app accepts, which it may do again and again; watch from then on.
+
+        This is the socket's own task. The one that accepts may be another.
+        """
+        accept, task = websocket._accept, this_task()
         extensions = websocket.scope.get("extensions") or {}
         self._headless = "websocket.http.response" not in extensions
 
@@ -197,25 +208,39 @@ class _Visit:
             merged = merge_str(list(headers), head)
             await accept(Headers(merged), subprotocol)
             if watching is not None:
-                _watch(websocket, watching, self.exchange.session)
+                _watch(websocket, task, watching, self.exchange.session)
 
         websocket._accept = accept_with_cookie
 
 
-def _watch(websocket: Websocket, sessions: AsyncSessions, session: Session) -> None:
-    """Close it when its session is over."""
-    guard = Guard.of(sessions, session, partial(websocket.close, ENDED, REASON))
+def _watch(
+    websocket: Websocket, task: "asyncio.Task[Any]", sessions: AsyncSessions, session: Session
+) -> None:
+    """Close it when its session is over, and cancel its task, as Quart does when the client goes.
+
+    The client may take no notice of the close. Whoever receives then waits until it is cancelled.
+    """
+    guard = Guard.of(sessions, session, partial(_end, websocket, task))
     if guard is None:
         return
-    stop_with_this_task(guard.stop)
+    stop_with(task, guard.stop)
     receive = websocket._receive
 
-    async def seen() -> Any:
-        message = await receive()
-        guard.seen()
-        return message
+    async def heard() -> Any:
+        try:
+            return await guard.heard(receive)
+        except Disconnected:
+            return await asyncio.get_running_loop().create_future()
 
-    websocket._receive = seen
+    websocket._receive = heard
+
+
+async def _end(websocket: Websocket, task: "asyncio.Task[Any]") -> None:
+    try:
+        async with asyncio.timeout(GOODBYE):
+            await websocket.close(ENDED, REASON)
+    finally:
+        task.cancel()
 
 
 class _Body(ResponseBody):

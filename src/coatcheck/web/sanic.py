@@ -15,7 +15,7 @@ handler runs, and can set no cookie: it keeps only a `logout()`, like an error.
 """
 
 import inspect
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
 from functools import partial, wraps
 from typing import Any
@@ -26,6 +26,8 @@ from sanic.exceptions import ServerError
 from sanic.http import Stage
 from sanic.response import BaseHTTPResponse, ResponseStream
 from sanic.server.websockets.connection import WebSocketConnection
+from websockets.exceptions import ConnectionClosedError
+from websockets.frames import Close
 
 from coatcheck import context, csrf
 from coatcheck.cookie import join
@@ -39,7 +41,7 @@ from coatcheck.sweeper import checked_interval, sweeping
 from coatcheck.web.configured import checked_sessions
 from coatcheck.web.exchange import AsyncExchange, Head, attend
 from coatcheck.web.headers import merge_str
-from coatcheck.web.watched import ENDED, REASON, Guard, stop_with_this_task
+from coatcheck.web.watched import ENDED, REASON, Disconnected, Guard, stop_with, this_task
 
 __all__ = ["login_required", "setup", "setup_csrf", "setup_gate"]
 
@@ -184,16 +186,39 @@ async def _watch(request: Request[Any, Any], websocket: Any) -> None:
     guard = None if visit is None else Guard.of(*visit.exchange.main, close)
     if guard is None:
         return
-    stop_with_this_task(guard.stop)
-    receive = websocket.recv
+    stop_with(this_task(), guard.stop)
+    websocket.recv = websocket.receive = _heard(guard, websocket, websocket.recv)
+    if not isinstance(websocket, WebSocketConnection):
+        websocket.recv_burst = _heard(guard, websocket, websocket.recv_burst)
+        websocket.recv_streaming = _heard_in_parts(guard, websocket.recv_streaming)
 
-    async def seen(*args: Any, **options: Any) -> Any:
-        message = await receive(*args, **options)
-        if message is not None:
-            guard.seen()
-        return message
 
-    websocket.recv = websocket.receive = seen
+def _heard(guard: Guard, websocket: Any, receive: Callable[..., Any]) -> Callable[..., Any]:
+    """After the end it answers as it does when the client has gone."""
+
+    async def heard(*args: Any, **options: Any) -> Any:
+        try:
+            return await guard.heard(partial(receive, *args, **options))
+        except Disconnected:
+            if isinstance(websocket, WebSocketConnection):
+                return None
+            raise _gone() from None
+
+    return heard
+
+
+def _heard_in_parts(guard: Guard, receive: Callable[[], AsyncIterator[Any]]) -> Callable[[], Any]:
+    async def heard() -> AsyncIterator[Any]:
+        async for part in receive():
+            if not guard.hears():
+                raise _gone()
+            yield part
+
+    return heard
+
+
+def _gone() -> ConnectionClosedError:
+    return ConnectionClosedError(None, Close(ENDED, REASON))
 
 
 async def _close(websocket: Any) -> None:

@@ -175,7 +175,7 @@ class SessionMixin(RequestHandler):
 
         guard = Guard.of(*self._exchange.main, close)
         if guard is not None:
-            vars(socket)["on_message"] = _seen(socket.on_message, guard)
+            vars(socket)["on_message"] = _heard(socket.on_message, guard)
         return guard
 
     if not TYPE_CHECKING:  # which sees the get() of the next base, plain or not
@@ -365,12 +365,11 @@ def _setup_of(app: Application) -> _Setup:
     return found
 
 
-def _seen(on_message: Callable[[Any], Any], guard: Guard) -> Callable[[Any], Any]:
-    def seen(message: str | bytes) -> Any:
-        guard.seen()
-        return on_message(message)
+def _heard(on_message: Callable[[Any], Any], guard: Guard) -> Callable[[Any], Any]:
+    def heard(message: str | bytes) -> Any:
+        return on_message(message) if guard.hears() else None
 
-    return seen
+    return heard
 
 
 async def _done(result: Awaitable[None] | None) -> None:

@@ -3,30 +3,44 @@
     a WebSocket, once accepted       is closed with 4401; each message that comes is activity
     a response of text/event-stream  ends (under ASGI)
 
-`Guard` ends a socket by whatever call its framework has for that. `Watched` does so for ASGI's
-messages. It stands between the server and whatever commits the session, so that what begins has
-been committed. When the session is over the client is told, once the message on its way to it has
-gone; `receive` gives the app a disconnect, also where it waits for one; and what the app still
-sends raises `Disconnected`, an `OSError` as servers raise it after a disconnect (ASGI, HTTP and
-WebSocket message format 2.4), which frameworks know. Whatever else passes through untouched.
+`Guard` ends a socket by whatever call its framework has for that, and from then on lets the app
+hear nothing: the client may take no notice of a close. `Watched` does so for ASGI's messages. It
+stands between the server and whatever commits the session, so that what begins has been committed.
+When the session is over the client is told, once the message on its way to it has gone; `receive`
+gives the app a disconnect, also where it waits for one; and what the app still sends raises
+`Disconnected`, an `OSError` as servers raise it after a disconnect (ASGI, HTTP and WebSocket
+message format 2.4), which frameworks know. Whatever else passes through untouched.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from coatcheck.session import Session
 from coatcheck.sessions import AsyncSessions
 from coatcheck.watching import Watch
 
-__all__ = ["ENDED", "REASON", "Disconnected", "Guard", "Watched", "stop_with_this_task"]
+__all__ = [
+    "ENDED",
+    "GOODBYE",
+    "REASON",
+    "Disconnected",
+    "Guard",
+    "Watched",
+    "stop_with",
+    "this_task",
+]
 
+T = TypeVar("T")
 Message = MutableMapping[str, Any]
 
 ENDED = 4401
 """The close code of a WebSocket whose session is over: of those for private use (RFC 6455, 7.4.2)
 the one that reads like HTTP's 401."""
 REASON = "session ended"
+
+GOODBYE = 2.0
+"""How long, in seconds, a client that reads nothing is waited for."""
 
 _EVENTS = b"text/event-stream"
 
@@ -49,7 +63,6 @@ class Guard:
         self._watch.start()
         self._watch.over.add_done_callback(self._begin_end)
         self.over = self._watch.over
-        self.seen = self._watch.seen
 
     @classmethod
     def of(
@@ -58,18 +71,40 @@ class Guard:
         """None where the session is not stored, so that it cannot end."""
         return None if session._origin is None else cls(sessions, session, end)
 
+    def hears(self) -> bool:
+        """A message came: whether it is for the app. Then it is activity."""
+        if self.over.done():
+            return False
+        self._watch.seen()
+        return True
+
+    async def heard(self, receive: Callable[[], Awaitable[T]]) -> T:
+        """What is received; a message, where it is not None or an empty list. Raises `Disconnected`
+        where the session is over by then."""
+        if not self.over.done():
+            message = await receive()
+            if self.hears() if message not in (None, []) else not self.over.done():
+                return message
+        raise Disconnected(REASON)
+
     def _begin_end(self, _: object = None) -> None:
         if self._ending is None:
             self._ending = asyncio.ensure_future(_awaited(self._end))
 
     async def stop(self) -> None:
-        """Watch no longer; what is being ended is ended when this returns."""
+        """Watch no longer; what is being ended is ended when this returns.
+
+        A client that reads nothing is not waited for beyond a moment.
+        """
         if self.over.done():  # perhaps just now
             self._begin_end()
         try:
             if self._ending is not None:
-                await asyncio.gather(self._ending, return_exceptions=True)
+                await asyncio.wait((self._ending,), timeout=GOODBYE)
         finally:
+            if self._ending is not None:
+                self._ending.cancel()
+                await asyncio.gather(self._ending, return_exceptions=True)
             await self._watch.stop()
 
 
@@ -99,6 +134,13 @@ class Watched:
         if self._guard is not None:
             return self._sent(self._guard, message)
         return self._begin(message) if _begins(message) else self._send(message)
+
+    async def receive_from(self, queue: Callable[[], Awaitable[Message]]) -> Message:
+        """For the app, where the framework fills a queue from `receive`: that may hold what came
+        before the end, and is not to be heard any more."""
+        message = await queue()
+        is_over = self._guard is not None and self._guard.over.done()
+        return self._goodbye() if is_over else message
 
     async def stop(self) -> None:
         """The app is done, or was cancelled. Nothing of the watch is left when this returns."""
@@ -156,18 +198,18 @@ class Watched:
                 await asyncio.wait((coming, guard.over), return_when=asyncio.FIRST_COMPLETED)
             if coming.done() and self._coming is coming:  # else another receive has got it
                 self._coming = None
-                return self._noted(guard, coming.result())
+                message = coming.result()
+                if message["type"] != "websocket.receive" or guard.hears():
+                    return message
+        return self._goodbye()
+
+    def _goodbye(self) -> Message:
         if self._is_socket:
             return {"type": "websocket.disconnect", "code": ENDED, "reason": REASON}
         return {"type": "http.disconnect"}
 
-    def _noted(self, guard: Guard, message: Message) -> Message:
-        if message["type"] == "websocket.receive":
-            guard.seen()
-        return message
 
-
-def stop_with_this_task(stop: Callable[[], Coroutine[Any, Any, None]]) -> None:
+def stop_with(task: "asyncio.Task[Any]", stop: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """Where a framework has no hook when a socket is over: its task is then."""
 
     def stop_later(task: "asyncio.Task[Any]") -> None:
@@ -175,9 +217,13 @@ def stop_with_this_task(stop: Callable[[], Coroutine[Any, Any, None]]) -> None:
         _leaving.add(stopping)
         stopping.add_done_callback(_leaving.discard)
 
+    task.add_done_callback(stop_later)
+
+
+def this_task() -> "asyncio.Task[Any]":
     task = asyncio.current_task()
     assert task is not None
-    task.add_done_callback(stop_later)
+    return task
 
 
 async def _awaited(call: Callable[[], Awaitable[Any]]) -> Any:
