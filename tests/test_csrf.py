@@ -3,7 +3,7 @@
 import asyncio
 import sys
 from collections.abc import Callable
-from io import BytesIO
+from io import BytesIO, RawIOBase
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -446,6 +446,21 @@ class Socket:
         return part
 
 
+class Unbuffered(RawIOBase):
+    """A `wsgi.input` that gives what has come, however much was asked for."""
+
+    def __init__(self, parts: list[bytes]) -> None:
+        self._parts = parts
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        part = self._parts.pop(0) if self._parts else b""
+        buffer[: len(part)] = part
+        return len(part)
+
+
 def count(session: Session) -> None:
     session["n"] = session.get("n", 0) + 1
 
@@ -467,6 +482,9 @@ def multipart(token: str, file: bytes = b"x", *, last: bool = False) -> bytes:
         disposition + b'f"; filename="f"\r\nContent-Type: image/png\r\n\r\n' + file + b"\r\n",
     ]
     return b"".join(parts[:: -1 if last else 1]) + b"--b--\r\n"
+
+
+FIELD = b'--b\r\nContent-Disposition: form-data; name="a"\r\n\r\n\r\n'
 
 
 class TestMiddleware:
@@ -666,6 +684,50 @@ class TestForms:
         assert (None, 7) == (asyncio.run(body.token()), len(asked))
         assert (None, 1_000_000 - forms.LIMIT) == (forms.wsgi_token(environ), len(left._body))
 
+    @pytest.mark.parametrize("part", [b"", b"x"], ids=["empty", "tiny"])
+    def test_small_messages_are_put_together(self, part: bytes) -> None:
+        """A client chooses how small they are, and how many; it must not choose our memory."""
+        asked = 0
+
+        async def receive() -> Any:
+            nonlocal asked
+            asked += 1
+            return {"type": "http.request", "body": part, "more_body": True}
+
+        async def messages() -> list[Any]:
+            body = forms.AsgiBody([(b"content-type", URLENCODED.encode())], receive)
+            assert None is await body.token()
+            assert forms.LIMIT == asked
+            return [await body.receive(), await body.receive()]
+
+        first = {"type": "http.request", "body": part * forms.LIMIT, "more_body": True}
+        assert [first, {**first, "body": part}] == asyncio.run(messages())
+
+    def test_a_client_that_leaves_is_told_of(self) -> None:
+        """The view gets what came before, and then the same word."""
+        part = {"type": "http.request", "body": b"a=1", "more_body": True}
+        incoming = [part, {"type": "http.disconnect"}]
+
+        async def receive() -> Any:
+            return incoming.pop(0)
+
+        async def messages() -> list[Any]:
+            body = forms.AsgiBody([(b"content-type", URLENCODED.encode())], receive)
+            assert None is await body.token()
+            return [await body.receive(), await body.receive()]
+
+        assert [part, {"type": "http.disconnect"}] == asyncio.run(messages())
+
+    @pytest.mark.parametrize("terminated", [False, True])
+    def test_a_stream_that_gives_less_than_asked_for_is_asked_again(self, terminated: bool) -> None:
+        """As one without a buffer does; the view gets all the same."""
+        parts = [b"a=1", b"&csrf_", b"token=x"]
+        environ = wsgi_environ(CONTENT_TYPE=URLENCODED, CONTENT_LENGTH="16")
+        environ |= {"wsgi.input": Unbuffered([*parts]), "wsgi.input_terminated": terminated}
+
+        assert "x" == forms.wsgi_token(environ)
+        assert b"".join(parts) == environ["wsgi.input"].read()
+
     def test_one_large_message_is_looked_at_in_part(self) -> None:
         """Servers choose how large one is."""
         long = b"x" * forms.LIMIT
@@ -696,6 +758,8 @@ class TestForms:
             (MULTIPART, multipart("x"), "x"),
             (MULTIPART, multipart("x", last=True), "x"),
             (MULTIPART, multipart(""), ""),
+            (MULTIPART, FIELD * 999 + multipart("x"), None),
+            (MULTIPART, FIELD * 998 + multipart("x"), "x"),
             ('multipart/form-data; boundary="b"', multipart("x"), "x"),
             (MULTIPART, b"--b\r\n", None),
             ("multipart/form-data", multipart("x"), None),

@@ -11,6 +11,7 @@ import re
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from io import BufferedReader, BytesIO, RawIOBase
+from itertools import count
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl
 
@@ -51,13 +52,23 @@ class AsgiBody:
         if not _is_form(content_type):
             return None
         self.receive = self._replay
-        start, more = bytearray(), True
-        while more and len(start) < LIMIT:
+        return token_in(content_type, await self._start())
+
+    async def _start(self) -> bytes:
+        """The body's first part, which is put together: a message of one byte costs hundreds."""
+        start = bytearray()
+        message: Message = {}
+        for _ in range(LIMIT):  # messages; so even empty ones come to an end
             message = await self._rest()
-            self._read.append(message)
             start += message.get("body", b"")
-            more = message.get("more_body", False)
-        return token_in(content_type, bytes(start))
+            if len(start) >= LIMIT or not message.get("more_body", False):
+                break
+        body = bytes(start)
+        if message["type"] == "http.request":
+            self._read.append({**message, "body": body})
+        else:  # the client left
+            self._read += [{"type": "http.request", "body": body, "more_body": True}, message]
+        return body
 
     async def _replay(self) -> Message:
         return self._read.popleft() if self._read else await self._rest()
@@ -69,11 +80,19 @@ def wsgi_token(environ: "WSGIEnvironment") -> str | None:
     if not _is_form(content_type):
         return None
     stream, length = environ["wsgi.input"], _length(environ)
-    start = stream.read(LIMIT if length is None else min(length, LIMIT))
+    start = _read(stream, LIMIT if length is None else min(length, LIMIT))
     is_all = len(start) < LIMIT or len(start) == length
     whole = BytesIO(start) if is_all else BufferedReader(_Rest(start, stream, length))
     environ["wsgi.input"] = whole
     return token_in(content_type, start)
+
+
+def _read(stream: Any, size: int) -> bytes:
+    """So many bytes, or all; a stream without a buffer gives fewer at a time."""
+    parts = bytearray()
+    while len(parts) < size and (part := stream.read(size - len(parts))):
+        parts += part
+    return bytes(parts)
 
 
 def _length(environ: "WSGIEnvironment") -> int | None:
@@ -137,12 +156,18 @@ def _multipart(content_type: str, body: bytes) -> str | None:
         return None
     boundary = parse_options_header(content_type)[1].get(b"boundary")
     found: list[bytes] = []
+    numbers = count(1)
+
+    def on_part(part: Any) -> None:
+        if next(numbers) > _MOST_FIELDS:
+            raise ValueError(f"form: expected at most {_MOST_FIELDS} fields, got more")
 
     def on_field(field: Any) -> None:
+        on_part(field)
         if field.field_name == FIELD.encode():
             found.append(field.value)
 
-    parser = FormParser(_MULTIPART, on_field, lambda file: None, boundary=boundary)
+    parser = FormParser(_MULTIPART, on_field, on_part, boundary=boundary)
     try:
         parser.write(body)
     finally:
