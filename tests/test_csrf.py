@@ -231,8 +231,14 @@ CROSS_ = {name.replace("-", "_"): value for name, value in CROSS.items()}
 class TestWebSocket:
     @pytest.mark.parametrize(
         ("method", "upgrade"),
-        [("GET", {"upgrade": "websocket"}), ("GET", {"upgrade": "WebSocket, h2c"}), ("", {})],
-        ids=["wsgi", "list", "asgi"],
+        [
+            ("GET", {"upgrade": "websocket"}),
+            ("GET", {"upgrade": "WebSocket, h2c"}),
+            ("HEAD", {"upgrade": "websocket"}),
+            ("OPTIONS", {"upgrade": "websocket"}),
+            ("", {}),
+        ],
+        ids=["wsgi", "list", "head", "options", "asgi"],
     )
     def test_a_handshake_is_no_safe_request(self, method: str, upgrade: dict[str, str]) -> None:
         """It is a GET that carries the cookie, and its origin is all that can be asked for."""
@@ -315,6 +321,19 @@ class TestToken:
         assert isinstance(check(rule, wrong, session, lambda: token), Refused)
         assert isinstance(check(rule, request(**CROSS_), session, unread), Refused)
         assert None is check(CrossOriginProtection(), request(), session, unread)
+
+    def test_an_empty_header_is_none(self) -> None:
+        """Of a script whose page has no token; the form may have it."""
+        session = Sessions(MemoryStore()).open(None)
+        token, rule = session.csrf_token, CrossOriginProtection(tokens=True)
+        empty = request(x_csrf_token="")
+
+        async def field() -> str:
+            return token
+
+        assert None is check(rule, empty, session, lambda: token)
+        assert None is asyncio.run(async_check(rule, empty, session, field))
+        assert isinstance(check(rule, empty, session, lambda: None), Refused)
 
     def test_a_form_may_take_waiting(self) -> None:
         """`async_check` is the same, awaited."""

@@ -122,13 +122,12 @@ def check(
     """Apply the rule: the answer to give, or None where the request may go on.
 
     `field` reads the form's field of that name; it is called where a token is needed and no header
-    carries one. Without `tokens` neither it nor the session is looked at.
+    carries one, or an empty one. Without `tokens` neither it nor the session is looked at.
     """
     refused = rule.judge(request)
     if refused is not None or not rule.wants_token(request):
         return refused
-    token = request.header(HEADER)
-    return rule.judge_token(session, field() if token is None else token)
+    return rule.judge_token(session, request.header(HEADER) or field())
 
 
 async def async_check(
@@ -141,13 +140,13 @@ async def async_check(
     refused = rule.judge(request)
     if refused is not None or not rule.wants_token(request):
         return refused
-    token = request.header(HEADER)
-    return rule.judge_token(session, await field() if token is None else token)
+    return rule.judge_token(session, request.header(HEADER) or await field())
 
 
 def _is_websocket(request: Request) -> bool:
-    """A handshake has no method of its own under ASGI; elsewhere it is an upgraded GET."""
-    if request.method == "GET":
+    """A handshake has no method under ASGI; elsewhere it is an upgraded GET, and some servers take
+    other safe methods for one. An upgrade of any other method is looked at as what it is."""
+    if request.method in _SAFE:
         return "websocket" in (request.header("upgrade") or "").lower()
     return request.method == ""
 
