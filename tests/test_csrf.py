@@ -1,6 +1,7 @@
 """Cross-site request forgery: the rule by itself, and the middleware under ASGI and WSGI."""
 
 import asyncio
+import logging
 import sys
 from collections.abc import Callable
 from io import BytesIO, RawIOBase
@@ -76,6 +77,23 @@ class TestFetchMetadata:
         """Where a proxy rewrites Host, Origin names another one."""
         assert True is passes(request(sec_fetch_site="same-origin", origin="https://a.example"))
         assert False is passes(request(sec_fetch_site="cross-site", origin="https://site.example"))
+
+
+def test_a_refusal_is_a_line_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    """At DEBUG, as anybody can cause it; what the other site chose begins no line of its own."""
+    caplog.set_level(logging.DEBUG, "coatcheck")
+    passes(request("POST", "/pay\nlogged_in", sec_fetch_site="cross-site"))
+    passes(request("POST", "/pay", origin="null"))
+    passes(request("POST", "/pay"))
+
+    assert [
+        (
+            "DEBUG",
+            'cross_origin_refused path="/pay\\nlogged_in" host=site.example'
+            " sec_fetch_site=cross-site",
+        ),
+        ("DEBUG", "cross_origin_refused path=/pay origin=null host=site.example"),
+    ] == [(record.levelname, record.getMessage()) for record in caplog.records]
 
 
 class TestOrigin:

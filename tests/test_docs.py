@@ -11,6 +11,7 @@ import asyncio
 import dataclasses
 import importlib
 import inspect
+import logging
 import re
 import subprocess
 import sys
@@ -159,6 +160,7 @@ def open_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Calla
     codecs = importlib.import_module("coatcheck.values")
     monkeypatch.setattr(codecs, "_by_class", dict(codecs._by_class))
     monkeypatch.setattr(codecs, "_by_name", dict(codecs._by_name))
+    level = logging.getLogger().level  # Litestar configures logging, for the whole process
     opened: list[Page] = []
 
     def make(page: Path) -> Page:
@@ -166,6 +168,7 @@ def open_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Calla
         return opened[-1]
 
     yield make
+    logging.getLogger().setLevel(level)
     for page in opened:
         page.close()
 

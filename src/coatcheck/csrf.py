@@ -14,11 +14,13 @@ A token, which only pages of the session know, is a second line for those who wa
 browsers, of which some forms come with neither header. Nothing here reads `X-Forwarded-Host`.
 """
 
+import logging
 import re
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Final
 
 from coatcheck.errors import ConfigurationError, StoreUnavailable
+from coatcheck.event_log import structured
 from coatcheck.gate import Refused, Request
 from coatcheck.paths import Patterns
 from coatcheck.session import Session
@@ -29,6 +31,8 @@ HEADER: Final = "x-csrf-token"
 """The header of a script's request that carries the session's token; in lower case."""
 FIELD: Final = "csrf_token"
 """The field of a form that carries it."""
+
+_logger = logging.getLogger("coatcheck")
 
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _WEB: Final = frozenset({"http", "https"})
@@ -71,6 +75,7 @@ class CrossOriginProtection:
         """
         if self.is_exempt(request) or self._is_of_this_origin(request) or self._trusts(request):
             return None
+        _log(request)
         return _refuse("cross-origin request")
 
     def judge_token(self, session: object, text: str | None) -> Refused | None:
@@ -149,6 +154,14 @@ def _is_websocket(request: Request) -> bool:
     if request.method in _SAFE:
         return "websocket" in (request.header("upgrade") or "").lower()
     return request.method == ""
+
+
+def _log(request: Request) -> None:
+    """For whoever asks why a form is refused. It is no event: no session is concerned."""
+    if _logger.isEnabledFor(logging.DEBUG):
+        asked = {name: request.header(name) for name in ("origin", "host", "sec-fetch-site")}
+        fields = {name.replace("-", "_"): text for name, text in asked.items() if text is not None}
+        _logger.debug("%s", structured("cross_origin_refused", {"path": request.path, **fields}))
 
 
 def _refuse(what: str) -> Refused:

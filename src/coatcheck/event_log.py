@@ -10,11 +10,12 @@ record's attribute `session_event`, for formatters that write JSON.
 import json
 import logging
 import re
+from collections.abc import Mapping
 
 from coatcheck import events
 from coatcheck.events import Event
 
-__all__ = ["line", "log"]
+__all__ = ["line", "log", "structured"]
 
 _logger = logging.getLogger("coatcheck")
 _is_plain = re.compile(r"[A-Za-z0-9_.:@/+-]+", re.ASCII).fullmatch
@@ -43,7 +44,12 @@ def log(event: Event) -> None:
 
 def line(event: Event) -> str:
     """The event's name and its fields; those that are None are left out."""
-    return " ".join([event.name, *(f"{key}={_text(v)}" for key, v in event.fields().items())])
+    return structured(event.name, event.fields())
+
+
+def structured(name: str, fields: Mapping[str, str | int | float]) -> str:
+    """A line of the log in the way of the events'."""
+    return " ".join([name, *(f"{key}={_text(value)}" for key, value in fields.items())])
 
 
 def _text(value: str | int | float) -> str:

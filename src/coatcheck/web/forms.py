@@ -56,7 +56,8 @@ class AsgiBody:
 
     async def _start(self) -> bytes:
         """The body's first part, which is put together: a message of one byte costs hundreds."""
-        start, message = bytearray(), dict[str, Any]()
+        start = bytearray()
+        message: Message = {}
         for _ in range(LIMIT):  # messages; so even empty ones come to an end
             message = await self._rest()
             start += message.get("body", b"")
