@@ -25,6 +25,7 @@ from coatcheck import AsyncSessions, Cookie
 from coatcheck.stores.memory import AsyncMemoryStore
 from coatcheck.testing import login
 from coatcheck.watching import Watch
+from coatcheck.web import watched
 from coatcheck.web.asgi import SessionMiddleware
 from coatcheck.web.watched import Guard
 from tests.outside import asgi_scope
@@ -280,6 +281,28 @@ class TestSockets:
 
         run(scenario)
 
+    @pytest.mark.parametrize("error", [KeyError("a bug"), FileNotFoundError("no such lock")])
+    def test_an_error_of_its_clean_up_goes_on(self, error: Exception) -> None:
+        """Though it came while ours was handled."""
+
+        async def scenario() -> None:
+            site = Site()
+            await site.login()
+
+            async def app(scope: Any, receive: Any, send: Any) -> None:
+                await Chat()(scope, receive, send)
+                try:
+                    await send(HELLO)
+                finally:
+                    raise error
+
+            async with connected(site, app) as wire:
+                await end(site)
+                with pytest.raises(type(error)):
+                    await wire.over()
+
+        run(scenario)
+
     def test_the_close_waits_for_the_message_on_its_way(self) -> None:
         """A server takes one message after another."""
 
@@ -342,6 +365,23 @@ class TestSockets:
             await end(site)
             await guard.stop()
             assert ["closed"] == ends
+
+        run(scenario)
+
+    def test_a_client_that_reads_nothing_holds_nobody_up(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Whether the app is done, or was cancelled."""
+        monkeypatch.setattr(watched, "GOODBYE", 0.01)
+
+        async def scenario() -> None:
+            site = Site()
+            await site.login()
+            async with connected(site, Chat()) as wire:
+                wire.is_clear.clear()
+                await end(site)
+                await wire.over()
+            assert [ACCEPT] == wire.kinds
 
         run(scenario)
 

@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -69,7 +69,7 @@ class Site:
     """Sessions, with a clock to move and rounds to turn, and requests to make."""
 
     def __init__(self, store: Any = None, **options: Any) -> None:
-        self.clock = Clock()
+        self.clock = options.pop("clock", None) or Clock()
         self.events: list[Any] = []
         self.rounds = Rounds()
         lifetime = options.pop("lifetime", Lifetime(idle=IDLE, absolute=86_400))
@@ -454,6 +454,24 @@ class TestLoops:
 
             run(scenario)
 
+    def test_a_loop_that_was_closed_leaves_no_watcher_for_long(self) -> None:
+        """Its tasks never ended, and held all that was watched in it."""
+
+        async def forgetful() -> None:
+            site = Site()
+            Watch(site.sessions, await site.login()).start()
+
+        for _ in range(2):
+            loop = asyncio.new_event_loop()
+            loop.run_until_complete(forgetful())
+            loop.close()
+        run(TestLoops.watch_once)
+
+    @staticmethod
+    async def watch_once() -> None:
+        async with Site().watching():
+            assert 1 == len(_watchers)
+
     def test_who_cancels_the_future_harms_nobody_else(self) -> None:
         """It is public, after all."""
 
@@ -515,6 +533,38 @@ class TestExpiry:
                 await site.request(logout)
                 await site.rounds.turn()
                 assert "ended" == ended(watch)
+
+        run(scenario)
+
+    def test_a_logout_after_a_message_is_no_expiry(self) -> None:
+        """The message prolonged it for every socket."""
+
+        async def scenario() -> None:
+            site = Site(Telling())
+            session = await site.login()
+            async with Watch(site.sessions, session) as one, Watch(site.sessions, session) as other:
+                site.clock.move(IDLE - 1)
+                one.seen()
+                await settled()
+                site.clock.move(2)
+                await site.sessions.revoke_all("user:42")
+                await settled()
+                assert ("ended", "ended") == (ended(one), ended(other))
+            await site.sessions.flush_events()
+            assert "expired" not in [event.name for event in site.events]
+
+        run(scenario)
+
+    def test_a_message_tells_who_belongs_to_another_subject(self) -> None:
+        """It is found out on the way."""
+
+        async def scenario() -> None:
+            site = Site()
+            async with site.watching("user:1") as first, site.watching("user:2") as second:
+                site.clock.move(STEP)
+                second.seen()
+                await settled()
+                assert ("replaced", None) == (ended(first), ended(second))
 
         run(scenario)
 
@@ -589,7 +639,7 @@ class TestSeen:
         async def scenario() -> None:
             site = Site(lifetime=Lifetime(idle=IDLE, absolute=10 * IDLE, remember=90 * 86_400))
             async with Watch(site.sessions, await site.login(remember=True)) as watch:
-                await site.login()
+                await site.login(remember=False)
                 await site.rounds.turn()
                 site.clock.move(STEP)
                 watch.seen()
@@ -690,6 +740,26 @@ class TestOutage:
 
         run(scenario)
 
+    def test_its_hard_end_needs_no_store(self) -> None:
+        """However many are watched; the idle time might have been prolonged."""
+
+        async def scenario() -> None:
+            site = Site(lifetime=Lifetime(idle=IDLE, absolute=2 * IDLE))
+            async with AsyncExitStack() as stack:
+                watches = []
+                for _ in range(101):
+                    site.cookie = None
+                    watches.append(await stack.enter_async_context(site.watching()))
+                site.store.error = StoreUnavailable("away")
+                site.clock.move(1.5 * IDLE)
+                await site.rounds.turn()
+                assert {None} == {ended(each) for each in watches}
+                site.clock.move(0.5 * IDLE)
+                await site.rounds.turn()
+                assert {"expired"} == {ended(each) for each in watches}
+
+        run(scenario)
+
     def test_rounds_are_further_apart_while_nothing_answers(self) -> None:
         """Up to some seconds; then as before."""
 
@@ -733,6 +803,55 @@ class TestOutage:
         run(scenario)
         assert ["coatcheck", "coatcheck"] == [each.name for each in caplog.records]
 
+    def test_a_round_that_fails_is_logged_and_the_next_one_follows(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Whatever it was, watching does not end in silence."""
+
+        async def scenario() -> None:
+            clock = Unwound()
+            site = Site(clock=clock)
+            async with site.watching() as watch:
+                await site.request(logout)
+                clock.is_unwound = True
+                await site.rounds.turn(2)
+                clock.is_unwound = False
+                await site.rounds.turn()
+                assert "ended" == ended(watch)
+
+        run(scenario)
+        assert 2 == [each.name for each in caplog.records].count("coatcheck")
+
+    def test_nonsense_from_the_store_is_logged_and_looked_at_again(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """It is no answer."""
+
+        async def scenario() -> None:
+            site = Site(Partial())
+            async with site.watching() as watch:
+                await site.request(logout)
+                site.store.is_confused = True
+                await site.rounds.turn()
+                site.store.is_confused = False
+                await site.rounds.turn()
+                assert "ended" == ended(watch)
+
+        run(scenario)
+        assert 1 == [each.name for each in caplog.records].count("coatcheck")
+
+    def test_the_pause_counts_from_the_rounds_start(self) -> None:
+        """So that an end is known within a second where a round takes its time."""
+
+        async def scenario() -> None:
+            site = Site(Leisurely())
+            async with site.watching():
+                await site.rounds.turn()
+                first, second = site.rounds.lengths
+                assert second <= 0.8 - Leisurely.TAKES < 0.6 <= first
+
+        run(scenario)
+
     def test_one_that_cannot_be_loaded_holds_nobody_up(self) -> None:
         """Nor is it forgotten."""
 
@@ -754,15 +873,41 @@ class TestOutage:
         run(scenario)
 
 
-class Partial(Fickle):
-    """One id cannot be loaded."""
+class Unwound(Clock):
+    """It may say nothing."""
 
+    is_unwound = False
+
+    def __call__(self) -> float:
+        if self.is_unwound:
+            raise RuntimeError("no time")
+        return super().__call__()
+
+
+class Leisurely(Fickle):
+    """Each load takes as long."""
+
+    TAKES = 0.25
+
+    async def load(self, id: str, now: int) -> Record | None:
+        loop = asyncio.get_running_loop()
+        until = loop.time() + self.TAKES
+        while loop.time() < until:
+            await asyncio.sleep(0)
+        return await super().load(id, now)
+
+
+class Partial(Fickle):
+    """One id cannot be loaded, or nothing that it says makes sense."""
+
+    is_confused = False
     broken: str | None = None
 
     async def load(self, id: str, now: int) -> Record | None:
         if id == self.broken:
             raise StoreUnavailable("one server of several")
-        return await super().load(id, now)
+        found: Any = "nonsense" if self.is_confused else await super().load(id, now)
+        return cast("Record | None", found)
 
 
 class PartialTelling(Partial, Telling):

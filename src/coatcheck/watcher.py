@@ -9,8 +9,9 @@ is `Watchable` a line, on which the store tells of ends.
                              then at all, for what a store could not tell
 
 To look is to load, and only what was loaded decides: a session that was merely saved goes on, and
-one that other requests prolonged has not expired. Where the store does not answer nothing ends: an
-outage is not a logout. The rounds go on, further apart while nothing is answered.
+one that other requests prolonged has not expired. Where the store does not answer nothing ends
+before its hard end: an outage is not a logout. The rounds go on, further apart while nothing is
+answered.
 """
 
 import asyncio
@@ -141,11 +142,17 @@ class Watcher:
     # When to look.
 
     async def _go_round(self) -> None:
-        failures = 0
+        loop, failures, took = asyncio.get_running_loop(), 0, 0.0
         for number in itertools.count(1):
-            await self._pause(failures)
-            due = self._due(full=not self._on_line or number % _FULL_ROUND == 0)
-            failures = 0 if await self._look(due) else failures + 1
+            await self._pause(failures, took)
+            began = loop.time()
+            try:
+                due = self._due(full=not self._on_line or number % _FULL_ROUND == 0)
+                failures = 0 if await self._look(due) else failures + 1
+            except Exception:
+                _logger.exception("watching: a round failed; the next one follows")
+                failures += 1
+            took = loop.time() - began
 
     def _due(self, *, full: bool) -> list[_Watched]:
         now = self._sessions._now()
@@ -169,10 +176,13 @@ class Watcher:
             self._on_line = False
             await self._pause(failures)
 
-    async def _pause(self, failures: int) -> None:
-        """With jitter, so that the workers of one site do not ask together."""
+    async def _pause(self, failures: int, took: float = 0.0) -> None:
+        """Until the next round is due, counted from the last one's start; where that took longer,
+        others go first for a while. With jitter, so that the workers of one site do not ask
+        together."""
         longest = min(_ROUND * 2 ** min(failures, 9), _LONGEST_ROUND)
-        await self._sessions._pause(longest * _random.uniform(0.75, 1))
+        rest = longest * _random.uniform(0.75, 1) - took
+        await self._sessions._pause(max(rest, took / 4))
 
     def _told(self, id: str) -> None:
         if id in self._watched:
@@ -203,8 +213,15 @@ class Watcher:
         What was not answered is asked for again in the next round.
         """
         for start in range(0, len(watched), _AT_ONCE):
-            if not await self._look_at(watched[start : start + _AT_ONCE]):
-                self._asked.update(each.id for each in watched[start:])
+            some = watched[start : start + _AT_ONCE]
+            try:
+                is_answered = await self._look_at(some)
+            except Exception:
+                _logger.exception("watching: %d sessions could not be looked at", len(some))
+                self._asked.update(each.id for each in some)
+                continue
+            if not is_answered:
+                self._put_off(watched[start + _AT_ONCE :])
                 return False
         return True
 
@@ -223,13 +240,21 @@ class Watcher:
                 answered = True
         return answered
 
+    def _put_off(self, some: Iterable[_Watched]) -> None:
+        """They were not loaded: the next round asks again. Their hard end needs no store."""
+        now = self._sessions._now()
+        for each in some:
+            self._asked.add(each.id)
+            if each.head is not None and each.head.deadline <= now:
+                self._judge(each, list(each.watches), None, now)
+
     def _excuse(self, watched: _Watched, error: BaseException) -> bool:
         """It was not loaded. Whether that is an answer: it is there, for a newer release."""
         if isinstance(error, NewerFormat):
             return True
         if not isinstance(error, StoreUnavailable):
             _logger.error("watching: session %s was not loaded", watched.id, exc_info=error)
-        self._asked.add(watched.id)
+        self._put_off([watched])
         return False
 
     def _judge(
@@ -269,12 +294,12 @@ class Watcher:
         store = self._sessions._store
         assert store is not None  # else it is carried
         for _ in range(_TRIES):
-            touched = watched.prolonged(now)
+            touched, watches = watched.prolonged(now), list(watched.watches)
             if touched is None:
                 return True
             times = touched.seen_at, touched.expires_at
             if await store.touch(watched.id, touched.revision, *times, now):
-                watched.learn(touched)
+                self._judge(watched, watches, touched, now)
                 return True
             watches = list(watched.watches)
             self._judge(watched, watches, await store.load(watched.id, now), now)

@@ -77,7 +77,7 @@ class Watch:
             return
         watcher.leave(self.over, self._origin.record.id)
         if not watcher.members:
-            del _watchers[self._sessions, self.over.get_loop()]
+            _watchers.pop((self._sessions, self.over.get_loop()), None)
             await watcher.stop()
 
 
@@ -87,5 +87,12 @@ _watchers: dict[tuple[AsyncSessions, asyncio.AbstractEventLoop], Watcher] = {}
 def _watcher_of(sessions: AsyncSessions, loop: asyncio.AbstractEventLoop) -> Watcher:
     watcher = _watchers.get((sessions, loop))
     if watcher is None:
+        _drop_those_of_closed_loops()
         watcher = _watchers[sessions, loop] = Watcher(sessions)
     return watcher
+
+
+def _drop_those_of_closed_loops() -> None:
+    """A loop that was closed without its tasks' ends left its watcher, and all it holds."""
+    for each in [each for each in list(_watchers) if each[1].is_closed()]:
+        _watchers.pop(each, None)

@@ -42,6 +42,9 @@ REASON = "session ended"
 GOODBYE = 2.0
 """How long, in seconds, a client that reads nothing is waited for."""
 
+# Of Python's servers, of Starlette and Litestar, and of Falcon; a web.* file imports one of them.
+_DISCONNECTS = {"OSError", "ClientDisconnect", "WebSocketDisconnect", "WebSocketDisconnected"}
+
 _EVENTS = b"text/event-stream"
 
 _leaving: set[asyncio.Task[None]] = set()  # a loop alone would not keep them alive
@@ -157,12 +160,14 @@ class Watched:
     def caused(error: BaseException | None) -> bool:
         """Whether the app raised this because its socket or stream is over.
 
-        A framework makes an error of its own of ours, and a task group wraps that.
+        A framework makes a disconnect of its own of ours, and a task group wraps that. What else
+        is raised while ours is handled is the app's: its clean-up failed.
         """
         while error is not None and not isinstance(error, Disconnected):
             if isinstance(error, BaseExceptionGroup):
                 return all(map(Watched.caused, error.exceptions))
-            error = error.__cause__ or error.__context__
+            is_disconnect = type(error).__name__ in _DISCONNECTS
+            error = error.__cause__ or (error.__context__ if is_disconnect else None)
         return error is not None
 
     async def _begin(self, message: Message) -> None:
