@@ -35,7 +35,7 @@ def settle(rules: Rules, session: Session, now: int) -> Plan | None:
         told = expired(origin.record, now)
         if told:
             session._lose()  # a store would say so itself
-    end, write = _end(rules, session), _write(rules, session, now)
+    end, write = _end(session), _write(rules, session, now)
     return None if end is None and write is None and not told else Plan(end, write, told)
 
 
@@ -53,16 +53,13 @@ def is_idle(rules: Rules, session: Session, now: int) -> bool:
     return not (session._is_changed() or _is_upkeep_due(rules, origin, now))
 
 
-def _end(rules: Rules, session: Session) -> End | None:
-    """What logout() ended; a carried session also ends where a new seed takes a new id."""
+def _end(session: Session) -> End | None:
+    """What logout() ended."""
     ended = session._ended
-    if ended is not None:
-        event = LoggedOut(session_id=ended.record.id, subject=ended.record.subject)
-        return End(ended.record.id, ended.head.deadline, session._login is not None, event)
-    origin = session._origin
-    if rules.carrier is not None and origin is not None and session._is_reseeded():
-        return End(origin.record.id, origin.head.deadline, True, None)
-    return None
+    if ended is None:
+        return None
+    event = LoggedOut(session_id=ended.record.id, subject=ended.record.subject)
+    return End(ended.record.id, ended.head.deadline, session._login is not None, event)
 
 
 def _write(rules: Rules, session: Session, now: int) -> Write | None:
@@ -246,7 +243,11 @@ def _reseeded(
     draft = Origin(token, replace(record, id=token.id), head, sealer, proof_digest)
     in_place = origin is not None and rules.carrier is None
     expected = origin.record.revision if origin is not None and in_place else b""
-    return _built(rules, session, draft, now, expected=expected, kind=kind, minted=True)
+    write = _built(rules, session, draft, now, expected=expected, kind=kind, minted=True)
+    if origin is None or rules.carrier is None:
+        return write
+    # A carried session takes a new id, and ends under the old one.
+    return replace(write, end=End(origin.record.id, origin.head.deadline, True, None))
 
 
 def _renewal(rules: Rules, session: Session, origin: Origin, head: Head, now: int) -> Write:
@@ -314,6 +315,7 @@ def _built(
         _cookie(rules, session._terms, draft.token, record, head, minted, now),
         None if kind is None else kind(session_id=record.id, subject=record.subject),
         None if session._login is None else Entry(session._opened_at, rules.limit, rules.refuses),
+        opened_at=session._opened_at,
     )
 
 
