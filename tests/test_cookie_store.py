@@ -325,6 +325,28 @@ class TestSite:
         with pytest.raises(ConfigurationError, match="by subject"):
             carried.call("revoke", ended, "user:42")
 
+    def test_a_level_that_fell_stays_down(self, carried: Site) -> None:
+        """No slower answer brings it back, and no older cookie; forms of that page stay good."""
+        owner = carried.browser()
+        owner.login(level=2)
+        older, slow, lowering = owner.copy(), owner.begin(), owner.begin()
+        slow["a"] = 1
+        lowering.lower(1)
+        form = lowering.csrf_token
+        owner.end(lowering)
+        assert [] == owner.end(slow)
+
+        assert (None, 1) == (older.begin().subject, owner.begin().level)
+        assert owner.begin().check_csrf(form)
+
+    def test_a_level_that_does_not_fall_takes_no_new_id(self, carried: Site) -> None:
+        """So a page that asks for it each time costs no denial each time."""
+        owner = carried.browser()
+        known = owner.login().id
+        owner.visit(lambda session: session.lower(1))
+
+        assert (known, []) == (owner.begin().id, carried.records())
+
     def test_a_mark_is_kept_a_minute_longer_than_any_cookie(self, carried: Site) -> None:
         """For clocks that disagree, as a denial is."""
         ends = []

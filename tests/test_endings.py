@@ -146,7 +146,7 @@ class TestRevokeAll:
         assert None is other.begin().subject
 
     @sites(*CARRIED)
-    @pytest.mark.parametrize("act", [Session.rotate])
+    @pytest.mark.parametrize("act", [Session.rotate, lambda session: session.lower(1)])
     @pytest.mark.parametrize("ahead", [0, DAY])
     def test_what_takes_a_new_id_does_not_escape_it(
         self, site: Site, act: Any, ahead: float

@@ -70,6 +70,9 @@ def _write(rules: Rules, session: Session, now: int) -> Write | None:
         return _first(rules, session, now) if session._exists() else None
     if session._is_reseeded():
         return _reseed(rules, session, origin, now)
+    if rules.carrier is not None and _falls(session, origin.head):
+        session._next = session._next or origin.token.moved()  # its forms stay good
+        return _reseed(rules, session, origin, now)
     if session._limited:
         return _relimit(rules, session, origin, now)
     if session._is_changed():
@@ -389,6 +392,15 @@ def _with_level(head: Head, most: int) -> Head:
     if assurance is None or assurance.level <= most:
         return head
     return replace(head, assurance=replace(assurance, level=most))
+
+
+def _falls(session: Session, head: Head) -> bool:
+    """Whether the level is to be lower than it is.
+
+    A carried session then takes a new id, or an older state of its cookie, or a slower answer,
+    would bring the level back.
+    """
+    return session._lowered is not None and _with_level(head, session._lowered) is not head
 
 
 def _lifetime(rules: Rules, session: Session) -> Lifetime:
