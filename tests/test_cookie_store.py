@@ -5,12 +5,15 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from coatcheck import ConfigurationError, CookieTooLarge, KeyRing, Lifetime, Sessions
+from coatcheck.errors import StoreUnavailable
 from coatcheck.events import LoggedOut, Revoked
+from coatcheck.lifecycle.marks import mark_id
 from coatcheck.record import Record
 from coatcheck.stores.cookie import AsyncCookieStore, CookieStore
 from coatcheck.stores.memory import AsyncMemoryStore, MemoryStore
@@ -19,6 +22,7 @@ from coatcheck.token import Token
 from tests.sites import KEY, KINDS, Site
 
 NAME = b"session"
+DAY = 86_400_000
 ALPHABET = string.ascii_uppercase + string.ascii_lowercase + string.digits + "-_"
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 TIMES = st.integers(0, 2**62)
@@ -173,6 +177,14 @@ def alone(make_site: Callable[..., Site], kind: str) -> Site:
     return make_site(kind, store=make(KeyRing(KEY), revocations=None))
 
 
+def put_mark(site: Site, payload: bytes) -> None:
+    """Into the revocations, as the mark of user:42."""
+    named = mark_id(site.sessions._rules.domain, "user:42")
+    mark = record(named, subject="mark", seen_at=site.now, expires_at=site.now + DAY)
+    mark = msgspec.structs.replace(mark, payload=payload)
+    site._run(site.store.revocations.create(mark, site.now))
+
+
 class TestSite:
     def test_nothing_is_kept_on_the_server(self, carried: Site) -> None:
         """Until something ends."""
@@ -312,6 +324,75 @@ class TestSite:
         ended = carried.browser().login().id
         with pytest.raises(ConfigurationError, match="by subject"):
             carried.call("revoke", ended, "user:42")
+
+    def test_a_level_that_fell_stays_down(self, carried: Site) -> None:
+        """No slower answer brings it back, and no older cookie; forms of that page stay good."""
+        owner = carried.browser()
+        owner.login(level=2)
+        older, slow, lowering = owner.copy(), owner.begin(), owner.begin()
+        slow["a"] = 1
+        lowering.lower(1)
+        form = lowering.csrf_token
+        owner.end(lowering)
+        assert [] == owner.end(slow)
+
+        assert (None, 1) == (older.begin().subject, owner.begin().level)
+        assert owner.begin().check_csrf(form)
+
+    def test_a_level_that_does_not_fall_takes_no_new_id(self, carried: Site) -> None:
+        """So a page that asks for it each time costs no denial each time."""
+        owner = carried.browser()
+        known = owner.login().id
+        owner.visit(lambda session: session.lower(1))
+
+        assert (known, []) == (owner.begin().id, carried.records())
+
+    def test_a_mark_is_kept_a_minute_longer_than_any_cookie(self, carried: Site) -> None:
+        """For clocks that disagree, as a denial is."""
+        ends = []
+        for _ in range(2):
+            carried.clock.move(10)
+            carried.call("revoke_all", "user:42")
+            [mark] = carried.records()
+            ends.append(mark.expires_at - carried.now)
+
+        assert [1 + 400 * DAY + 60_000] * 2 == ends
+
+    @pytest.mark.parametrize("payload", [b"\x01over", b"\x01mark\x93\x01", b"\x00", b""])
+    def test_what_is_no_mark_counts_for_none(self, carried: Site, payload: bytes) -> None:
+        """Whoever put it there; the next `revoke_all` takes its place."""
+        owner = carried.browser()
+        owner.login()
+        put_mark(carried, payload)
+        assert "user:42" == owner.begin().subject
+        owner.login()
+        carried.call("revoke_all", "user:42")
+
+        assert None is owner.begin().subject
+
+    def test_a_mark_of_a_newer_release_is_an_outage(self, carried: Site) -> None:
+        """It is left alone, and logs nobody out."""
+        owner = carried.browser()
+        owner.login()
+        put_mark(carried, b"\x02mark\x93\x01")
+        with pytest.raises(StoreUnavailable, match="newer"):
+            assert owner.begin().subject
+        with pytest.raises(StoreUnavailable, match="newer"):
+            carried.browser().login()
+        with pytest.raises(StoreUnavailable, match="newer"):
+            carried.call("revoke_all", "user:42")
+
+    def test_revoke_neither_makes_nor_ends_a_mark(self, carried: Site) -> None:
+        """Whoever knows the subject can compute its id."""
+        named = mark_id(carried.sessions._rules.domain, "user:42")
+        owner = carried.browser()
+        owner.login()
+        carried.call("revoke", named)
+        assert "user:42" == owner.begin().subject
+        carried.call("revoke_all", "user:42")
+        carried.call("revoke", named)
+
+        assert None is owner.begin().subject
 
     @pytest.mark.parametrize("kind", ["cookie", "cookie-async"])
     def test_without_revocations_logout_is_the_browsers_word(

@@ -20,6 +20,7 @@ from tests.outside import Site as Outside
 from tests.sites import ADMITTING_KINDS, KEY, SERVER_KINDS, Browser, Site
 
 DAY = 86_400
+CARRIED = ("cookie", "cookie-async")
 
 
 def sites(*kinds: str) -> pytest.MarkDecorator:
@@ -44,7 +45,7 @@ def enter(browser: Browser, session: Session) -> str | None:
 class TestRevokeAll:
     """Law 1: it also ends what is on its way."""
 
-    @sites(*ADMITTING_KINDS, "cookie", "cookie-async")
+    @sites(*ADMITTING_KINDS, *CARRIED)
     def test_a_login_that_was_on_its_way_is_refused(self, site: Site) -> None:
         """Its request had been opened; nothing of it is written, and its cookie opens nothing."""
         owner, other = site.browser(), site.browser()
@@ -83,7 +84,7 @@ class TestRevokeAll:
 
         assert "user:42" == again.begin().subject
 
-    @sites("memory", "memory-async", "cookie", "cookie-async")
+    @sites("memory", "memory-async", *CARRIED)
     def test_the_login_that_it_keeps_is_let_in(self, site: Site) -> None:
         """A password reset logs in first, then ends all the others, in one request."""
         owner, thief = site.browser(), site.browser()
@@ -96,7 +97,7 @@ class TestRevokeAll:
         assert None is enter(owner, session)
         assert ["user:42", None] == [owner.begin().subject, thief.begin().subject]
 
-    @sites("cookie", "cookie-async")
+    @sites(*CARRIED)
     def test_sealed_cookies_end_too(self, site: Site) -> None:
         """All that the subject had, but the kept one; another's and an anonymous one go on."""
         browsers = [site.browser() for _ in range(3)]
@@ -127,14 +128,166 @@ class TestRevokeAll:
 
         assert None is owner.begin().subject
 
-    def test_a_refused_login_leaves_the_session_as_it_was(self, memory: Site) -> None:
+    @sites(*CARRIED)
+    @pytest.mark.parametrize("order", ["rotate, end", "end, rotate", "end, login", "next request"])
+    def test_what_it_keeps_may_take_a_new_id(self, site: Site, order: str) -> None:
+        """Before it in the same request, after it, and later; and is kept by it the next time."""
+        owner, other = site.browser(), site.browser()
+        owner.login()
+        other.login()
+        site.clock.move(10)
+        session = owner.begin()
+        for act in order.split(", "):
+            if act == "end":
+                site.call("revoke_all", "user:42", keep=session.id)
+            elif act == "next request":
+                site.call("revoke_all", "user:42", keep=session.id)
+                owner.end(session)
+                session = owner.begin()
+                session.rotate()
+            else:
+                session.rotate() if act == "rotate" else session.login("user:42")
+        assert None is enter(owner, session)
+        subjects = [owner.begin().subject]
+        for _ in range(2):
+            owner.visit(lambda session: session.rotate())
+            site.clock.move(20)
+            site.call("revoke_all", "user:42", keep=owner.begin().id)
+            subjects.append(owner.begin().subject)
+
+        assert ["user:42"] * 3 == subjects
+        assert None is other.begin().subject
+
+    @sites(*CARRIED)
+    @pytest.mark.parametrize("act", [Session.rotate, lambda session: session.lower(1)])
+    @pytest.mark.parametrize("ahead", [0, DAY])
+    def test_what_takes_a_new_id_does_not_escape_it(
+        self, site: Site, act: Any, ahead: float
+    ) -> None:
+        """Its request was opened before, and is committed after, by however much."""
+        thief = site.browser()
+        thief.login(level=2)
+        late = thief.begin()
+        act(late)
+        site.clock.move(ahead)
+        site.call("revoke_all", "user:42")
+        site.clock.move(90 - ahead)
+        thief.end(late)
+
+        assert (1, None) == (len(thief.answers), thief.begin().subject)
+
+    @sites(*CARRIED)
+    @pytest.mark.parametrize("ahead", [2.0, 3600.0])
+    def test_a_clock_that_was_ahead_hides_nothing(self, site: Site, ahead: float) -> None:
+        """What logged in by it ends with the others, and does not come back when its time comes."""
+        owner = site.browser()
+        site.clock.move(ahead)
+        owner.login(lifetime=Lifetime(idle=None, absolute=None))
+        site.clock.move(1 - ahead)
+        site.call("revoke_all", "user:42")
+        subjects = []
+        for seconds in (1.0, 2.0, 3595.0, 3600.0):
+            site.clock.move(seconds)
+            subjects.append(owner.begin().subject)
+
+        assert [None] * 4 == subjects
+
+    @sites(*CARRIED)
+    def test_who_logs_in_right_after_it_is_ended_by_the_next(self, site: Site) -> None:
+        """In its first minute a mark knows by their ids who may stay, and forgets them in time."""
+        browsers = [site.browser() for _ in range(3)]
+        for browser in browsers:
+            site.call("revoke_all", "user:42")
+            site.clock.move(1)
+            browser.login()
+        site.clock.move(90)
+
+        assert [None, None, "user:42"] == [browser.begin().subject for browser in browsers]
+
+    @sites(*CARRIED)
+    def test_a_mark_stays_bounded(self, site: Site) -> None:
+        """However many log in within its first minute; the oldest of a hundred and one ends."""
+        site.call("revoke_all", "user:42")
+        site.clock.move(1)
+        browsers = [site.browser() for _ in range(101)]
+        for browser in browsers:
+            browser.login()
+
+        subjects = [browser.begin().subject for browser in browsers[:2]]
+        assert [None, "user:42"] == subjects
+
+    @sites(*CARRIED)
+    @pytest.mark.parametrize("keep", [True, False])
+    def test_a_clock_that_is_set_right_lets_everybody_in(self, site: Site, keep: bool) -> None:
+        """A mark of a day ahead has ended what there was; new logins last, until the next one."""
+        old, kept, new, newer = (site.browser() for _ in range(4))
+        old.login(remember=True)
+        kept.login(remember=True)
+        site.clock.move(DAY)
+        site.call("revoke_all", "user:42", keep=kept.begin().id if keep else None)
+        site.clock.move(10 - DAY)
+        new.login(remember=True)
+        new.visit(lambda session: session.rotate())
+        kept.visit(lambda session: session.rotate() if keep else None)
+        subjects = [browser.begin().subject for browser in (old, kept, new)]
+        assert [None, "user:42" if keep else None, "user:42"] == subjects
+        site.call("revoke_all", "user:42", keep=old.login(remember=True).id if keep else None)
+        site.clock.move(DAY - 40)
+        newer.login(remember=True)
+        site.clock.move(DAY)
+
+        subjects = [browser.begin().subject for browser in (old, kept, new, newer)]
+        assert ["user:42" if keep else None, None, None, "user:42"] == subjects
+
+    @sites(*CARRIED)
+    def test_a_clock_that_is_set_right_lets_in_what_is_kept(self, site: Site) -> None:
+        """Whatever marks it set while it was wrong."""
+        site.clock.move(DAY)
+        site.call("revoke_all", "user:42")
+        site.call("revoke_all", "user:42", keep="0" * 32)
+        site.clock.move(-DAY)
+        owner = site.browser()
+        session = owner.begin()
+        site.clock.move(1)
+        session.login("user:42")
+        site.call("revoke_all", "user:42", keep=session.id)
+
+        assert (None, "user:42") == (enter(owner, session), owner.begin().subject)
+
+    @sites(*CARRIED)
+    def test_the_same_one_may_be_kept_again(self, site: Site) -> None:
+        """And one that had ended stays so, however often it is kept."""
+        owner, ended = site.browser(), site.browser()
+        kept = [owner.login("a").id, ended.login("b").id]
+        site.call("revoke_all", "b")
+        for _ in range(2):
+            site.call("revoke_all", "a", keep=kept[0])
+            site.call("revoke_all", "b", keep=kept[1])
+
+        assert ["a", None] == [owner.begin().subject, ended.begin().subject]
+
+    @sites("memory", *CARRIED)
+    def test_of_two_the_later_counts(self, site: Site) -> None:
+        """It may have been set first, by a clock that is a little ahead."""
+        late = site.browser()
+        session = late.begin()
+        session.login("user:42")
+        site.clock.move(1)
+        site.call("revoke_all", "user:42")
+        site.clock.move(-30)
+        site.call("revoke_all", "user:42")
+
+        assert "revoked" == enter(late, session)
+
+    @sites("memory", *CARRIED)
+    def test_a_refused_login_leaves_the_session_as_it_was(self, site: Site) -> None:
         """Its values are there still, and another commit of the request goes through."""
-        owner = memory.browser()
+        owner = site.browser()
         owner.visit(lambda session: session.__setitem__("cart", ["tea"]))
         session = owner.begin()
         session["cart"].append("milk")
         session.login("user:42")
-        memory.call("revoke_all", "user:42")
+        site.call("revoke_all", "user:42")
 
         assert "revoked" == enter(owner, session)
         assert (None, {"cart": ["tea"]}) == (session.subject, dict(session))
@@ -642,3 +795,23 @@ class TestTimeouts:
 
         assert (None, "user:42") == (owner.begin().subject, other.begin().subject)
         assert not any("Max-Age=-" in answer for answer in owner.answers)
+
+    @sites(*CARRIED)
+    @pytest.mark.parametrize("jump", [-DAY, -3600.0, -30.0, 30.0, 3600.0, DAY])
+    def test_a_mark_that_is_set_while_the_clock_jumps(self, site: Site, jump: float) -> None:
+        """Nothing is raised; what has ended stays so, and later logins work."""
+        ended, owner, late = (site.browser() for _ in range(3))
+        ended.login(remember=True)
+        owner.login(remember=True)
+        site.clock.move(700 + jump)
+        site.call("revoke_all", "user:42", keep=owner.begin().id)
+        subjects = [ended.begin().subject, owner.begin().subject]
+        owner.visit(lambda session: session.rotate())
+        site.clock.move(70 - jump)
+        late.login(remember=True)
+        owner.visit(lambda session: session.__setitem__("a", 1))
+
+        assert [None, "user:42"] == subjects
+        assert [None, "user:42", "user:42"] == [
+            browser.begin().subject for browser in (ended, owner, late)
+        ]

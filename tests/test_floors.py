@@ -47,7 +47,7 @@ FLOORS: dict[str, float] = {
     "turns": 4,
     "coalesce": 4,
     "lifecycle.rules": 4,
-    "lifecycle.marks": 4,
+    "lifecycle.marks": 4.05,
     "lifecycle.liveness": 4.05,
     "lifecycle.resume": 4.1,
     "lifecycle.settle": 4.1,

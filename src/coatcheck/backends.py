@@ -135,14 +135,19 @@ class Carried:
         return None if self._revocations is None else self._revocations.load(id, now)
 
     def write(self, write: Write, now: int) -> Outcome:
-        """Nothing is written; but what was denied meanwhile must not get a new cookie."""
+        """Nothing is written of it; but what ended meanwhile must not get a new cookie.
+
+        What takes a new id ends under the old one once nothing else can refuse it. A mark that is
+        set after it was looked at is younger than the seed, and ends it all the same.
+        """
         record = write.origin.record
-        if write.entry is not None:
-            forbidden = self._forbids(record, write.entry.opened_at, now)
-            return FORBIDDEN if forbidden else SAVED
-        if write.minted:
-            return SAVED  # a new id, which nobody can have denied
-        return SAVED if self.load(record.id, now) is None else GONE
+        if not write.minted:
+            return SAVED if self.load(record.id, now) is None else GONE
+        if record.subject is not None and not self._lets_in(record.subject, write, now):
+            return GONE if write.entry is None else FORBIDDEN
+        if write.end is not None and not self.end(write.end, now):
+            return GONE
+        return SAVED
 
     def end(self, end: End, now: int) -> bool:
         """Deny the id; False where another request did so first."""
@@ -161,25 +166,36 @@ class Carried:
         """What denies the cookie because all that its subject had has ended, or None."""
         if record is None or record.login_at is None:
             return None
-        forbidden = self._forbids(record, record.login_at, now)
-        return lifecycle.denial(lifecycle.revocation(record.id, now), now) if forbidden else None
+        seed_at = lifecycle.seed_at(record)
+        mark = self.load(lifecycle.mark_id(self._domain, record.subject or ""), now)
+        if not lifecycle.forbids(mark, record.id, seed_at, now):
+            return None
+        end = lifecycle.revocation(record.id, now)
+        if lifecycle.is_ahead(seed_at, now):
+            self.end(end, now)  # when that time comes, the mark could not tell
+        return lifecycle.denial(end, now)
 
     def forbid(self, subject: str, before: int, keep: str | None, now: int) -> None:
         """Deny all that the subject has by now, but the session that is kept."""
-        mark = lifecycle.mark(self._domain, subject, keep, before, now)
+        named = lifecycle.mark_id(self._domain, subject)
         for _ in range(_TRIES):
-            found = self.load(mark.id, now)
-            whole = mark if found is None else lifecycle.following(found, mark)
-            if self._put(whole, found, now):
+            found = self.load(named, now)
+            mark = lifecycle.mark(self._domain, subject, keep, before, found, now)
+            if self._put(mark, found, now):
                 return
-        raise Contention(
-            f"revoke_all(): expected to get through in {_TRIES} tries, got refused each time by "
-            "others of the same subject; try again"
-        )
+        raise _outdone("revoke_all()")
 
-    def _forbids(self, record: Record, since: int, now: int) -> bool:
-        mark = self.load(lifecycle.mark_id(self._domain, record.subject or ""), now)
-        return lifecycle.forbids(mark, record.id, since)
+    def _lets_in(self, subject: str, write: Write, now: int) -> bool:
+        """Whether the subject's mark lets it in, and then knows of it where it has to."""
+        named = lifecycle.mark_id(self._domain, subject)
+        for _ in range(_TRIES):
+            found = self.load(named, now)
+            if not lifecycle.lets_in(found, write, now):
+                return False
+            noted = lifecycle.noted(found, write, now)
+            if noted is None or self._put(noted, found, now):
+                return True
+        raise _outdone("session")
 
     def _put(self, mark: Record, found: Record | None, now: int) -> bool:
         """One step that nothing comes between, as durable as the store can make it."""
@@ -210,12 +226,13 @@ class AsyncCarried:
 
     async def write(self, write: Write, now: int) -> Outcome:
         record = write.origin.record
-        if write.entry is not None:
-            forbidden = await self._forbids(record, write.entry.opened_at, now)
-            return FORBIDDEN if forbidden else SAVED
-        if write.minted:
-            return SAVED  # a new id, which nobody can have denied
-        return SAVED if await self.load(record.id, now) is None else GONE
+        if not write.minted:
+            return SAVED if await self.load(record.id, now) is None else GONE
+        if record.subject is not None and not await self._lets_in(record.subject, write, now):
+            return GONE if write.entry is None else FORBIDDEN
+        if write.end is not None and not await self.end(write.end, now):
+            return GONE
+        return SAVED
 
     async def end(self, end: End, now: int) -> bool:
         if self._revocations is None:
@@ -232,24 +249,35 @@ class AsyncCarried:
     async def denial(self, record: Record | None, now: int) -> Record | None:
         if record is None or record.login_at is None:
             return None
-        forbidden = await self._forbids(record, record.login_at, now)
-        return lifecycle.denial(lifecycle.revocation(record.id, now), now) if forbidden else None
+        seed_at = lifecycle.seed_at(record)
+        mark = await self.load(lifecycle.mark_id(self._domain, record.subject or ""), now)
+        if not lifecycle.forbids(mark, record.id, seed_at, now):
+            return None
+        end = lifecycle.revocation(record.id, now)
+        if lifecycle.is_ahead(seed_at, now):
+            await self.end(end, now)  # when that time comes, the mark could not tell
+        return lifecycle.denial(end, now)
 
     async def forbid(self, subject: str, before: int, keep: str | None, now: int) -> None:
-        mark = lifecycle.mark(self._domain, subject, keep, before, now)
+        named = lifecycle.mark_id(self._domain, subject)
         for _ in range(_TRIES):
-            found = await self.load(mark.id, now)
-            whole = mark if found is None else lifecycle.following(found, mark)
-            if await self._put(whole, found, now):
+            found = await self.load(named, now)
+            mark = lifecycle.mark(self._domain, subject, keep, before, found, now)
+            if await self._put(mark, found, now):
                 return
-        raise Contention(
-            f"revoke_all(): expected to get through in {_TRIES} tries, got refused each time by "
-            "others of the same subject; try again"
-        )
+        raise _outdone("revoke_all()")
 
-    async def _forbids(self, record: Record, since: int, now: int) -> bool:
-        mark = await self.load(lifecycle.mark_id(self._domain, record.subject or ""), now)
-        return lifecycle.forbids(mark, record.id, since)
+    async def _lets_in(self, subject: str, write: Write, now: int) -> bool:
+        """Whether the subject's mark lets it in, and then knows of it where it has to."""
+        named = lifecycle.mark_id(self._domain, subject)
+        for _ in range(_TRIES):
+            found = await self.load(named, now)
+            if not lifecycle.lets_in(found, write, now):
+                return False
+            noted = lifecycle.noted(found, write, now)
+            if noted is None or await self._put(noted, found, now):
+                return True
+        raise _outdone("session")
 
     async def _put(self, mark: Record, found: Record | None, now: int) -> bool:
         store = self._revocations
@@ -265,3 +293,10 @@ class AsyncCarried:
             answer: object = await store.admit(mark, found.revision, Entry(now), now)
             return isinstance(answer, Entered)
         return await store.save(mark, found.revision, now) is SAVED
+
+
+def _outdone(what: str) -> Contention:
+    return Contention(
+        f"{what}: expected to get through in {_TRIES} tries, got refused each time by others of "
+        "the same subject; try again"
+    )

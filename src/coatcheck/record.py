@@ -27,6 +27,7 @@ __all__ = [
     "NewerFormat",
     "Record",
     "Unreadable",
+    "check_version",
     "dump",
     "encode_body",
     "load",
@@ -139,7 +140,7 @@ def write_payload(head: Head) -> bytes:
 def read_payload(payload: bytes) -> Head:
     """The head; raises `NewerFormat` or `Unreadable`."""
     if payload[:1] != _PREFIX:
-        _check_version(payload)
+        check_version(payload)
     try:
         return _decode_head(memoryview(payload)[1:])
     except _BROKEN:
@@ -165,14 +166,15 @@ def dump(record: Record) -> bytes:
 
 def load(data: bytes) -> Record:
     """The inverse of `dump`; raises `NewerFormat` or `Unreadable`."""
-    _check_version(data)
+    check_version(data)
     try:
         return _decode_record(memoryview(data)[1:])
     except _BROKEN:
         raise Unreadable("a stored record does not decode") from None
 
 
-def _check_version(data: bytes) -> None:
+def check_version(data: bytes) -> None:
+    """Raises `NewerFormat` or `Unreadable`, unless the bytes begin as ours do."""
     if not data:
         raise Unreadable("a record is empty")
     if data[0] > _VERSION:

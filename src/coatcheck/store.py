@@ -28,6 +28,7 @@ from coatcheck.record import Record
 from coatcheck.token import Token
 
 __all__ = [
+    "AHEAD",
     "FORBIDDEN",
     "FULL",
     "GONE",
@@ -70,6 +71,9 @@ Saved = Literal[_Answer.SAVED]
 Gone = Literal[_Answer.GONE]
 Forbidden = Literal[_Answer.FORBIDDEN]
 Full = Literal[_Answer.FULL]
+
+AHEAD = 60_000
+"""Milliseconds that a mark or a login may lie ahead; what lies further is a wrong clock's."""
 
 
 @runtime_checkable

@@ -15,7 +15,16 @@ when the request is opened; a replay asks only whether the seed is still ours.
 """
 
 from coatcheck.lifecycle.liveness import Reason, end_of, prolonged
-from coatcheck.lifecycle.marks import before, following, forbids, mark, mark_id
+from coatcheck.lifecycle.marks import (
+    before,
+    forbids,
+    is_ahead,
+    lets_in,
+    mark,
+    mark_id,
+    noted,
+    seed_at,
+)
 from coatcheck.lifecycle.replay import (
     abandon,
     clearing,
@@ -50,17 +59,20 @@ __all__ = [
     "end_of",
     "ended",
     "finish",
-    "following",
     "forbids",
+    "is_ahead",
     "is_idle",
+    "lets_in",
     "mark",
     "mark_id",
     "missed",
+    "noted",
     "prolonged",
     "reader",
     "refuse",
     "replay",
     "resume",
     "revocation",
+    "seed_at",
     "settle",
 ]

@@ -58,6 +58,15 @@ class Ending(msgspec.Struct, frozen=True):
     event: Event
 
 
+class End(msgspec.Struct, frozen=True):
+    """A session that the request ended: its id, its hard end, and why."""
+
+    id: str
+    deadline: int
+    replaced: bool  # by a login, so that late answers under the old cookie must stay mute
+    event: Event | None
+
+
 class Write(msgspec.Struct, frozen=True):
     """One write to the store, and what the session is when it has gone through."""
 
@@ -70,18 +79,11 @@ class Write(msgspec.Struct, frozen=True):
     cookie: str | None
     event: Event | None
     entry: Entry | None = None  # what it has to pass, where it is a login
+    end: End | None = None  # what it takes the place of, where a carried session takes a new id
+    opened_at: int = 0  # when its request was
 
     def __repr__(self) -> str:
         return f"Write({self.verb!r}, {self.origin.record!r})"
-
-
-class End(msgspec.Struct, frozen=True):
-    """A session that the request ended: its id, its hard end, and why."""
-
-    id: str
-    deadline: int
-    replaced: bool  # by a login, so that late answers under the old cookie must stay mute
-    event: Event | None
 
 
 class Plan(msgspec.Struct, frozen=True):

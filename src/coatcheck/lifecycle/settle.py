@@ -35,7 +35,7 @@ def settle(rules: Rules, session: Session, now: int) -> Plan | None:
         told = expired(origin.record, now)
         if told:
             session._lose()  # a store would say so itself
-    end, write = _end(rules, session), _write(rules, session, now)
+    end, write = _end(session), _write(rules, session, now)
     return None if end is None and write is None and not told else Plan(end, write, told)
 
 
@@ -53,16 +53,13 @@ def is_idle(rules: Rules, session: Session, now: int) -> bool:
     return not (session._is_changed() or _is_upkeep_due(rules, origin, now))
 
 
-def _end(rules: Rules, session: Session) -> End | None:
-    """What logout() ended; a carried session also ends where a new seed takes a new id."""
+def _end(session: Session) -> End | None:
+    """What logout() ended."""
     ended = session._ended
-    if ended is not None:
-        event = LoggedOut(session_id=ended.record.id, subject=ended.record.subject)
-        return End(ended.record.id, ended.head.deadline, session._login is not None, event)
-    origin = session._origin
-    if rules.carrier is not None and origin is not None and session._is_reseeded():
-        return End(origin.record.id, origin.head.deadline, True, None)
-    return None
+    if ended is None:
+        return None
+    event = LoggedOut(session_id=ended.record.id, subject=ended.record.subject)
+    return End(ended.record.id, ended.head.deadline, session._login is not None, event)
 
 
 def _write(rules: Rules, session: Session, now: int) -> Write | None:
@@ -72,6 +69,9 @@ def _write(rules: Rules, session: Session, now: int) -> Write | None:
     if origin is None:
         return _first(rules, session, now) if session._exists() else None
     if session._is_reseeded():
+        return _reseed(rules, session, origin, now)
+    if rules.carrier is not None and _falls(session, origin.head):
+        session._next = session._next or origin.token.moved()  # its forms stay good
         return _reseed(rules, session, origin, now)
     if session._limited:
         return _relimit(rules, session, origin, now)
@@ -246,7 +246,11 @@ def _reseeded(
     draft = Origin(token, replace(record, id=token.id), head, sealer, proof_digest)
     in_place = origin is not None and rules.carrier is None
     expected = origin.record.revision if origin is not None and in_place else b""
-    return _built(rules, session, draft, now, expected=expected, kind=kind, minted=True)
+    write = _built(rules, session, draft, now, expected=expected, kind=kind, minted=True)
+    if origin is None or rules.carrier is None:
+        return write
+    # A carried session takes a new id, and ends under the old one.
+    return replace(write, end=End(origin.record.id, origin.head.deadline, True, None))
 
 
 def _renewal(rules: Rules, session: Session, origin: Origin, head: Head, now: int) -> Write:
@@ -314,6 +318,7 @@ def _built(
         _cookie(rules, session._terms, draft.token, record, head, minted, now),
         None if kind is None else kind(session_id=record.id, subject=record.subject),
         None if session._login is None else Entry(session._opened_at, rules.limit, rules.refuses),
+        opened_at=session._opened_at,
     )
 
 
@@ -387,6 +392,15 @@ def _with_level(head: Head, most: int) -> Head:
     if assurance is None or assurance.level <= most:
         return head
     return replace(head, assurance=replace(assurance, level=most))
+
+
+def _falls(session: Session, head: Head) -> bool:
+    """Whether the level is to be lower than it is.
+
+    A carried session then takes a new id, or an older state of its cookie, or a slower answer,
+    would bring the level back.
+    """
+    return session._lowered is not None and _with_level(head, session._lowered) is not head
 
 
 def _lifetime(rules: Rules, session: Session) -> Lifetime:

@@ -5,12 +5,9 @@ from functools import partial
 from typing import NamedTuple
 
 from coatcheck.record import Record
-from coatcheck.store import FULL, Entry, Full
+from coatcheck.store import AHEAD, FULL, Entry, Full
 
-__all__ = ["AHEAD", "Mark", "surplus"]
-
-AHEAD = 60_000
-"""Milliseconds that a mark or a login may lie ahead ; what lies further is a wrong clock's."""
+__all__ = ["Mark", "surplus"]
 
 
 class Mark(NamedTuple):

@@ -9,8 +9,10 @@ asks to seal and open cookie values.
 What it cannot promise: the answer that arrives last wins whole, so concurrent changes of different
 keys can be lost (law 2); and whoever holds a cookie can come back with an older state of it. It
 is sealed again only on a write, so `idle` counts from writes. With `revocations=` another store,
-logout and login end the old cookie for good (laws 1 and 5): the ids that ended are kept there until
-their hard end, at one read a request. Without, an ended session's cookie opens until it expires.
+logout, login and a level that falls end the old cookie for good (laws 1 and 5): the ids that ended
+are kept there until their hard end, and for `revoke_all` a mark for each subject (`lifecycle.marks`
+says how it goes by clocks). That costs one read a request, or two where somebody is logged in.
+Without, an ended session's cookie opens until it expires.
 """
 
 import msgspec

@@ -17,8 +17,7 @@ from psycopg.pq.abc import PGresult
 
 from coatcheck.errors import Collision
 from coatcheck.record import Record
-from coatcheck.store import FORBIDDEN, FULL, GONE, Entered, Entry, Forbidden, Full, Gone
-from coatcheck.stores._admission import AHEAD
+from coatcheck.store import AHEAD, FORBIDDEN, FULL, GONE, Entered, Entry, Forbidden, Full, Gone
 from coatcheck.stores._postgres.errors import kept
 from coatcheck.stores._postgres.link import Step, Unit
 from coatcheck.stores._postgres.rows import RECORD, hour_of, integer, key_of, records

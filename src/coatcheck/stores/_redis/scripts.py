@@ -27,7 +27,7 @@ lasts as long as the key, whose own end is put off accordingly.
 
 import hashlib
 
-from coatcheck.stores._admission import AHEAD
+from coatcheck.store import AHEAD
 from coatcheck.stores._redis.value import HEADER
 
 __all__ = [
