@@ -231,6 +231,7 @@ class TestRevokeAll:
         kept.visit(lambda session: session.rotate() if keep else None)
         subjects = [browser.begin().subject for browser in (old, kept, new)]
         assert [None, "user:42" if keep else None, "user:42"] == subjects
+        assert 2 == len(new.answers)
         site.call("revoke_all", "user:42", keep=old.login(remember=True).id if keep else None)
         site.clock.move(DAY - 40)
         newer.login(remember=True)
