@@ -256,7 +256,7 @@ class TestSchema:
             with closing(store), store._pool._borrowed(LATER, LATER) as link:
                 missing = drive(link.run(store._pool.schema.look(), LONG), LONG)
                 together.wait()
-                drive(link.run(store._pool.schema.make(missing), LONG), LONG)
+                drive(link.run(store._pool.schema.make(), LONG), LONG)
 
         with ThreadPoolExecutor(10) as threads:
             assert [None] * 50 == list(threads.map(start, range(50)))

@@ -68,7 +68,7 @@ class Base(ABC):
         if not self.schema.is_there(found):
             if not self.options.create:
                 raise self.schema.missing(found)
-            yield from link.run(self.schema.make(found), seconds)
+            yield from link.run(self.schema.make(), seconds)
             found = yield from link.run(self.schema.look(), seconds)
             self.schema.is_there(found)
         self._tell(found)

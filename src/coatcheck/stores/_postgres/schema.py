@@ -11,7 +11,8 @@ by `due`, the hour of the expiry, which changes seldom; and pages are left 15 % 
 sealed, hence not worth a try to compress.
 """
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple, NoReturn
 
 from psycopg import sql
@@ -92,15 +93,17 @@ class Schema:
         names = texts([self.sessions, self.marks])
         return Unit(steps=[(_LOOK, [names])], read=_found, once=True)
 
-    def make(self, found: Found) -> Unit[None]:
-        """What is missing. What another process makes meanwhile is left alone."""
-        sessions, marks = found.relations
-        statements = [
-            _TURN,
-            *(self._sessions() if sessions.kind is None else ()),
-            *(self._marks() if marks.kind is None else ()),
-        ]
-        steps = [(statement.encode(), ()) for statement in statements]
+    def make(self) -> Unit[None]:
+        """Make what is missing by the time of one's turn.
+
+        What another process made meanwhile is in use, and not even looked at: to alter a table is
+        to wait for all who write to it, and may deadlock with one of them.
+        """
+        tables = (self.sessions, self._sessions()), (self.marks, self._marks())
+        body = "\n".join(_unless_there(name, statements) for name, statements in tables)
+        tag = next(tag for n in itertools.count() if (tag := f"$make{n}$") not in body)
+        block = f"DO {tag} BEGIN\n{body}\nEND {tag}"
+        steps = [(statement.encode(), ()) for statement in (_TURN, block)]
         return Unit(steps=steps, read=lambda _: None, once=True)
 
     def is_there(self, found: Found) -> bool:
@@ -224,6 +227,12 @@ def _quoted(*names: str) -> str:
 
 def _text(value: bytes | None) -> str | None:
     return None if value is None else value.decode()
+
+
+def _unless_there(name: str, statements: Iterable[str]) -> str:
+    literal = name.replace("'", "''")
+    made = ";\n".join(statements)
+    return f"IF to_regclass('{literal}') IS NULL THEN\n{made};\nEND IF;"
 
 
 def _checked(table: str) -> list[str]:
