@@ -543,6 +543,7 @@ class TestExpiry:
             site = Site(Telling())
             session = await site.login()
             async with Watch(site.sessions, session) as one, Watch(site.sessions, session) as other:
+                await settled()
                 site.clock.move(IDLE - 1)
                 one.seen()
                 await settled()

@@ -42,6 +42,8 @@ class Left(list[str]):
     def __init__(self) -> None:
         super().__init__()
         self.heard: list[Any] = []
+        self.may_go = asyncio.Event()  # else Falcon's handler is busy
+        self.may_go.set()
 
     def hear(self, message: Any) -> Any:
         self.heard.append(message)
@@ -95,6 +97,7 @@ def with_falcon(sessions: AsyncSessions, left: Left, **options: Any) -> Served:
             with suppress(falcon.WebSocketDisconnected):
                 while True:
                     await ws.send_text(left.hear(await ws.receive_text()))
+                    await left.may_go.wait()
             left.append("left")
 
     middleware = AsyncSessionMiddleware(sessions, sweep=None, **options)
@@ -123,13 +126,37 @@ def with_quart(
     return uvicorned(app)
 
 
-def _sanic(sessions: AsyncSessions, left: Left, **options: Any) -> Any:
+async def one_by_one(ws: Any) -> AsyncIterator[str]:
+    while (text := await ws.recv()) is not None:
+        yield text
+
+
+async def in_bursts(ws: Any) -> AsyncIterator[str]:
+    while True:
+        for text in await ws.recv_burst():
+            yield text
+        await asyncio.sleep(0)
+
+
+async def in_parts(ws: Any) -> AsyncIterator[str]:
+    while True:
+        async for part in ws.recv_streaming():
+            yield part
+
+
+def _sanic(
+    sessions: AsyncSessions,
+    left: Left,
+    *,
+    messages: Callable[[Any], AsyncIterator[str]] = one_by_one,
+    **options: Any,
+) -> Any:
     app = new_app()
     sanic.setup(app, sessions, sweep=None, **options)
 
     async def chat(request: Any, ws: Any) -> None:
         try:
-            while (text := await ws.recv()) is not None:
+            async for text in messages(ws):
                 await ws.send(left.hear(text))
         finally:
             left.append("left")
@@ -285,25 +312,53 @@ def test_a_client_that_leaves_ends_the_watch(name: str) -> None:
     asyncio.run(scenario())
 
 
-@pytest.mark.parametrize("name", FRAMEWORKS)
+HEARING = FRAMEWORKS | {
+    "Sanic, in bursts": partial(with_sanic, messages=in_bursts),
+    "Sanic, in parts": partial(with_sanic, messages=in_parts),
+}
+
+
+@pytest.mark.parametrize("name", HEARING)
 def test_a_client_that_ignores_the_close_is_heard_no_more(name: str) -> None:
     """Whoever was logged out gives no more commands."""
 
     async def scenario() -> None:
         site, left = Site(), Left()
         await site.login()
-        async with FRAMEWORKS[name](site.sessions, left, watch=True) as port:
-            reader, writer = await deaf_client(site, port)
-            writer.write(text_frame(b"before"))
-            assert b"before" in await reader.read(100)
-            await end(site)
-            assert (4401).to_bytes(2) in await reader.read(100)
-            for _ in range(5):
-                writer.write(text_frame(b"after"))
-                await settled()
-            assert ["before"] == left.heard
-            writer.close()
+        async with HEARING[name](site.sessions, left, watch=True) as port:
+            async with deaf_client(site, port) as (reader, writer):
+                writer.write(text_frame(b"before"))
+                assert b"before" in await reader.read(100)
+                await end(site)
+                assert (4401).to_bytes(2) in await reader.read(100)
+                for _ in range(5):
+                    writer.write(text_frame(b"after"))
+                    await settled()
+                assert ["before"] == left.heard
             await until(lambda: left and not _watchers)
+
+    asyncio.run(scenario())
+
+
+def test_what_waits_in_falcons_queue_is_heard_no_more() -> None:
+    """It came in time, but the handler was busy."""
+
+    async def scenario() -> None:
+        site, left = Site(), Left()
+        await site.login()
+        async with (
+            with_falcon(site.sessions, left, watch=True) as port,
+            deaf_client(site, port) as (reader, writer),
+        ):
+            left.may_go.clear()
+            for text in (b"before", b"one", b"two"):
+                writer.write(text_frame(text))
+            assert b"before" in await reader.read(100)
+            await settled()
+            await end(site)
+            left.may_go.set()
+            await until(lambda: left and not _watchers)
+            assert ["before"] == left.heard
 
     asyncio.run(scenario())
 
@@ -314,7 +369,10 @@ async def end(site: Site) -> None:
     await site.rounds.turn()
 
 
-async def deaf_client(site: Site, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+@asynccontextmanager
+async def deaf_client(
+    site: Site, port: int
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     """A WebSocket that answers nothing."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     head = [
@@ -327,8 +385,12 @@ async def deaf_client(site: Site, port: int) -> tuple[asyncio.StreamReader, asyn
         f"Cookie: {site.cookie}",
     ]
     writer.write("\r\n".join([*head, "", ""]).encode())
-    assert b" 101 " in await reader.readuntil(b"\r\n\r\n")
-    return reader, writer
+    try:
+        assert b" 101 " in await reader.readuntil(b"\r\n\r\n")
+        yield reader, writer
+    finally:
+        writer.close()
+        await asyncio.gather(writer.wait_closed(), return_exceptions=True)
 
 
 def text_frame(text: bytes) -> bytes:

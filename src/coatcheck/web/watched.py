@@ -83,27 +83,28 @@ class Guard:
 
     async def heard(self, receive: Callable[[], Awaitable[T]]) -> T:
         """What is received; a message, where it is not None or an empty list. Raises `Disconnected`
-        where the session is over by then."""
+        where the session is over by then, once the client was told."""
         if not self.over.done():
             message = await receive()
             if self.hears() if message not in (None, []) else not self.over.done():
                 return message
+        await self._ended()
         raise Disconnected(REASON)
 
-    def _begin_end(self, _: object = None) -> None:
+    def _begin_end(self, _: object = None) -> "asyncio.Future[object]":
         if self._ending is None:
             self._ending = asyncio.ensure_future(_awaited(self._end))
+        return self._ending
+
+    async def _ended(self) -> None:
+        """A client that reads nothing is not waited for beyond a moment."""
+        await asyncio.wait((self._begin_end(),), timeout=GOODBYE)
 
     async def stop(self) -> None:
-        """Watch no longer; what is being ended is ended when this returns.
-
-        A client that reads nothing is not waited for beyond a moment.
-        """
-        if self.over.done():  # perhaps just now
-            self._begin_end()
+        """Watch no longer; what is being ended is ended when this returns, or given up."""
         try:
-            if self._ending is not None:
-                await asyncio.wait((self._ending,), timeout=GOODBYE)
+            if self.over.done():  # perhaps just now
+                await self._ended()
         finally:
             if self._ending is not None:
                 self._ending.cancel()
