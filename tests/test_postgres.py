@@ -254,7 +254,7 @@ class TestSchema:
             options: Any = {"timeout": LONG, "connect_timeout": LONG}
             store = PostgresStore(server.conninfo(), table=f"{table}{number // 10}", **options)
             with closing(store), store._pool._borrowed(LATER, LATER) as link:
-                missing = drive(link.run(store._pool.schema.look(), LONG), LONG)
+                drive(link.run(store._pool.schema.look(), LONG), LONG)
                 together.wait()
                 drive(link.run(store._pool.schema.make(), LONG), LONG)
 
