@@ -130,8 +130,8 @@ class Server:
             lifetime=year,
             renew_after=renew_after,
             clock=self.clock,
-            on_event=self.told.append,
         )
+        self.sessions.__dict__["_tell"] = self._hear  # at once: each step asks what was told
         self._heads: dict[bytes, Head] = {}
         self._tokens: dict[str, tuple[bytes, bytes]] = {}
 
@@ -193,6 +193,9 @@ class Server:
         if isinstance(after, str) or len(after.answers) == len(scene.answers):
             return after
         return replace(after, owner=after.answers[-1].cookie, answers=scene.answers)
+
+    def _hear(self, *told: Event) -> None:
+        self.told += told
 
     def _opened(self, cookie: str, record: Record | None, at: int) -> Session:
         self.shelf.record, self.clock.now = record, at

@@ -67,7 +67,7 @@ class TestServerFirst:
         store.calls.clear()
         owner.visit(logout_then_login)
 
-        assert ["load", "delete", "create"] == store.calls
+        assert ["load", "delete", "admit"] == store.calls
 
     def test_a_store_that_does_not_answer_keeps_the_cookie(
         self, make_site: Callable[..., Site]

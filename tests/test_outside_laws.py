@@ -310,7 +310,7 @@ class TestLaw7AnOutageIsNotALogout:
         [
             (lambda session: session.subject, "load"),
             (put("a", 1), "save"),
-            (lambda session: session.login("user:7"), "save"),
+            (lambda session: session.login("user:7"), "admit"),
             (logout, "delete"),
         ],
     )

@@ -144,7 +144,7 @@ class TestRequests:
         """Every call of the two is under it."""
         timed = Timed()
         sessions = both(timed)[twin]
-        cookie = visit(sessions, None, lambda s: s.login("user:42"))
+        cookie = visit(sessions, None, lambda s: s.__setitem__("a", 0))
         visit(sessions, cookie, lambda s: s.__setitem__("a", 1))
 
         assert ["create", "load", "save"] == list(dict.fromkeys(verb for verb, _ in timed.left))
@@ -154,7 +154,7 @@ class TestRequests:
         """A lost answer is settled within what the lost call left over."""
         timed = Timed()
         timed.loses_answers = True
-        visit(both(timed)[twin], None, lambda s: s.login("user:42"))
+        visit(both(timed)[twin], None, lambda s: s.__setitem__("a", 0))
         (_, first), *_, (verb, last) = timed.left
 
         assert "load" == verb
@@ -163,7 +163,7 @@ class TestRequests:
     def test_a_store_that_does_not_say_is_not_hurried(self, twin: int) -> None:
         """One in memory, or on a disk, bounds itself."""
         timed = Patient()
-        visit(both(timed)[twin], None, lambda s: s.login("user:42"))
+        visit(both(timed)[twin], None, lambda s: s.__setitem__("a", 0))
 
         assert [LONG] == [left for _, left in timed.left if _ == "create"]
 
