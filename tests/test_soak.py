@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import logging
 import threading
 import tracemalloc
 from collections.abc import Iterator
@@ -31,6 +32,12 @@ def rig(request: pytest.FixtureRequest) -> Iterator[Rig]:
     made: Rig = RIGS[request.param]()
     yield made
     made.close()
+
+
+@pytest.fixture(autouse=True)
+def quiet(caplog: pytest.LogCaptureFixture) -> None:
+    """Each outage is a line of the log, and pytest keeps them all."""
+    caplog.set_level(logging.CRITICAL, "coatcheck")
 
 
 class Tally:
