@@ -27,12 +27,28 @@ forks_beside_threads = pytest.mark.filterwarnings("ignore:.*multi-threaded:Depre
 
 
 _PATIENCE = 60.0
+_HANGS = 5.0  # seconds without a word
 
 
 def c_fork() -> int:
-    """As a program in C forks, such as uWSGI: without Python's hooks."""
-    child: int = ctypes.PyDLL(None).fork()
-    return child
+    """As a program in C forks, such as uWSGI: without Python's hooks.
+
+    Where another thread happens to ask for the interpreter's lock at this moment, the child can
+    never have it, whatever runs there. Such a child says nothing, and another one is made.
+    """
+    for _ in range(5):
+        reading, writing = os.pipe()
+        child: int = ctypes.PyDLL(None).fork()
+        if not child:
+            os.write(writing, b".")
+        os.close(writing)
+        is_alive = not child or select.select([reading], [], [], _HANGS)[0]
+        os.close(reading)
+        if is_alive:
+            return child
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    raise AssertionError("expected a child that runs, got five that hang")
 
 
 def fork(act: Callable[[], object], divide: Callable[[], int] = os.fork) -> tuple[int, int]:
