@@ -1,6 +1,7 @@
 """Fixtures that many tests share."""
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,12 @@ def usual_event_loops() -> Iterator[None]:
     policy = getattr(asyncio.events, "_event_loop_policy", None)  # asking for it would make one
     if type(policy).__module__.startswith("uvloop"):
         asyncio.set_event_loop_policy(None)
+
+
+@pytest.fixture(autouse=True)
+def usual_log_level() -> None:
+    """Frameworks set the level of their process; the next test begins with that of Python."""
+    logging.getLogger().setLevel(logging.WARNING)
 
 
 @pytest.fixture
