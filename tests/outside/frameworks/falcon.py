@@ -34,7 +34,7 @@ def falcon_asgi(sessions: AsyncSessions, view: View) -> Any:
     return with_a_slow_body(asgi_app(sessions, view))
 
 
-def asgi_app(sessions: AsyncSessions, view: View) -> falcon.asgi.App[Any, Any]:
+def asgi_app(sessions: AsyncSessions, view: View) -> "falcon.asgi.App[Any, Any]":
     class Everything:
         async def on_post(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
             answer(resp, view(req.context.session, await req.stream.read()))
