@@ -1,6 +1,7 @@
 """FastAPI: the dependencies, and what they say in OpenAPI."""
 
 import asyncio
+from importlib.metadata import version
 from typing import Annotated, Any
 
 import pytest
@@ -318,6 +319,10 @@ class TestYield:
         assert (None, {"tries": 1}) == stored(sessions, cookie_of(answer))
 
 
+@pytest.mark.skipif(
+    version("fastapi") == "0.115.3",
+    reason="this FastAPI takes the package multipart, which Litestar brings, for its own parser",
+)
 class TestCSRF:
     def app(self) -> FastAPI:
         app = app_of(sessions_over())
