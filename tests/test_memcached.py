@@ -37,7 +37,7 @@ from coatcheck.stores.cookie import AsyncCookieStore, CookieStore
 from coatcheck.stores.memcached import AsyncMemcachedStore, MemcachedStore, _seconds
 from coatcheck.testing.clock import NOW
 from coatcheck.testing.contract import changed, ident, record
-from tests.forks import c_fork
+from tests.forks import c_fork, in_child
 from tests.services import memcached
 from tests.services.memcached import Local, Memcached, Secured
 from tests.services.process import folder_for, free_port
@@ -1094,17 +1094,6 @@ class TestForks:
                 assert FIRST == busy.result()
             os.close(reading)
             os.close(writing)
-
-
-def in_child(act: Callable[[], bool], divide: Callable[[], int]) -> bool:
-    """What it answers in the child of a fork."""
-    child = divide()
-    if child == 0:
-        try:
-            os._exit(0 if act() else 1)
-        finally:
-            os._exit(2)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 class TestLoops:
