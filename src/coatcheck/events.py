@@ -134,8 +134,8 @@ class Refused(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoginRefused(Event):
-    """A login was not let in: its subject has as many sessions as it may ("limit"), or all of its
-    sessions were ended while the request ran ("revoked")."""
+    """A login was not let in: its subject has as many sessions as it may ("limit"); or they ended
+    while the request ran, all of them or the one to log in to once more ("revoked")."""
 
     reason: Literal["limit", "revoked"]
 
