@@ -1,5 +1,6 @@
 """Children of a fork, which act and answer; what the stores that live in files are tested with."""
 
+import _thread
 import ctypes
 import json
 import os
@@ -33,13 +34,16 @@ _HANGS = 5.0  # seconds without a word
 def c_fork() -> int:
     """As a program in C forks, such as uWSGI: without Python's hooks.
 
-    Where another thread happens to ask for the interpreter's lock at this moment, the child can
-    never have it, whatever runs there. Such a child says nothing, and another one is made.
+    Where another thread happens to wait for the interpreter's lock at this moment, the child
+    waits for that thread sooner or later, whatever runs there: glibc's condition variables wait
+    for earlier waiters to leave, and this one is not in the child. So each child hands the lock
+    to and fro first; one that hangs says nothing, and another one is made.
     """
     for _ in range(5):
         reading, writing = os.pipe()
         child: int = ctypes.PyDLL(None).fork()
         if not child:
+            _hand_to_and_fro()
             os.write(writing, b".")
         os.close(writing)
         is_alive = not child or select.select([reading], [], [], _HANGS)[0]
@@ -49,6 +53,20 @@ def c_fork() -> int:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
     raise AssertionError("expected a child that runs, got five that hang")
+
+
+def _hand_to_and_fro() -> None:
+    """The interpreter's lock, to another thread and back: each wait is for a forced switch."""
+    is_done = False
+
+    def keep_busy() -> None:
+        while not is_done:
+            pass
+
+    _thread.start_new_thread(keep_busy, ())
+    for _ in range(10):
+        time.sleep(0)
+    is_done = True
 
 
 def fork(act: Callable[[], object], divide: Callable[[], int] = os.fork) -> tuple[int, int]:
