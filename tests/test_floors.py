@@ -55,6 +55,8 @@ FLOORS: dict[str, float] = {
     "lifecycle": 4.5,
     "backends": 5,
     "options": 5.1,
+    "committing": 5.2,
+    "operating": 5.3,
     "stores._url": 4,
     "stores._address": 4,
     "stores._admission": 4,

@@ -315,7 +315,7 @@ class Process(AsyncSessions):
 
     def __init__(self, store: AsyncMemoryStore, clock: Clock) -> None:
         super().__init__(store, clock=clock)
-        self._pause = lambda seconds: _step()  # type: ignore[assignment]
+        self._pause = lambda seconds: _step()
 
 
 Outcome = tuple[object, ...]

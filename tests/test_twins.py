@@ -18,6 +18,8 @@ SOURCE = Path(coatcheck.__file__).parent
 
 TWINS = {
     "sessions.py": ["Sessions"],
+    "committing.py": ["Committing"],
+    "operating.py": ["Operating"],
     "backends.py": ["Kept", "Carried"],
     "stores/cookie.py": ["CookieStore"],
     "stores/redis.py": ["RedisStore"],
@@ -321,13 +323,15 @@ def test_an_await_too_many_is_noticed() -> None:
     assert differences(before + "await " + call + after, "Kept")
 
 
-def test_a_dropped_await_is_noticed_in_the_real_twins() -> None:
+@pytest.mark.parametrize(("name", "least"), [("Sessions", 9), ("Committing", 12), ("Operating", 8)])
+def test_a_dropped_await_is_noticed_in_the_real_twins(name: str, least: int) -> None:
     """Each `await` of `AsyncSessions`, in turn."""
-    before, marker, after = (SOURCE / "sessions.py").read_text().partition("class AsyncSessions")
-    assert [] == differences(before + marker + after, "Sessions")
+    source = (SOURCE / f"{name.lower()}.py").read_text()
+    before, marker, after = source.partition(f"class Async{name}")
+    assert [] == differences(before + marker + after, name)
     parts = after.split("await ")
     for at in range(1, len(parts)):
         dropped = "await ".join(parts[:at]) + "await ".join(["", *parts[at:]])[len("await ") :]
-        assert differences(before + marker + dropped, "Sessions"), parts[at][:60]
+        assert differences(before + marker + dropped, name), parts[at][:60]
 
-    assert len(parts) > 20
+    assert len(parts) > least
