@@ -1,6 +1,7 @@
 """A callback gets every event, in order, and whatever it does harms no request."""
 
 import asyncio
+import gc
 import logging
 import subprocess
 import sys
@@ -172,6 +173,22 @@ class TestPlain:
             assert not thread.is_alive()
 
         assert 2 == len(told)
+
+    def test_sessions_that_are_dropped_deliver_what_waits_and_leave_no_thread(self) -> None:
+        """As where an app is made anew for each of its tests, and nobody closes the last one."""
+        before = threads()
+        blocked = Blocked()
+        sessions = Sessions(MemoryStore(), on_event=blocked)
+        login(sessions)
+        login(sessions)
+        (thread,) = [each for each in threads() if each not in before]
+        del sessions
+        gc.collect()
+        blocked.let_go.set()
+        thread.join(5)  # it would end by itself later
+
+        assert not thread.is_alive()
+        assert 2 == len(blocked.told)
 
     def test_without_a_callback_there_is_no_thread(self) -> None:
         """Nor does anything wait."""

@@ -81,6 +81,7 @@ FLOORS: dict[str, float] = {
     "stores._redis.common": 4.4,
     "stores._redis.listening": 4.5,
     "stores._redis.line": 5,
+    "stores._redis.async_line": 5,
     "stores._redis": 5.05,
     "stores.redis": 5.1,
     "stores._sqlite.file": 5,

@@ -6,8 +6,8 @@ copy of the teller's context, so that a request id in a context variable is the 
 waits is bounded: where the function is too slow for what happens, the newest events are dropped,
 and the log says how many.
 
-The thread begins with the first event, and ends when none came for a while or when it is asked to;
-the next event begins another. A task ends when nothing waits. Where its loop ends before that, the
+The thread begins with the first event, and ends when none came for a while, when it is asked to, or
+when its sessions are no more; the next event begins another. A task ends when nothing waits. Where its loop ends before that, the
 next loop delivers what is left; what was cut off, from its beginning. The child of a fork begins
 with nothing: what its parent was told is the parent's to deliver.
 """
@@ -47,13 +47,19 @@ _logger = logging.getLogger("coatcheck")
 class Delivery:
     """For `Sessions`: the handler is a plain function, or None."""
 
+    _lane: "_Thread | None" = None
+
     def __init__(self, handler: Handler | None) -> None:
         if _is_asynchronous(handler):
             raise ConfigurationError(
                 f"Sessions: expected on_event to be a plain function, got {handler!r}, which "
                 "nobody would await; make AsyncSessions, or pass a function that is not async"
             )
-        self._lane = None if handler is None else _Thread(handler)
+        if handler is not None:
+            self._lane = _Thread(handler)
+
+    def __del__(self) -> None:
+        self.stop()
 
     def put(self, event: Event) -> None:
         """Have it delivered."""
@@ -73,10 +79,14 @@ class Delivery:
 class AsyncDelivery:
     """For `AsyncSessions`: the handler is a function of either kind, or None."""
 
+    _lane: "_Thread | _Tasks | None" = None
+
     def __init__(self, handler: Handler | None) -> None:
-        self._lane: _Thread | _Tasks | None = None
         if handler is not None:
             self._lane = _Tasks(handler) if _is_asynchronous(handler) else _Thread(handler)
+
+    def __del__(self) -> None:
+        self.stop()
 
     def put(self, event: Event) -> None:
         if self._lane is not None:

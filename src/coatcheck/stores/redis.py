@@ -30,7 +30,8 @@ from coatcheck.store import GONE, SAVED, Entered, Entry, Forbidden, Full, Gone, 
 from coatcheck.stores._url import CALL, CONNECT, StoreURL, missing_driver
 
 try:
-    from coatcheck.stores._redis.line import AsyncLine, Line
+    from coatcheck.stores._redis.async_line import AsyncLine
+    from coatcheck.stores._redis.line import Line
     from coatcheck.stores._redis.place import AsyncClient, Client, place_of_url
 except ModuleNotFoundError as error:
     raise missing_driver(__name__, "redis", error) from error
