@@ -50,6 +50,8 @@ FLOORS: dict[str, float] = {
     "lifecycle.marks": 4.05,
     "lifecycle.liveness": 4.05,
     "lifecycle.resume": 4.1,
+    "lifecycle.heads": 4.05,
+    "lifecycle.writes": 4.08,
     "lifecycle.settle": 4.1,
     "lifecycle.replay": 4.2,
     "lifecycle": 4.5,
