@@ -40,6 +40,7 @@ class Redis:
     the port speaks TLS alone.
     """
 
+    program: ClassVar[str] = "redis-server"
     arguments: ClassVar[Sequence[str]] = ()
 
     def __init__(self, *lines: str, **options: str | int) -> None:
@@ -48,7 +49,7 @@ class Redis:
         self.port = self.bus_port = 0
         self._lines = lines
         self._options = {name.replace("_", "-"): value for name, value in options.items()}
-        command = ["redis-server", "redis.conf", *self.arguments]
+        command = [self.program, "redis.conf", *self.arguments]
         self.service = Service(command, self.folder, self._is_ready)
 
     def start(self) -> Self:
