@@ -97,7 +97,7 @@ class Session(MutableMapping[str, Any]):
     _login: Login | None = None
     _rotate = False
     _lowered: int | None = None  # what the level is to be at most
-    _limited = False  # its terms are to change with the commit
+    _has_new_terms = False  # its terms are to change with the commit
     _former: Terms | None = None  # what they were, and what the browser's cookie says
     _wanted = False  # csrf_token was read, so the session must exist
     _wiped = False  # the values and messages that were stored are not to be kept
@@ -442,13 +442,13 @@ class Session(MutableMapping[str, Any]):
         if self._next is not None:
             self._next = tokens.mint(self._next.id)
 
-    def _limit(self, terms: Terms | None) -> None:
+    def _set_terms(self, terms: Terms | None) -> None:
         """Give the session limits of its own, or the usual ones, from the commit on; a cookie that
         no longer fits is renewed."""
         self._change()
-        if not self._limited:
+        if not self._has_new_terms:
             self._former = self._terms
-        self._terms, self._limited = terms, True
+        self._terms, self._has_new_terms = terms, True
 
     def _exists(self) -> bool:
         """Whether a new session has anything to be stored for."""
@@ -457,7 +457,7 @@ class Session(MutableMapping[str, Any]):
     def _is_changed(self) -> bool:
         """Whether the stored session must be written again for the app's sake."""
         messages = self._flashed or self._flashes_read
-        intents = self._wiped or self._login is not None or self._rotate or self._limited
+        intents = self._wiped or self._login is not None or self._rotate or self._has_new_terms
         lowered = self._lowered is not None
         return bool(intents or lowered or messages or self._edits.operations)
 
@@ -513,7 +513,7 @@ class Session(MutableMapping[str, Any]):
         else:
             self._rebase(None, _EMPTY)
             self._next = self._token().moved()
-            if not self._limited:
+            if not self._has_new_terms:
                 self._terms = None  # they were the lost one's
 
     def _committed(self, origin: Origin, stored: Body) -> None:
@@ -524,7 +524,7 @@ class Session(MutableMapping[str, Any]):
 
     def _drop(self) -> None:
         """Undo what the request did since its last commit, except logout()."""
-        if self._limited:
+        if self._has_new_terms:
             self._terms = self._former
         self._forget_intents()
         self._edits.start(self._stored.values)
@@ -542,12 +542,12 @@ class Session(MutableMapping[str, Any]):
         self._wiped = True
         self._flashed = ()
         if self._terms is not None:
-            self._limit(None)
+            self._set_terms(None)
 
     def _forget_intents(self) -> None:
         self._edits.forget()
         self._flashed, self._flashes_read = (), frozenset()
-        self._wiped = self._rotate = self._limited = self._wanted = False
+        self._wiped = self._rotate = self._has_new_terms = self._wanted = False
         self._login = self._lowered = self._next = self._former = None
 
 

@@ -229,7 +229,7 @@ class Watcher:
         now, answered = self._sessions._now(), False
         # Who joins meanwhile may know more than a load that is under way.
         watches = [list(each.watches) for each in some]
-        with self._sessions._limit:
+        with self._sessions._in_time:
             loads = [self._sessions._look_up(each.record, now) for each in some]
             found = await asyncio.gather(*loads, return_exceptions=True)
         for each, those, answer in zip(some, watches, found, strict=True):
@@ -282,7 +282,7 @@ class Watcher:
     async def _touch(self, watched: _Watched, now: int) -> None:
         error = "another save came first"
         try:
-            with self._sessions._limit:
+            with self._sessions._in_time:
                 if await self._prolong(watched, now):
                     return
         except StoreUnavailable as outage:

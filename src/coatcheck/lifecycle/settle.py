@@ -77,8 +77,8 @@ def _write(rules: Rules, session: Session, now: int) -> Write | None:
     if rules.carrier is not None and falls(session, origin.head):
         session._next = session._next or origin.token.moved()  # its forms stay good
         return _reseed(rules, session, origin, now)
-    if session._limited:
-        return _relimit(rules, session, origin, now)
+    if session._has_new_terms:
+        return _change_terms(rules, session, origin, now)
     if session._is_changed():
         due = _proof_upkeep(rules, session, origin, now)
         return due or saved(rules, session, origin, origin.head, now)
@@ -131,13 +131,13 @@ def _reseed(rules: Rules, session: Session, origin: Origin, now: int) -> Write:
             assurance=login.assurance(now),
             open_ended=own_end(session, login.remember),
         )
-    if login is not None or session._limited:
+    if login is not None or session._has_new_terms:
         head = with_limits(lifetime, head, now)
     kind = Rotated if login is None else LoggedIn
     return reseeded(rules, session, record, with_moved_end(lifetime, head, now), kind, now)
 
 
-def _relimit(rules: Rules, session: Session, origin: Origin, now: int) -> Write:
+def _change_terms(rules: Rules, session: Session, origin: Origin, now: int) -> Write:
     """A stored session gets other limits, and the browser a cookie that fits them.
 
     A cookie that reaches as far as the idle time fits, and its hard end stays. Otherwise a renewal
@@ -159,8 +159,8 @@ def _relimit(rules: Rules, session: Session, origin: Origin, now: int) -> Write:
             return renewal(rules, session, origin, with_previous(head), now)
         if 2 * (end - old.deadline) > end - now or not (is_same or _is_crossed(origin)):
             return reseeded(rules, session, origin.record, head, Rotated, now)
-    limited = replace(origin, head=kept)
-    return _proof_upkeep(rules, session, limited, now) or saved(rules, session, limited, kept, now)
+    moved = replace(origin, head=kept)
+    return _proof_upkeep(rules, session, moved, now) or saved(rules, session, moved, kept, now)
 
 
 def _is_crossed(origin: Origin) -> bool:
