@@ -41,6 +41,7 @@ FLOORS: dict[str, float] = {
     "record": 2,
     "login": 2.8,
     "store": 2.5,
+    "state": 2.9,
     "session": 3,
     "context": 3.5,
     "listing": 3.5,

@@ -41,7 +41,7 @@ from coatcheck.events import (
     Swept,
 )
 from coatcheck.record import Record
-from coatcheck.session import Terms
+from coatcheck.state import Terms
 from coatcheck.stores.cookie import AsyncCookieStore, CookieStore
 from coatcheck.stores.file import FileStore
 from coatcheck.stores.memory import AsyncMemoryStore, MemoryStore

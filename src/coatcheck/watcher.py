@@ -27,8 +27,8 @@ from coatcheck.errors import StoreUnavailable
 from coatcheck.lifecycle import Reason
 from coatcheck.lifetime import touch_interval
 from coatcheck.record import Head, NewerFormat, Record, Unreadable, read_payload
-from coatcheck.session import Origin
 from coatcheck.sessions import AsyncSessions
+from coatcheck.state import Origin
 from coatcheck.store import Watchable
 
 __all__ = ["Over", "Watcher"]

@@ -5,7 +5,8 @@ from msgspec.structs import replace
 from coatcheck.lifecycle.rules import Rules
 from coatcheck.lifetime import LONGEST, Lifetime
 from coatcheck.record import Head
-from coatcheck.session import Origin, Session, Terms
+from coatcheck.session import Session
+from coatcheck.state import Origin, Terms
 
 __all__ = [
     "falls",

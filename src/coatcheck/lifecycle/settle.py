@@ -22,7 +22,8 @@ from coatcheck.lifecycle.rules import GRACE, End, Plan, Rules, Write, expired
 from coatcheck.lifecycle.writes import renewal, reseeded, saved
 from coatcheck.lifetime import expiry, touch_interval
 from coatcheck.record import Head, Record
-from coatcheck.session import Origin, Session
+from coatcheck.session import Session
+from coatcheck.state import Origin
 
 __all__ = ["is_idle", "settle"]
 

@@ -18,7 +18,8 @@ from coatcheck.lifecycle.rules import End, Rules, Write
 from coatcheck.lifetime import expiry
 from coatcheck.record import Body, Head, Record
 from coatcheck.sealing import NONCE, Plain, Seal, Sealer
-from coatcheck.session import Origin, Session, Terms
+from coatcheck.session import Session
+from coatcheck.state import Origin, Terms
 from coatcheck.store import Entry
 from coatcheck.token import Token
 

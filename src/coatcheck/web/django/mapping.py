@@ -11,7 +11,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from coatcheck.lifetime import LONGEST, Lifetime
-from coatcheck.session import Session, Terms
+from coatcheck.session import Session
+from coatcheck.state import Terms
 
 __all__ = ["Values"]
 
