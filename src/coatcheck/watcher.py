@@ -260,6 +260,7 @@ class Watcher:
     def _judge(
         self, watched: _Watched, watches: Iterable[Over], found: Record | None, now: int
     ) -> None:
+        expired: Record | None = None
         if found is not None:
             watched.learn(found)
         for over in watches:
@@ -271,11 +272,11 @@ class Watcher:
                 self._forget(over, watched.id)
                 if not over.done():  # somebody may have cancelled it
                     over.set_result(reason)
-                if reason == "expired":
-                    told = events.Expired(session_id=watched.id, subject=known.subject)
-                    self._sessions._tell(told)
+                expired = known if reason == "expired" else expired
             elif found is not None:
                 watched.watches[over] = found
+        if expired is not None:  # for all of its sockets once
+            self._sessions._tell(events.Expired(session_id=expired.id, subject=expired.subject))
 
     # To be seen.
 

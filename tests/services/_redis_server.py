@@ -40,7 +40,6 @@ class Redis:
     the port speaks TLS alone.
     """
 
-    program: ClassVar[str] = "redis-server"
     arguments: ClassVar[Sequence[str]] = ()
 
     def __init__(self, *lines: str, **options: str | int) -> None:
@@ -49,8 +48,11 @@ class Redis:
         self.port = self.bus_port = 0
         self._lines = lines
         self._options = {name.replace("_", "-"): value for name, value in options.items()}
-        command = [self.program, "redis.conf", *self.arguments]
+        command = [self._program(), "redis.conf", *self.arguments]
         self.service = Service(command, self.folder, self._is_ready)
+
+    def _program(self) -> str:
+        return "redis-server"
 
     def start(self) -> Self:
         """On a port that was free; on another if somebody was faster."""

