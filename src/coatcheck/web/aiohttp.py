@@ -310,7 +310,10 @@ def csrf_middleware(protection: CrossOriginProtection) -> Middleware:
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         async def field() -> str | None:
-            found = (await request.post()).get(csrf.FIELD)
+            try:
+                found = (await request.post()).get(csrf.FIELD)
+            except (ValueError, LookupError, RuntimeError):  # what aiohttp's parsers raise
+                return None
             return found if isinstance(found, str) else None
 
         exchange = request.get(_EXCHANGE)
