@@ -16,6 +16,7 @@ adapter's own `Outgoing`: the commit goes with `ws.accept()`, whose headers carr
 import asyncio
 from collections.abc import (
     AsyncIterable,
+    AsyncIterator,
     Awaitable,
     Callable,
     Iterable,
@@ -37,12 +38,13 @@ from coatcheck.paths import Patterns
 from coatcheck.session import Client
 from coatcheck.sessions import AsyncSessions, Sessions
 from coatcheck.sweeper import Sweeper, checked_interval, sweeping
+from coatcheck.watching import Watch
 from coatcheck.web import asgi
 from coatcheck.web.configured import checked_sessions
 from coatcheck.web.exchange import UNAVAILABLE, AsyncExchange, Exchange, Head, abandon, attend
 from coatcheck.web.headers import joined_cookie, merge_str
-from coatcheck.web.streams import AsyncStream, Stream
-from coatcheck.web.watched import Watched, stop_with, this_task
+from coatcheck.web.streams import AsyncStream, Stream, WatchedStream
+from coatcheck.web.watched import Watched, is_events, stop_with, this_task
 
 __all__ = [
     "AsyncCSRFMiddleware",
@@ -56,6 +58,9 @@ __all__ = [
     "handle_outage",
     "login_required",
 ]
+
+_BLOCK = 8 * 1024
+"""How many bytes of a file are read at a time, as Falcon does it."""
 
 
 class SessionMiddleware:
@@ -133,7 +138,8 @@ class AsyncSessionMiddleware:
     """`SessionMiddleware` for `falcon.asgi.App(middleware=[…])`, with its WebSockets.
 
     It sweeps while the app's lifespan lasts. With `watch`, a WebSocket is closed with 4401 when its
-    (main) session ends, and the messages that come count as activity.
+    (main) session ends, `resp.sse` and a `resp.stream` of text/event-stream end too, and the
+    messages that come count as activity.
     """
 
     def __init__(
@@ -226,12 +232,29 @@ class AsyncSessionMiddleware:
             resp.sse = None
             _replace(resp, head.refused)
         _add_headers(resp, head)
+        events = partial(WatchedStream, Watch(*exchange.main)) if self._watch else AsyncStream
         if isinstance(resp.sse, AsyncIterable):
-            resp.sse = AsyncStream(resp.sse, exchange.opened, exchange.end)
+            resp.sse = events(resp.sse, exchange.opened, exchange.end)
+        elif self._watch and resp.stream is not None and is_events(resp.content_type or ""):
+            resp.stream = events(_parts_of(resp.stream), exchange.opened, exchange.end)
         elif isinstance(resp.stream, AsyncIterable) and not hasattr(resp.stream, "read"):
             resp.stream = AsyncStream(resp.stream, exchange.opened, exchange.end)
         else:
             exchange.end()
+
+
+def _parts_of(stream: Any) -> AsyncIterable[bytes]:
+    """Falcon reads from a file, and iterates what is none."""
+    return _read(stream) if hasattr(stream, "read") else stream
+
+
+async def _read(file: Any) -> AsyncIterator[bytes]:
+    try:
+        while part := await file.read(_BLOCK):
+            yield part
+    finally:
+        if hasattr(file, "close"):
+            await file.close()
 
 
 def _show(req: falcon.Request, exchange: Exchange | AsyncExchange) -> None:

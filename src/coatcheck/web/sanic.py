@@ -14,15 +14,16 @@ a streamed response too. Two of Sanic's ways are met here:
 handler runs, and can set no cookie: it keeps only a `logout()`, like an error.
 """
 
+import asyncio
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
 from functools import partial, wraps
-from typing import Any
+from typing import Any, cast
 from urllib.parse import quote, unquote
 
 from sanic import HTTPResponse, Request, Sanic
-from sanic.exceptions import ServerError
+from sanic.exceptions import RequestCancelled, ServerError
 from sanic.http import Stage
 from sanic.response import BaseHTTPResponse, ResponseStream
 from sanic.server.websockets.connection import WebSocketConnection
@@ -35,13 +36,22 @@ from coatcheck.csrf import CrossOriginProtection
 from coatcheck.gate import LoginGate, Refused, async_admit
 from coatcheck.gate import Request as Facts
 from coatcheck.paths import Patterns
-from coatcheck.session import Client
+from coatcheck.session import Client, Session
 from coatcheck.sessions import AsyncSessions
 from coatcheck.sweeper import checked_interval, sweeping
 from coatcheck.web.configured import checked_sessions
 from coatcheck.web.exchange import AsyncExchange, Head, attend
 from coatcheck.web.headers import merge_str
-from coatcheck.web.watched import ENDED, REASON, Disconnected, Guard, stop_with, this_task
+from coatcheck.web.watched import (
+    ENDED,
+    GOODBYE,
+    REASON,
+    Disconnected,
+    Guard,
+    is_events,
+    stop_with,
+    this_task,
+)
 
 __all__ = ["login_required", "setup", "setup_csrf", "setup_gate"]
 
@@ -67,10 +77,11 @@ def setup(
     that `skip` lists nothing is opened. `client` makes a `Client` of the request, for device lists;
     by default the peer's address and its User-Agent. `sweep` is how often, in seconds, what expired
     is removed while the server runs; None leaves that to you. With `watch`, a WebSocket is closed
-    with 4401 when its (main) session ends, and the messages that come count as activity.
+    with 4401 when its (main) session ends, a response of text/event-stream ends too, and the
+    messages that come count as activity.
     """
     every = checked_sessions(AsyncSessions, sessions, named, "setup")
-    openings = _Openings(every, Patterns("setup(skip=…)", skip), client or _peer)
+    openings = _Openings(every, Patterns("setup(skip=…)", skip), client or _peer, watch)
     app.middleware(openings.open, "request", priority=_OUTERMOST)
     app.middleware(_respond, "response", priority=_OUTERMOST)
     app.add_signal(_note, "http.lifecycle.exception")
@@ -90,10 +101,12 @@ class _Openings:
         every: Mapping[str | None, AsyncSessions],
         skip: Patterns,
         client: Callable[[Request[Any, Any]], Client],
+        watch: bool,
     ) -> None:
         self._every = every
         self._skip = skip
         self._client = client
+        self._watch = watch
 
     async def open(self, request: Request[Any, Any]) -> None:
         # An error that this middleware's own request met brings the request here once more.
@@ -102,17 +115,20 @@ class _Openings:
         header, client = _cookies_of(request), partial(self._client, request)
         exchange = await AsyncExchange.open(self._every, header, client)
         request.ctx.session, request.ctx.sessions = exchange.session, exchange.named
-        request.ctx.coatcheck = _Visit(exchange, attend(exchange))
+        request.ctx.coatcheck = _Visit(exchange, attend(exchange), self._watch)
 
 
 class _Visit:
     """One request's sessions, and what became of them so far."""
 
-    __slots__ = ("_leave", "cause", "ended", "exchange", "response")
+    __slots__ = ("_events", "_leave", "_task", "_watch", "cause", "ended", "exchange", "response")
 
-    def __init__(self, exchange: AsyncExchange, leave: Callable[[], object]) -> None:
+    def __init__(self, exchange: AsyncExchange, leave: Callable[[], object], watch: bool) -> None:
         self.exchange = exchange
+        self._task = this_task()
         self._leave = leave  # the task, which may serve other requests of the connection
+        self._watch = watch
+        self._events: _Events | None = None
         self.cause: BaseException | None = None  # what the app raised
         self.response: Response | None = None  # which has our headers
         self.ended = False
@@ -124,6 +140,27 @@ class _Visit:
         if head.refused is None and head.vary:
             _add_headers(response, head)
         return head
+
+    def watch(self, response: Response) -> None:
+        """Where it is of events, it ends with the session from now on."""
+        if not self._watch or not _is_of_events(response):
+            return
+        if isinstance(response, ResponseStream):
+            response.streaming_fn = partial(self._stream, response.streaming_fn)
+        else:
+            events = _Events(response, self._task)
+            self._events = events if events.watch(*self.exchange.main) else None
+
+    async def _stream(self, streaming: Callable[..., Awaitable[None]], response: Any) -> None:
+        """What has no connection before it is sent."""
+        self.watch(response.response)
+        await streaming(response)
+
+    async def leave_events(self) -> None:
+        """The handler is done with what it streamed."""
+        events, self._events = self._events, None
+        if events is not None:
+            await events.leave()
 
     def late_refusal(self) -> Refused | None:
         """Where an outage was met after `request.respond()`, and nothing has gone out yet."""
@@ -149,6 +186,7 @@ async def _respond(request: Request[Any, Any], response: Response) -> HTTPRespon
     if head.refused is not None:
         visit.response = _Answer(head.refused, head)
         return visit.response
+    visit.watch(response)
     return None
 
 
@@ -163,6 +201,7 @@ async def _finish(request: Request[Any, Any], response: BaseHTTPResponse) -> Non
         refused = head.refused or visit.late_refusal()
         if refused is not None:
             _become(response, refused, head)
+    await visit.leave_events()
     visit.end()
 
 
@@ -170,6 +209,67 @@ async def _note(request: Request[Any, Any], exception: BaseException) -> None:
     visit = _visit_of(request)
     if visit is not None:
         visit.cause = exception
+        await visit.leave_events()
+
+
+class _Events:
+    """The connection of a response of events. When the session is over, the response is.
+
+    To the handler it is as where the client has gone: it is cancelled, and what it still sends
+    raises `RequestCancelled`.
+    """
+
+    def __init__(self, response: BaseHTTPResponse, task: "asyncio.Task[Any]") -> None:
+        self._response = response
+        self._stream: Any = response.stream
+        self._task: asyncio.Task[Any] | None = task  # until the handler is done
+        self._turn = asyncio.Lock()
+        self._is_whole = self._is_cancelled = False
+
+    def watch(self, sessions: AsyncSessions, session: Session) -> bool:
+        """Begin; False where the session is not stored."""
+        guard = Guard.of(sessions, session, self._end)
+        if guard is None or self._task is None:
+            return False
+        self._guard = guard
+        self._forget = stop_with(self._task, guard.stop)
+        self._response.stream = cast("Any", self)
+        return True
+
+    @property
+    def send(self) -> Callable[..., Awaitable[None]] | None:
+        """What a response calls of its stream; None where it ended by itself."""
+        return None if self._stream.send is None and not self._guard.over.done() else self._send
+
+    async def _send(self, data: bytes, end_stream: bool) -> None:
+        async with self._turn:
+            if not self._guard.over.done():
+                self._is_whole = end_stream
+                await self._stream.send(data, end_stream=end_stream)
+            elif data or not end_stream:
+                raise RequestCancelled(REASON)
+
+    async def _end(self) -> None:
+        try:
+            async with asyncio.timeout(GOODBYE), self._turn:
+                if not self._is_whole:
+                    await self._stream.send(b"", end_stream=True)
+        finally:
+            if self._task is not None and not self._is_whole:
+                self._is_cancelled = self._task.cancel()
+
+    async def leave(self) -> None:
+        """The task serves other requests of the connection from now on."""
+        task, self._task = self._task, None
+        self._forget()
+        await self._guard.stop()
+        if self._is_cancelled and task is not None:
+            task.uncancel()  # the handler took no notice
+
+
+def _is_of_events(response: Response) -> bool:
+    kind = response.headers.get("content-type", response.content_type)
+    return kind is not None and is_events(str(kind))
 
 
 async def _accepted(request: Request[Any, Any], websocket: Any) -> None:

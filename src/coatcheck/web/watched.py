@@ -1,19 +1,20 @@
 """A socket or stream that ends with its session.
 
     a WebSocket, once accepted       is closed with 4401; each message that comes is activity
-    a response of text/event-stream  ends (under ASGI)
+    a response of text/event-stream  ends
 
-`Guard` ends a socket by whatever call its framework has for that, and from then on lets the app
-hear nothing: the client may take no notice of a close. `Watched` does so for ASGI's messages. It
-stands between the server and whatever commits the session, so that what begins has been committed.
-When the session is over the client is told, once the message on its way to it has gone; `receive`
-gives the app a disconnect, also where it waits for one; and what the app still sends raises
-`Disconnected`, an `OSError` as servers raise it after a disconnect (ASGI, HTTP and WebSocket
-message format 2.4), which frameworks know. Whatever else passes through untouched.
+`Guard` ends a socket or stream by whatever call its framework has for that, and from then on lets
+the app hear nothing: the client may take no notice of a close. `Watched` does so for ASGI's
+messages. It stands between the server and whatever commits the session, so that what begins has
+been committed. When the session is over the client is told, once the message on its way to it has
+gone; `receive` gives the app a disconnect, also where it waits for one; and what the app still
+sends raises `Disconnected`, an `OSError` as servers raise it after a disconnect (ASGI, HTTP and
+WebSocket message format 2.4), which frameworks know. Whatever else passes through untouched.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
+from functools import partial
 from typing import Any, Self, TypeVar
 
 from coatcheck.session import Session
@@ -27,6 +28,8 @@ __all__ = [
     "Disconnected",
     "Guard",
     "Watched",
+    "is_events",
+    "stop_soon",
     "stop_with",
     "this_task",
 ]
@@ -45,8 +48,6 @@ GOODBYE = 2.0
 # Of Python's servers, of Starlette and Litestar, and of Falcon; a web.* file imports one of them.
 _DISCONNECTS = {"OSError", "ClientDisconnect", "WebSocketDisconnect", "WebSocketDisconnected"}
 
-_EVENTS = b"text/event-stream"
-
 _leaving: set[asyncio.Task[None]] = set()  # a loop alone would not keep them alive
 
 
@@ -55,7 +56,8 @@ class Disconnected(OSError):
 
 
 class Guard:
-    """Calls `end`, once, when the session is over; `stop` is to be awaited when the socket is."""
+    """Calls `end`, once, when the session is over; `stop` is to be awaited when the socket or
+    stream is."""
 
     def __init__(
         self, sessions: AsyncSessions, session: Session, end: Callable[[], Awaitable[object]]
@@ -215,21 +217,35 @@ class Watched:
         return {"type": "http.disconnect"}
 
 
-def stop_with(task: "asyncio.Task[Any]", stop: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Where a framework has no hook when a socket is over: its task is then."""
+def stop_soon(stop: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Where a framework's hook when a socket or stream is over cannot await."""
+    stopping = asyncio.get_running_loop().create_task(stop())
+    _leaving.add(stopping)
+    stopping.add_done_callback(_leaving.discard)
 
-    def stop_later(task: "asyncio.Task[Any]") -> None:
-        stopping = task.get_loop().create_task(stop())
-        _leaving.add(stopping)
-        stopping.add_done_callback(_leaving.discard)
+
+def stop_with(
+    task: "asyncio.Task[Any]", stop: Callable[[], Coroutine[Any, Any, None]]
+) -> Callable[[], object]:
+    """Where it has none: the task is over then. Call what this returns where it was stopped before,
+    as the task may have other work."""
+
+    def stop_later(_: object) -> None:
+        stop_soon(stop)
 
     task.add_done_callback(stop_later)
+    return partial(task.remove_done_callback, stop_later)
 
 
 def this_task() -> "asyncio.Task[Any]":
     task = asyncio.current_task()
     assert task is not None
     return task
+
+
+def is_events(content_type: str) -> bool:
+    """Whether it opens a stream of events (HTML, "Server-sent events")."""
+    return content_type.lower().startswith("text/event-stream")
 
 
 async def _awaited(call: Callable[[], Awaitable[Any]]) -> Any:
@@ -241,7 +257,7 @@ def _begins(message: Message) -> bool:
     if message["type"] != "http.response.start":
         return bool(message["type"] == "websocket.accept")
     return any(
-        name.lower() == b"content-type" and value.lower().startswith(_EVENTS)
+        name.lower() == b"content-type" and is_events(value.decode("latin-1"))
         for name, value in message.get("headers", ())
     )
 
