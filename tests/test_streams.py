@@ -290,6 +290,28 @@ class TestWatched:
 
         run(scenario)
 
+    def test_closing_it_closes_what_waits_at_its_yield(self) -> None:
+        """With the session at hand; once."""
+
+        async def scenario() -> None:
+            site, seen = Site(), list[bool]()
+            session = await site.login()
+
+            async def parts() -> AsyncIterator[str]:
+                try:
+                    yield "one"
+                finally:
+                    seen.append(session is current())
+
+            watch = Watch(site.sessions, session)
+            stream = WatchedStream(watch, parts(), {None: session}, lambda: None)
+            assert "one" == await anext(aiter(stream))
+            await stream.close()
+            await stream.close()
+            assert [True] == seen
+
+        run(scenario)
+
     def test_one_that_the_server_cancels_is_cancelled(self) -> None:
         """That is no end of a session; nothing of the watch is left."""
 
