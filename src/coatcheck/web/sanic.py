@@ -39,9 +39,10 @@ from coatcheck.paths import Patterns
 from coatcheck.session import Client, Session
 from coatcheck.sessions import AsyncSessions
 from coatcheck.sweeper import checked_interval, sweeping
+from coatcheck.web.asgi import answer
 from coatcheck.web.configured import checked_sessions
 from coatcheck.web.exchange import AsyncExchange, Head, attend
-from coatcheck.web.headers import merge_str
+from coatcheck.web.headers import UNTOUCHED, merge_str
 from coatcheck.web.watched import (
     ENDED,
     GOODBYE,
@@ -59,6 +60,9 @@ Response = BaseHTTPResponse | ResponseStream
 
 _OUTERMOST = 1_000
 """A priority of Sanic's: the highest is first with the request and last with the response."""
+
+_GATES = "_coatcheck_gates"
+"""An attribute of a handler that `login_required` has guarded."""
 
 
 def setup(
@@ -83,6 +87,7 @@ def setup(
     every = checked_sessions(AsyncSessions, sessions, named, "setup")
     openings = _Openings(every, Patterns("setup(skip=…)", skip), client or _peer, watch)
     app.middleware(openings.open, "request", priority=_OUTERMOST)
+    app.middleware(_admit_socket, "request", priority=-_OUTERMOST)
     app.middleware(_respond, "response", priority=_OUTERMOST)
     app.add_signal(_note, "http.lifecycle.exception")
     app.add_signal(_finish, "http.lifecycle.response")
@@ -121,7 +126,17 @@ class _Openings:
 class _Visit:
     """One request's sessions, and what became of them so far."""
 
-    __slots__ = ("_events", "_leave", "_task", "_watch", "cause", "ended", "exchange", "response")
+    __slots__ = (
+        "_events",
+        "_leave",
+        "_task",
+        "_watch",
+        "cause",
+        "ended",
+        "exchange",
+        "passed",
+        "response",
+    )
 
     def __init__(self, exchange: AsyncExchange, leave: Callable[[], object], watch: bool) -> None:
         self.exchange = exchange
@@ -131,6 +146,7 @@ class _Visit:
         self._events: _Events | None = None
         self.cause: BaseException | None = None  # what the app raised
         self.response: Response | None = None  # which has our headers
+        self.passed: Iterable[LoginGate] = ()  # by the handshake of a WebSocket
         self.ended = False
 
     async def respond(self, response: Response) -> Head:
@@ -321,11 +337,11 @@ def _gone() -> ConnectionClosedError:
     return ConnectionClosedError(None, Close(ENDED, REASON))
 
 
-async def _close(websocket: Any) -> None:
+async def _close(websocket: Any, code: int = ENDED, reason: str = REASON) -> None:
     if isinstance(websocket, WebSocketConnection):  # under ASGI, where its close() does nothing
-        await websocket._send({"type": "websocket.close", "code": ENDED, "reason": REASON})
+        await websocket._send({"type": "websocket.close", "code": code, "reason": reason})
     else:
-        await websocket.close(ENDED, REASON)
+        await websocket.close(code, reason)
 
 
 async def _closed(request: Request[Any, Any], websocket: Any) -> None:
@@ -421,7 +437,7 @@ def setup_csrf(app: Sanic[Any, Any], protection: CrossOriginProtection) -> None:
 
         session = getattr(request.ctx, "session", None)
         refused = csrf.check(protection, _facts(request), session, field)
-        return None if refused is None else _plain(refused)
+        return None if refused is None else _plain(request, refused)
 
     priority = _OUTERMOST - 1 if protection.tokens else _OUTERMOST + 1
     app.middleware(check, "request", priority=priority)
@@ -442,21 +458,52 @@ def setup_gate(app: Sanic[Any, Any], gate: LoginGate) -> None:
 def login_required(
     gate: LoginGate,
 ) -> Callable[[Callable[..., Any]], Callable[..., Awaitable[Any]]]:
-    """For a single handler, `(request, …) -> response`: it must pass the gate, whose `public=` does
-    not count here. For a class of views, in its `decorators`."""
+    """For a single handler, `(request, …) -> response`, or that of a WebSocket: it must pass the
+    gate, whose `public=` does not count here. For a class of views, in its `decorators`.
+
+    A WebSocket is refused in the handshake. Between this and Sanic's own decorator, put none that
+    does not keep a function's attributes, as `functools.wraps` does: then the handshake succeeds,
+    and the socket is closed instead.
+    """
 
     def decorate(handler: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
         @wraps(handler)
         async def guarded(request: Request[Any, Any], *args: Any, **options: Any) -> Any:
-            refusal = await _refusal(gate, request, everywhere=True)
-            if refusal is not None:
-                return refusal
-            answer = handler(request, *args, **options)
-            return await answer if inspect.isawaitable(answer) else answer
+            visit = _visit_of(request)
+            if visit is None or gate not in visit.passed:
+                refusal = await _refusal(gate, request, everywhere=True)
+                if refusal is not None:
+                    if _socket_handler(request) is not None:
+                        await _close(args[0], 1008, "log in first")
+                    return refusal
+            response = handler(request, *args, **options)
+            return await response if inspect.isawaitable(response) else response
 
+        setattr(guarded, _GATES, (gate, *getattr(handler, _GATES, ())))
         return guarded
 
     return decorate
+
+
+async def _admit_socket(request: Request[Any, Any]) -> HTTPResponse | None:
+    """A request middleware: ask the gates of a WebSocket's handler, before Sanic answers the
+    handshake and calls it."""
+    gates = getattr(_socket_handler(request), _GATES, ())
+    for gate in gates:
+        refusal = await _refusal(gate, request, everywhere=True)
+        if refusal is not None:
+            return refusal
+    if gates:
+        visit = _visit_of(request)
+        assert visit is not None  # else the gate has raised
+        visit.passed = gates
+    return None
+
+
+def _socket_handler(request: Request[Any, Any]) -> Any:
+    """The app's own, where it is a WebSocket's: Sanic's is a partial around it."""
+    handler: Any = None if request.route is None else request.route.handler
+    return handler.args[0] if hasattr(handler, "is_websocket") else None
 
 
 async def _refusal(
@@ -465,15 +512,38 @@ async def _refusal(
     session = getattr(request.ctx, "session", None)
     verdict = await async_admit(gate, _facts(request), session, everywhere=everywhere)
     if isinstance(verdict, Refused):
-        return _plain(verdict)
+        return _plain(request, verdict)
     if verdict.user is not None:
         request.ctx.user = verdict.user
     return None
 
 
-def _plain(refused: Refused) -> HTTPResponse:
+def _plain(request: Request[Any, Any], refused: Refused) -> HTTPResponse:
+    if _scope_of(request).get("type") == "websocket":
+        return _HandshakeAnswer(request, refused)
     headers, kind = dict(refused.headers), "text/plain; charset=utf-8"
     return HTTPResponse(refused.body, refused.status, headers, kind)
+
+
+class _HandshakeAnswer(HTTPResponse):
+    """To a WebSocket under ASGI; Sanic itself only knows how to accept it."""
+
+    __slots__ = ("_refused", "_transport")
+
+    def __init__(self, request: Request[Any, Any], refused: Refused) -> None:
+        super().__init__(refused.body, refused.status, dict(refused.headers))
+        self._refused = refused
+        self._transport: Any = request.transport
+
+    async def send(self, data: Any = None, end_stream: bool | None = None) -> None:
+        headers = tuple((name, str(value)) for name, value in self.headers.items())
+        refused = Refused(self.status, headers, self._refused.reason)
+        await answer(refused, self._transport.scope, self._transport.send, UNTOUCHED)
+
+
+def _scope_of(request: Request[Any, Any]) -> Mapping[str, Any]:
+    """Empty on Sanic's own server."""
+    return getattr(request.transport, "scope", {})
 
 
 def _facts(request: Request[Any, Any]) -> Facts:
@@ -482,8 +552,7 @@ def _facts(request: Request[Any, Any]) -> Facts:
     def header(name: str) -> str | None:
         return ", ".join(request.headers.getall(name, [])) if name in request.headers else None
 
-    kind = getattr(request.transport, "scope", {}).get("type")  # under ASGI
-    method = "" if kind == "websocket" else request.method
+    method = "" if _scope_of(request).get("type") == "websocket" else request.method
     return Facts(method, _path(request), request.query_string, "", header)
 
 
