@@ -7,7 +7,9 @@ is rendered before the commit, so that a body that cannot be rendered drops the 
 
 Falcon makes a response of every exception and keeps the exception to itself. Where the session met
 the outage, its 500 is replaced by a 503. Where something else did, such as `sessions.list_for`, it
-takes an error handler: `handle_outage`.
+takes an error handler: `handle_outage`. An exception that an error handler raises goes past the
+middleware, unless it is Falcon's own: it takes the WSGI or ASGI middleware around the app to see
+it. What that has opened is shown here, and left to it.
 
 A WebSocket has no hook after its responder, so what Falcon sends is sent through the ASGI
 adapter's own `Outgoing`: the commit goes with `ws.accept()`, whose headers carry the cookie.
@@ -25,7 +27,7 @@ from collections.abc import (
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeGuard
 
 import falcon
 import falcon.asgi
@@ -35,7 +37,7 @@ from coatcheck.csrf import CrossOriginProtection
 from coatcheck.gate import LoginGate, Refused, Verdict, admit, async_admit
 from coatcheck.gate import Request as Facts
 from coatcheck.paths import Patterns
-from coatcheck.session import Client
+from coatcheck.session import Client, Session
 from coatcheck.sessions import AsyncSessions, Sessions
 from coatcheck.sweeper import Sweeper, checked_interval, sweeping
 from coatcheck.watching import Watch
@@ -89,6 +91,10 @@ class SessionMiddleware:
         self._sweepers = [] if sweep is None else [Sweeper(each, sweep) for each in every]
 
     def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
+        around = req.env.get("coatcheck.session")
+        if _is_open(around, self._sessions[None]):
+            _show(req, around, req.env["coatcheck.sessions"])
+            return
         exchange = None if self._skip.match(req.path) else self._open(req)
         # Also where nothing was opened: where an error went past Falcon, the thread's last request
         # left its own.
@@ -98,7 +104,7 @@ class SessionMiddleware:
     def process_response(
         self, req: falcon.Request, resp: falcon.Response, resource: object, req_succeeded: bool
     ) -> None:
-        if not hasattr(req.context, "coatcheck"):  # an earlier middleware has answered
+        if not hasattr(req.context, "coatcheck"):  # another answered earlier, or commits it
             return
         exchange, bound = req.context.coatcheck
         try:
@@ -112,7 +118,7 @@ class SessionMiddleware:
             sweeper.start()
         header, client = req.env.get("HTTP_COOKIE"), partial(self._client, req)
         exchange = Exchange.open(self._sessions, header, client)
-        _show(req, exchange)
+        _show(req, exchange.session, exchange.named)
         return exchange
 
     def _respond(self, exchange: Exchange, resp: falcon.Response) -> None:
@@ -208,6 +214,10 @@ class AsyncSessionMiddleware:
             ws._asgi_send = _Ending(outgoing, exchange)
 
     async def _open(self, req: falcon.asgi.Request) -> AsyncExchange | None:
+        around = req.scope.get("session")
+        if _is_open(around, self._sessions[None]):
+            _show(req, around, req.scope.get("sessions", {}))
+            return None
         if self._skip.match(req.path):
             return None
         # Falcon folds several Cookie headers into one that no browser would send; but where the
@@ -215,7 +225,7 @@ class AsyncSessionMiddleware:
         header = joined_cookie(req.scope["headers"]) or req.get_header("Cookie")
         client = partial(self._client, req)
         exchange = await AsyncExchange.open(self._sessions, header, client)
-        _show(req, exchange)
+        _show(req, exchange.session, exchange.named)
         return exchange
 
     async def _respond(self, exchange: AsyncExchange, resp: falcon.asgi.Response) -> None:
@@ -257,10 +267,15 @@ async def _read(file: Any) -> AsyncIterator[bytes]:
             await file.close()
 
 
-def _show(req: falcon.Request, exchange: Exchange | AsyncExchange) -> None:
+def _is_open(found: object, sessions: Sessions | AsyncSessions) -> TypeGuard[Session]:
+    """Whether a middleware around the app has opened our session, and is to commit it."""
+    return isinstance(found, Session) and sessions._began(found) and context.is_bound(found)
+
+
+def _show(req: falcon.Request, session: Session, named: Mapping[str, Session]) -> None:
     """Put the sessions where Falcon's users look for them."""
-    req.context.session = exchange.session
-    req.context.sessions = exchange.named
+    req.context.session = session
+    req.context.sessions = named
 
 
 def _add_headers(resp: falcon.Response, head: Head) -> None:
