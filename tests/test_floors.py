@@ -166,7 +166,7 @@ FLOORS: dict[str, float] = {
     "web.falcon": 8.1,
     "web.pallets": 7.7,
     "web.flask": 8.1,
-    "web.sanic": 8,
+    "web.sanic": 8.1,
     "web.flask_login": 8.2,
     "web.quart": 8.1,
     "web": 8.5,

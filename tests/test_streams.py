@@ -9,7 +9,9 @@ import pytest
 from coatcheck import Sessions, current
 from coatcheck.session import Session
 from coatcheck.stores.memory import MemoryStore
-from coatcheck.web.streams import AsyncStream, Stream
+from coatcheck.watching import Watch
+from coatcheck.web.streams import AsyncStream, Stream, WatchedStream
+from tests.test_watching import Site, logout, run, settled
 
 
 class Body:
@@ -208,3 +210,132 @@ def test_what_cannot_be_closed_needs_no_closing(make: Make) -> None:
     asyncio.run(reader.close())
 
     assert 1 == reader.body.ends
+
+
+class TestWatched:
+    """Behind servers they are met in `tests/frameworks/test_watched_events.py`."""
+
+    @staticmethod
+    async def ended(site: Site, parts: Callable[[asyncio.Event], AsyncIterator[str]]) -> list[str]:
+        """What is read of a stream whose session ends while a part is waited for."""
+        session, waits, read = await site.login(), asyncio.Event(), list[str]()
+        watch = Watch(site.sessions, session)
+        stream = WatchedStream(watch, parts(waits), {None: session}, lambda: None)
+
+        async def reading() -> None:
+            async for part in stream:
+                read.append(part)
+
+        task = asyncio.create_task(reading())
+        await waits.wait()
+        await site.rounds.turn()
+        await site.request(logout)
+        await site.rounds.turn()
+        await task
+        return read
+
+    def test_whoever_makes_a_part_is_cancelled_in_the_task_that_began_it(self) -> None:
+        """So a block of theirs may last over several parts."""
+
+        async def scenario() -> None:
+            site, seen = Site(), list[Any]()
+
+            async def parts(waits: asyncio.Event) -> AsyncIterator[str]:
+                try:
+                    async with asyncio.timeout(60):
+                        yield "one"
+                        waits.set()
+                        await asyncio.Event().wait()
+                finally:
+                    seen.append(current() is not None)
+
+            assert (["one"], [True]) == (await self.ended(site, parts), seen)
+
+        run(scenario)
+
+    @pytest.mark.parametrize("error", [KeyError, TimeoutError])
+    def test_an_error_of_its_own_goes_on(self, error: type[Exception]) -> None:
+        """Also one that looks like ours."""
+
+        async def scenario() -> None:
+            site = Site()
+            session = await site.login()
+
+            async def parts() -> AsyncIterator[str]:
+                yield "one"
+                raise error
+
+            watch = Watch(site.sessions, session)
+            stream = WatchedStream(watch, parts(), {None: session}, lambda: None)
+            with pytest.raises(error):
+                [part async for part in stream]
+            await stream.close()
+
+        run(scenario)
+
+    def test_an_error_of_its_clean_up_goes_on(self) -> None:
+        """Though it came because of the end."""
+
+        async def scenario() -> None:
+            async def parts(waits: asyncio.Event) -> AsyncIterator[str]:
+                try:
+                    yield "one"
+                    waits.set()
+                    await asyncio.Event().wait()
+                finally:
+                    raise ZeroDivisionError
+
+            with pytest.raises(ZeroDivisionError):
+                await self.ended(Site(), parts)
+
+        run(scenario)
+
+    def test_closing_it_closes_what_waits_at_its_yield(self) -> None:
+        """With the session at hand; once."""
+
+        async def scenario() -> None:
+            site, seen = Site(), list[bool]()
+            session = await site.login()
+
+            async def parts() -> AsyncIterator[str]:
+                try:
+                    yield "one"
+                finally:
+                    seen.append(session is current())
+
+            watch = Watch(site.sessions, session)
+            stream = WatchedStream(watch, parts(), {None: session}, lambda: None)
+            assert "one" == await anext(aiter(stream))
+            await stream.close()
+            await stream.close()
+            assert [True] == seen
+
+        run(scenario)
+
+    def test_one_that_the_server_cancels_is_cancelled(self) -> None:
+        """That is no end of a session; nothing of the watch is left."""
+
+        async def scenario() -> None:
+            site, waits = Site(), asyncio.Event()
+            session = await site.login()
+
+            async def parts() -> AsyncIterator[str]:
+                yield "one"
+                waits.set()
+                await asyncio.Event().wait()
+
+            watch = Watch(site.sessions, session)
+            stream = WatchedStream(watch, parts(), {None: session}, lambda: None)
+
+            async def reading() -> None:
+                async for _ in stream:
+                    """Nothing is done with it."""
+
+            task = asyncio.create_task(reading())
+            await waits.wait()
+            task.cancel()
+            await asyncio.wait([task])
+            assert task.cancelled()
+            await settled()
+
+        run(scenario)

@@ -5,6 +5,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
 from contextvars import copy_context
+from functools import partial
 from io import BytesIO
 from typing import Any
 
@@ -30,6 +31,7 @@ from coatcheck.csrf import CrossOriginProtection
 from coatcheck.gate import LoginGate
 from coatcheck.stores.memory import AsyncMemoryStore, MemoryStore
 from coatcheck.testing import Clock, login
+from coatcheck.web import asgi, wsgi
 from coatcheck.web.falcon import (
     AsyncCSRFMiddleware,
     AsyncLoginMiddleware,
@@ -507,6 +509,202 @@ class TestErrors:
             return client.simulate_get("/skipped").text
 
         assert "looked" == copy_context().run(thread)
+
+
+def again(error: Exception) -> None:
+    raise error
+
+
+def as_500(error: Exception) -> None:
+    raise falcon.HTTPInternalServerError from error
+
+
+def as_another(error: Exception) -> None:
+    raise RuntimeError("a handler that fails") from error
+
+
+def asgi_or_wsgi(site: Site, app: Any, sessions: Any) -> Any:
+    """The app with the middleware around it."""
+    if site.is_async:
+        return asgi.SessionMiddleware(app, sessions, sweep=None)
+    whole = wsgi.SessionMiddleware(app, sessions, sweep=None)
+
+    def served(environ: Any, start_response: Any) -> Any:
+        environ["wsgi.multiprocess"] = False  # Falcon's client says that there are several
+        return whole(environ, start_response)
+
+    return served
+
+
+class TestHandlersThatRaise:
+    """The app's own, for `Exception`."""
+
+    def handled(self, site: Site, raises: Callable[[Exception], None]) -> Any:
+        def handle(req: Any, resp: Any, error: Exception, params: Any) -> None:
+            raises(error)
+
+        async def async_handle(req: Any, resp: Any, error: Exception, params: Any) -> None:
+            raises(error)
+
+        app = site.app()
+        app.add_error_handler(Exception, async_handle if site.is_async else handle)
+        return app
+
+    def around(self, site: Site, app: Any) -> Any:
+        """As the documentation has it for apps with such handlers."""
+        return asgi_or_wsgi(site, app, site.sessions)
+
+    def ask(self, app: Any, cookies: dict[str, str]) -> Any:
+        """In a context of its own: an error leaves what it was."""
+        return copy_context().run(testing.TestClient(app).simulate_get, "/", cookies=cookies)
+
+    @staticmethod
+    def is_out_of_reach(answer: Any) -> bool:
+        """The cookie is not touched."""
+        return (503, "5", {}) == (
+            answer.status_code,
+            answer.headers.get("retry-after"),
+            answer.cookies,
+        )
+
+    def test_a_500_of_an_outage_is_a_503(self, make: Make) -> None:
+        """Where the session met it."""
+        site = make(put("a", 2), flaky := Flaky())
+        cookies = site.logged_in(a=1)
+        flaky.down = {"load"}
+
+        assert self.is_out_of_reach(self.ask(self.handled(site, as_500), cookies))
+
+    def test_the_handler_of_outages_comes_first(self, make: Make) -> None:
+        """Falcon asks the one of the nearer class."""
+        site = make(put("a", 2), flaky := Flaky())
+        cookies = site.logged_in(a=1)
+        app = self.handled(site, again)
+        app.add_error_handler(OUTAGES, async_handle_outage if site.is_async else handle_outage)
+        flaky.down = {"load"}
+
+        assert self.is_out_of_reach(self.ask(app, cookies))
+
+    @pytest.mark.parametrize("raises", [again, as_another])
+    def test_an_outage_goes_past_falcon(
+        self, make: Make, raises: Callable[[Exception], None]
+    ) -> None:
+        """The server answers, and knows of no cookie."""
+        site = make(put("a", 2), flaky := Flaky())
+        cookies = site.logged_in(a=1)
+        flaky.down = {"load"}
+        with pytest.raises((StoreUnavailable, RuntimeError)):
+            self.ask(self.handled(site, raises), cookies)
+        flaky.down = set()
+
+        assert {"a": 1} == site.stored(cookies)
+
+    @pytest.mark.parametrize("raises", [again, as_another])
+    @pytest.mark.parametrize("met", ["in the session", "elsewhere"])
+    def test_the_middleware_around_the_app_makes_a_503_of_it(
+        self, make: Make, met: str, raises: Callable[[Exception], None]
+    ) -> None:
+        """Whatever met it, and whatever was raised from it."""
+
+        def act(req: Any, resp: Any) -> None:
+            if met == "in the session":
+                req.context.session["a"] = 2
+            site.inside.ping()
+
+        site = make(act, flaky := Flaky())
+        cookies = site.logged_in(a=1)
+        flaky.down = {"load"}
+        app = self.around(site, self.handled(site, raises))
+
+        assert self.is_out_of_reach(self.ask(app, cookies))
+
+    def leaving(self, make: Make) -> Site:
+        def act(req: Any, resp: Any) -> None:
+            req.context.session.logout()
+            req.context.session["a"] = 2
+            raise KeyError("a view that fails")
+
+        return make(act)
+
+    def test_a_500_keeps_a_logout(self, make: Make) -> None:
+        """And nothing else; the cookie is deleted."""
+        site = self.leaving(make)
+        answer = self.ask(self.handled(site, as_500), site.logged_in(a=1))
+
+        assert (500, 0) == (answer.status_code, answer.cookies["__Host-session"].max_age)
+        assert 0 == len(site.store._records)
+
+    @pytest.mark.parametrize("raises", [again, as_another])
+    def test_the_middleware_around_the_app_keeps_a_logout(
+        self, make: Make, raises: Callable[[Exception], None]
+    ) -> None:
+        """And nothing else; the error goes on to the server."""
+        site = self.leaving(make)
+        app = self.around(site, self.handled(site, raises))
+        with pytest.raises((KeyError, RuntimeError)):
+            self.ask(app, site.logged_in(a=1))
+
+        assert 0 == len(site.store._records)
+
+    def test_without_it_wsgi_loses_the_logout(self) -> None:
+        """Falcon tells nobody of the error, as the documentation says."""
+        site = self.leaving(partial(Site, "wsgi"))
+        with pytest.raises(RuntimeError):
+            self.ask(self.handled(site, as_another), site.logged_in(a=1))
+
+        assert 1 == len(site.inside.list_for("user:42"))
+
+    def test_without_it_asgi_keeps_the_logout_when_the_task_ends(self) -> None:
+        """And nothing else."""
+        site = self.leaving(partial(Site, "asgi"))
+        app = self.handled(site, as_another)
+        scope = asgi_scope(path="/", headers=shown(site.logged_in(a=1)))
+
+        async def main() -> None:
+            task = asyncio.create_task(played(app, scope, [{"type": "http.request"}]))
+            (message,) = await task
+            assert isinstance(message["error"], RuntimeError)
+            while site.store._records:
+                await asyncio.sleep(0)
+
+        asyncio.run(asyncio.wait_for(main(), PATIENCE))
+
+    def test_what_is_around_commits_once(self, make: Make) -> None:
+        """What it opened is in the context, and `current()`; ours does no more."""
+        flaky = Flaky()
+
+        def act(req: Any, resp: Any) -> None:
+            assert req.context.session is current()
+            assert {} == req.context.sessions
+            req.context.session["a"] = 2
+
+        site = make(act, flaky)
+        cookies = site.logged_in(a=1)
+        flaky.calls.clear()
+        answer = self.ask(self.around(site, site.app()), cookies)
+
+        assert (200, ["load", "save"]) == (answer.status_code, flaky.calls)
+        assert {"a": 2} == site.stored(cookies)
+
+    def test_what_other_sessions_opened_is_not_ours(self, make: Make) -> None:
+        """Then each commits its own."""
+        site = make(put("a", 1))
+        made: Any = type(site.sessions)
+        others = made(site.inner(), cookie=Cookie("other"), clock=site.clock)
+        answer = self.ask(asgi_or_wsgi(site, site.app(), others), {})
+
+        assert ["__Host-session"] == list(answer.cookies)
+
+    def test_the_gate_takes_what_is_around(self, make: Make) -> None:
+        """Where ours is listed before it, as ever."""
+        site = make(nothing)
+        kind: Any = AsyncLoginMiddleware if site.is_async else LoginMiddleware
+        site.middleware.append(kind(LoginGate()))
+        app = self.around(site, site.app())
+
+        assert [401, 200] == [
+            self.ask(app, cookies).status_code for cookies in ({}, site.logged_in())
+        ]
 
 
 def parts(is_async: bool) -> Any:

@@ -4,6 +4,7 @@ import asyncio
 import socket
 import warnings
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,9 @@ from sanic.application.constants import Mode
 from sanic.exceptions import NotFound, SanicException
 from sanic.response import file_stream
 from sanic.views import HTTPMethodView
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.frames import Close
 
 from coatcheck import (
     AsyncSessions,
@@ -29,6 +33,7 @@ from coatcheck.gate import LoginGate
 from coatcheck.stores.memory import AsyncMemoryStore, MemoryStore
 from coatcheck.testing import Clock, login
 from coatcheck.web.sanic import login_required, setup, setup_csrf, setup_gate
+from tests.frameworks.test_watched_sockets import on_sanics_server, uvicorned
 from tests.outside import PATIENCE, Answer, asgi_scope
 from tests.outside.frameworks.sanic import begin_lifespan, new_app
 from tests.test_asgi import Message, as_answer, played
@@ -681,6 +686,123 @@ class TestGate:
         assert 401 == answer.status
         assert "Max-Age=0" in answer.cookies[0]
         assert [] == site.inside.list_for("user:42")
+
+
+async def greet(request: Any, ws: Any) -> None:
+    user = getattr(request.ctx, "user", None)
+    await ws.send(f"hello {request.ctx.session.subject}, {user}")
+
+
+def unmarked(handler: Callable[..., Any]) -> Callable[..., Any]:
+    """A decorator that keeps nothing of what it decorates."""
+
+    async def decorated(request: Any, ws: Any) -> None:
+        await handler(request, ws)
+
+    return decorated
+
+
+@pytest.mark.parametrize("serve", [on_sanics_server, uvicorned])
+class TestGatedSockets:
+    """On its own server, and under ASGI."""
+
+    @staticmethod
+    def greeted(
+        serve: Callable[[Any], Any], site: Site, *cookies: str | None, **headers: str
+    ) -> list[Any]:
+        """For each cookie the greeting, or the answer to the handshake, or the close."""
+
+        async def greeting(port: int, cookie: str | None) -> Any:
+            shown = headers if cookie is None else {**headers, "Cookie": cookie}
+            address = f"ws://127.0.0.1:{port}/chat"
+            try:
+                async with connect(address, additional_headers=shown) as socket:
+                    return await socket.recv()
+            except InvalidStatus as error:
+                return error.response
+            except ConnectionClosed as error:
+                return error.rcvd
+
+        async def main() -> list[Any]:
+            async with asyncio.timeout(PATIENCE), serve(site.app) as port:
+                return [await greeting(port, cookie) for cookie in cookies]
+
+        return asyncio.run(main())
+
+    def test_the_decorator_refuses_the_handshake(self, serve: Any) -> None:
+        """Whatever `public=` says; the user is loaded once for who passes."""
+        loaded = list[str]()
+
+        def load(subject: str) -> str:
+            loaded.append(subject)
+            return subject.upper()
+
+        site = Site()
+        guard = login_required(LoginGate(public=["/*"], user=load))
+        site.app.add_websocket_route(guard(greet), "/chat")
+        refused, passed = self.greeted(serve, site, None, site.logged_in())
+
+        assert (401, "no-store") == (refused.status_code, refused.headers["Cache-Control"])
+        assert (b"401\n", "Cookie") == (refused.body, refused.headers["Vary"])
+        assert ("hello user:42, USER:42", ["user:42"]) == (passed, loaded)
+
+    def test_each_of_several_gates_is_asked(self, serve: Any) -> None:
+        """Also behind other decorators."""
+        site = Site()
+        handler = login_required(LoginGate())(login_required(LoginGate(level=2))(greet))
+        site.app.add_websocket_route(wraps(handler)(unmarked(handler)), "/chat")
+        (refused,) = self.greeted(serve, site, site.logged_in())
+
+        assert "insufficient_user_authentication" in refused.headers["WWW-Authenticate"]
+
+    def test_without_a_user_the_session_ends(self, serve: Any) -> None:
+        """In the store, and in the browser, as the handshake is answered."""
+        site = Site()
+        guard = login_required(LoginGate(user=lambda subject: None))
+        site.app.add_websocket_route(guard(greet), "/chat")
+        (refused,) = self.greeted(serve, site, site.logged_in())
+
+        assert (401, True) == (refused.status_code, "Max-Age=0" in refused.headers["Set-Cookie"])
+        assert [] == site.inside.list_for("user:42")
+
+    def test_the_middleware_refuses_the_handshake(self, serve: Any) -> None:
+        """With an answer under ASGI, too."""
+        site = Site()
+        setup_gate(site.app, LoginGate())
+        site.app.add_websocket_route(greet, "/chat")
+        refused, passed = self.greeted(serve, site, None, site.logged_in())
+
+        assert (401, "hello user:42, None") == (refused.status_code, passed)
+
+    def test_so_does_the_check_of_origins(self, serve: Any) -> None:
+        """Before the session is opened."""
+        site = Site()
+        setup_csrf(site.app, CrossOriginProtection())
+        site.app.add_websocket_route(greet, "/chat")
+        (refused,) = self.greeted(serve, site, None, Origin="https://evil.example")
+
+        assert (403, b"403 Forbidden: cross-origin request\n") == (
+            refused.status_code,
+            refused.body,
+        )
+
+    def test_one_that_another_decorator_hides_is_closed(self, serve: Any) -> None:
+        """After the handshake, and before the handler."""
+        site = Site()
+        site.app.add_websocket_route(unmarked(login_required(LoginGate())(greet)), "/chat")
+
+        assert [Close(1008, "log in first")] == self.greeted(serve, site, None)
+
+    def test_an_outage_is_no_refusal(self, serve: Any) -> None:
+        """The handshake fails, and the cookie is not touched."""
+        site = Site(flaky := Flaky())
+        site.app.add_websocket_route(login_required(LoginGate())(greet), "/chat")
+        cookie = site.logged_in()
+        flaky.down = {"load"}
+        (failed,) = self.greeted(serve, site, cookie)
+
+        assert 500 <= failed.status_code
+        assert "Set-Cookie" not in failed.headers
 
 
 class TestSweeping:

@@ -169,17 +169,22 @@ def with_sanic_under_asgi(sessions: AsyncSessions, left: Left, **options: Any) -
     return uvicorned(_sanic(sessions, left, **options))
 
 
+def with_sanic(sessions: AsyncSessions, left: Left, **options: Any) -> Served:
+    return on_sanics_server(_sanic(sessions, left, **options))
+
+
 @asynccontextmanager
-async def with_sanic(sessions: AsyncSessions, left: Left, **options: Any) -> AsyncIterator[int]:
-    app = _sanic(sessions, left, **options)
+async def on_sanics_server(app: Any) -> AsyncIterator[int]:
+    """A Sanic app on its own server, in this loop."""
     (socket,) = bind_sockets(0, "127.0.0.1")
     server = await app.create_server(sock=socket, return_asyncio_server=True, access_log=False)
     await server.startup()
     await server.before_start()
     await server.start_serving()
     yield socket.getsockname()[1]
-    server.close()
+    await server.close()
     await server.before_stop()
+    await settled()  # its connections notice that their clients have left
 
 
 @asynccontextmanager

@@ -187,7 +187,7 @@ class Outgoing:
 
     async def _refuse(self, refused: Refused, head: Head) -> None:
         self.started = self._replaced = True
-        await _answer(refused, self._scope, self._send, head)
+        await answer(refused, self._scope, self._send, head)
 
 
 class CSRFMiddleware:
@@ -210,7 +210,7 @@ class CSRFMiddleware:
         asked, session = facts(scope), scope.get("session")
         refused = await csrf.async_check(self.protection, asked, session, body.token)
         if refused is not None:
-            await _answer(refused, scope, send, UNTOUCHED)
+            await answer(refused, scope, send, UNTOUCHED)
         else:
             await self.app(scope, body.receive, send)
 
@@ -229,7 +229,7 @@ class LoginMiddleware:
         if scope["type"] in ("http", "websocket"):
             verdict = await _judge(self.gate, scope)
             if isinstance(verdict, Refused):
-                await _answer(verdict, scope, send)
+                await answer(verdict, scope, send)
                 return
         await self.app(scope, receive, send)
 
@@ -339,7 +339,7 @@ def _with_headers(message: Message, head: Head) -> Message:
     return {**message, "headers": merge_bytes(message.get("headers", ()), head)}
 
 
-async def _answer(refused: Refused, scope: Scope, send: Send, head: Head = READ) -> None:
+async def answer(refused: Refused, scope: Scope, send: Send, head: Head = READ) -> None:
     """A whole response of our own; a WebSocket's handshake gets it too, where it can."""
     kind = "http.response"
     if scope["type"] == "websocket":

@@ -7,7 +7,9 @@ is rendered before the commit, so that a body that cannot be rendered drops the 
 
 Falcon makes a response of every exception and keeps the exception to itself. Where the session met
 the outage, its 500 is replaced by a 503. Where something else did, such as `sessions.list_for`, it
-takes an error handler: `handle_outage`.
+takes an error handler: `handle_outage`. An exception that an error handler raises goes past the
+middleware, unless it is Falcon's own: it takes the WSGI or ASGI middleware around the app to see
+it. What that has opened is shown here, and left to it.
 
 A WebSocket has no hook after its responder, so what Falcon sends is sent through the ASGI
 adapter's own `Outgoing`: the commit goes with `ws.accept()`, whose headers carry the cookie.
@@ -16,6 +18,7 @@ adapter's own `Outgoing`: the commit goes with `ws.accept()`, whose headers carr
 import asyncio
 from collections.abc import (
     AsyncIterable,
+    AsyncIterator,
     Awaitable,
     Callable,
     Iterable,
@@ -24,7 +27,7 @@ from collections.abc import (
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeGuard
 
 import falcon
 import falcon.asgi
@@ -34,15 +37,16 @@ from coatcheck.csrf import CrossOriginProtection
 from coatcheck.gate import LoginGate, Refused, Verdict, admit, async_admit
 from coatcheck.gate import Request as Facts
 from coatcheck.paths import Patterns
-from coatcheck.session import Client
+from coatcheck.session import Client, Session
 from coatcheck.sessions import AsyncSessions, Sessions
 from coatcheck.sweeper import Sweeper, checked_interval, sweeping
+from coatcheck.watching import Watch
 from coatcheck.web import asgi
 from coatcheck.web.configured import checked_sessions
 from coatcheck.web.exchange import UNAVAILABLE, AsyncExchange, Exchange, Head, abandon, attend
 from coatcheck.web.headers import joined_cookie, merge_str
-from coatcheck.web.streams import AsyncStream, Stream
-from coatcheck.web.watched import Watched, stop_with, this_task
+from coatcheck.web.streams import AsyncStream, Stream, WatchedStream
+from coatcheck.web.watched import Watched, are_events, stop_with, this_task
 
 __all__ = [
     "AsyncCSRFMiddleware",
@@ -56,6 +60,9 @@ __all__ = [
     "handle_outage",
     "login_required",
 ]
+
+_BLOCK = 8 * 1024
+"""How many bytes of a file are read at a time, as Falcon does it."""
 
 
 class SessionMiddleware:
@@ -84,6 +91,10 @@ class SessionMiddleware:
         self._sweepers = [] if sweep is None else [Sweeper(each, sweep) for each in every]
 
     def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
+        around = req.env.get("coatcheck.session")
+        if _is_open(around, self._sessions[None]):
+            _show(req, around, req.env["coatcheck.sessions"])
+            return
         exchange = None if self._skip.match(req.path) else self._open(req)
         # Also where nothing was opened: where an error went past Falcon, the thread's last request
         # left its own.
@@ -93,7 +104,7 @@ class SessionMiddleware:
     def process_response(
         self, req: falcon.Request, resp: falcon.Response, resource: object, req_succeeded: bool
     ) -> None:
-        if not hasattr(req.context, "coatcheck"):  # an earlier middleware has answered
+        if not hasattr(req.context, "coatcheck"):  # another answered earlier, or commits it
             return
         exchange, bound = req.context.coatcheck
         try:
@@ -107,7 +118,7 @@ class SessionMiddleware:
             sweeper.start()
         header, client = req.env.get("HTTP_COOKIE"), partial(self._client, req)
         exchange = Exchange.open(self._sessions, header, client)
-        _show(req, exchange)
+        _show(req, exchange.session, exchange.named)
         return exchange
 
     def _respond(self, exchange: Exchange, resp: falcon.Response) -> None:
@@ -133,7 +144,8 @@ class AsyncSessionMiddleware:
     """`SessionMiddleware` for `falcon.asgi.App(middleware=[…])`, with its WebSockets.
 
     It sweeps while the app's lifespan lasts. With `watch`, a WebSocket is closed with 4401 when its
-    (main) session ends, and the messages that come count as activity.
+    (main) session ends, `resp.sse` and a `resp.stream` of text/event-stream end too, and the
+    messages that come count as activity.
     """
 
     def __init__(
@@ -202,6 +214,10 @@ class AsyncSessionMiddleware:
             ws._asgi_send = _Ending(outgoing, exchange)
 
     async def _open(self, req: falcon.asgi.Request) -> AsyncExchange | None:
+        around = req.scope.get("session")
+        if _is_open(around, self._sessions[None]):
+            _show(req, around, req.scope.get("sessions", {}))
+            return None
         if self._skip.match(req.path):
             return None
         # Falcon folds several Cookie headers into one that no browser would send; but where the
@@ -209,7 +225,7 @@ class AsyncSessionMiddleware:
         header = joined_cookie(req.scope["headers"]) or req.get_header("Cookie")
         client = partial(self._client, req)
         exchange = await AsyncExchange.open(self._sessions, header, client)
-        _show(req, exchange)
+        _show(req, exchange.session, exchange.named)
         return exchange
 
     async def _respond(self, exchange: AsyncExchange, resp: falcon.asgi.Response) -> None:
@@ -226,18 +242,40 @@ class AsyncSessionMiddleware:
             resp.sse = None
             _replace(resp, head.refused)
         _add_headers(resp, head)
+        events = partial(WatchedStream, Watch(*exchange.main)) if self._watch else AsyncStream
         if isinstance(resp.sse, AsyncIterable):
-            resp.sse = AsyncStream(resp.sse, exchange.opened, exchange.end)
+            resp.sse = events(resp.sse, exchange.opened, exchange.end)
+        elif self._watch and resp.stream is not None and are_events(resp.content_type):
+            resp.stream = events(_parts_of(resp.stream), exchange.opened, exchange.end)
         elif isinstance(resp.stream, AsyncIterable) and not hasattr(resp.stream, "read"):
             resp.stream = AsyncStream(resp.stream, exchange.opened, exchange.end)
         else:
             exchange.end()
 
 
-def _show(req: falcon.Request, exchange: Exchange | AsyncExchange) -> None:
+def _parts_of(stream: Any) -> AsyncIterable[bytes]:
+    """Falcon reads from a file, and iterates what is none."""
+    return _read(stream) if hasattr(stream, "read") else stream
+
+
+async def _read(file: Any) -> AsyncIterator[bytes]:
+    try:
+        while part := await file.read(_BLOCK):
+            yield part
+    finally:
+        if hasattr(file, "close"):
+            await file.close()
+
+
+def _is_open(found: object, sessions: Sessions | AsyncSessions) -> TypeGuard[Session]:
+    """Whether a middleware around the app has opened our session, and is to commit it."""
+    return isinstance(found, Session) and sessions._began(found) and context.is_bound(found)
+
+
+def _show(req: falcon.Request, session: Session, named: Mapping[str, Session]) -> None:
     """Put the sessions where Falcon's users look for them."""
-    req.context.session = exchange.session
-    req.context.sessions = exchange.named
+    req.context.session = session
+    req.context.sessions = named
 
 
 def _add_headers(resp: falcon.Response, head: Head) -> None:

@@ -14,15 +14,16 @@ a streamed response too. Two of Sanic's ways are met here:
 handler runs, and can set no cookie: it keeps only a `logout()`, like an error.
 """
 
+import asyncio
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
 from functools import partial, wraps
-from typing import Any
+from typing import Any, cast
 from urllib.parse import quote, unquote
 
 from sanic import HTTPResponse, Request, Sanic
-from sanic.exceptions import ServerError
+from sanic.exceptions import RequestCancelled, ServerError
 from sanic.http import Stage
 from sanic.response import BaseHTTPResponse, ResponseStream
 from sanic.server.websockets.connection import WebSocketConnection
@@ -35,13 +36,23 @@ from coatcheck.csrf import CrossOriginProtection
 from coatcheck.gate import LoginGate, Refused, async_admit
 from coatcheck.gate import Request as Facts
 from coatcheck.paths import Patterns
-from coatcheck.session import Client
+from coatcheck.session import Client, Session
 from coatcheck.sessions import AsyncSessions
 from coatcheck.sweeper import checked_interval, sweeping
+from coatcheck.web.asgi import answer
 from coatcheck.web.configured import checked_sessions
 from coatcheck.web.exchange import AsyncExchange, Head, attend
-from coatcheck.web.headers import merge_str
-from coatcheck.web.watched import ENDED, REASON, Disconnected, Guard, stop_with, this_task
+from coatcheck.web.headers import UNTOUCHED, merge_str
+from coatcheck.web.watched import (
+    ENDED,
+    GOODBYE,
+    REASON,
+    Disconnected,
+    Guard,
+    are_events,
+    stop_with,
+    this_task,
+)
 
 __all__ = ["login_required", "setup", "setup_csrf", "setup_gate"]
 
@@ -49,6 +60,9 @@ Response = BaseHTTPResponse | ResponseStream
 
 _OUTERMOST = 1_000
 """A priority of Sanic's: the highest is first with the request and last with the response."""
+
+_GATES = "_coatcheck_gates"
+"""An attribute of a handler that `login_required` has guarded."""
 
 
 def setup(
@@ -67,11 +81,13 @@ def setup(
     that `skip` lists nothing is opened. `client` makes a `Client` of the request, for device lists;
     by default the peer's address and its User-Agent. `sweep` is how often, in seconds, what expired
     is removed while the server runs; None leaves that to you. With `watch`, a WebSocket is closed
-    with 4401 when its (main) session ends, and the messages that come count as activity.
+    with 4401 when its (main) session ends, a response of text/event-stream ends too, and the
+    messages that come count as activity.
     """
     every = checked_sessions(AsyncSessions, sessions, named, "setup")
-    openings = _Openings(every, Patterns("setup(skip=…)", skip), client or _peer)
+    openings = _Openings(every, Patterns("setup(skip=…)", skip), client or _peer, watch)
     app.middleware(openings.open, "request", priority=_OUTERMOST)
+    app.middleware(_admit_socket, "request", priority=-_OUTERMOST)
     app.middleware(_respond, "response", priority=_OUTERMOST)
     app.add_signal(_note, "http.lifecycle.exception")
     app.add_signal(_finish, "http.lifecycle.response")
@@ -90,10 +106,12 @@ class _Openings:
         every: Mapping[str | None, AsyncSessions],
         skip: Patterns,
         client: Callable[[Request[Any, Any]], Client],
+        watch: bool,
     ) -> None:
         self._every = every
         self._skip = skip
         self._client = client
+        self._watch = watch
 
     async def open(self, request: Request[Any, Any]) -> None:
         # An error that this middleware's own request met brings the request here once more.
@@ -102,19 +120,33 @@ class _Openings:
         header, client = _cookies_of(request), partial(self._client, request)
         exchange = await AsyncExchange.open(self._every, header, client)
         request.ctx.session, request.ctx.sessions = exchange.session, exchange.named
-        request.ctx.coatcheck = _Visit(exchange, attend(exchange))
+        request.ctx.coatcheck = _Visit(exchange, attend(exchange), self._watch)
 
 
 class _Visit:
     """One request's sessions, and what became of them so far."""
 
-    __slots__ = ("_leave", "cause", "ended", "exchange", "response")
+    __slots__ = (
+        "_events",
+        "_leave",
+        "_task",
+        "_watch",
+        "cause",
+        "ended",
+        "exchange",
+        "passed",
+        "response",
+    )
 
-    def __init__(self, exchange: AsyncExchange, leave: Callable[[], object]) -> None:
+    def __init__(self, exchange: AsyncExchange, leave: Callable[[], object], watch: bool) -> None:
         self.exchange = exchange
+        self._task = this_task()
         self._leave = leave  # the task, which may serve other requests of the connection
+        self._watch = watch
+        self._events: _Events | None = None
         self.cause: BaseException | None = None  # what the app raised
         self.response: Response | None = None  # which has our headers
+        self.passed: Iterable[LoginGate] = ()  # by the handshake of a WebSocket
         self.ended = False
 
     async def respond(self, response: Response) -> Head:
@@ -124,6 +156,27 @@ class _Visit:
         if head.refused is None and head.vary:
             _add_headers(response, head)
         return head
+
+    def watch(self, response: Response) -> None:
+        """Where it is of events, it ends with the session from now on."""
+        if not self._watch or not _is_of_events(response):
+            return
+        if isinstance(response, ResponseStream):
+            response.streaming_fn = partial(self._stream, response.streaming_fn)
+        else:
+            events = _Events(response, self._task)
+            self._events = events if events.watch(*self.exchange.main) else None
+
+    async def _stream(self, streaming: Callable[..., Awaitable[None]], response: Any) -> None:
+        """What has no connection before it is sent."""
+        self.watch(response.response)
+        await streaming(response)
+
+    async def leave_events(self) -> None:
+        """The handler is done with what it streamed."""
+        events, self._events = self._events, None
+        if events is not None:
+            await events.leave()
 
     def late_refusal(self) -> Refused | None:
         """Where an outage was met after `request.respond()`, and nothing has gone out yet."""
@@ -149,6 +202,7 @@ async def _respond(request: Request[Any, Any], response: Response) -> HTTPRespon
     if head.refused is not None:
         visit.response = _Answer(head.refused, head)
         return visit.response
+    visit.watch(response)
     return None
 
 
@@ -163,6 +217,7 @@ async def _finish(request: Request[Any, Any], response: BaseHTTPResponse) -> Non
         refused = head.refused or visit.late_refusal()
         if refused is not None:
             _become(response, refused, head)
+    await visit.leave_events()
     visit.end()
 
 
@@ -170,6 +225,67 @@ async def _note(request: Request[Any, Any], exception: BaseException) -> None:
     visit = _visit_of(request)
     if visit is not None:
         visit.cause = exception
+        await visit.leave_events()
+
+
+class _Events:
+    """The connection of a response of events. When the session is over, the response is.
+
+    To the handler it is as where the client has gone: it is cancelled, and what it still sends
+    raises `RequestCancelled`.
+    """
+
+    def __init__(self, response: BaseHTTPResponse, task: "asyncio.Task[Any]") -> None:
+        self._response = response
+        self._stream: Any = response.stream
+        self._task: asyncio.Task[Any] | None = task  # until the handler is done
+        self._turn = asyncio.Lock()
+        self._is_whole = self._is_cancelled = False
+
+    def watch(self, sessions: AsyncSessions, session: Session) -> bool:
+        """Begin; False where the session is not stored."""
+        guard = Guard.of(sessions, session, self._end)
+        if guard is None or self._task is None:
+            return False
+        self._guard = guard
+        self._forget = stop_with(self._task, guard.stop)
+        self._response.stream = cast("Any", self)
+        return True
+
+    @property
+    def send(self) -> Callable[..., Awaitable[None]] | None:
+        """What a response calls of its stream; None where it ended by itself."""
+        return None if self._stream.send is None and not self._guard.over.done() else self._send
+
+    async def _send(self, data: bytes, end_stream: bool) -> None:
+        async with self._turn:
+            if not self._guard.over.done():
+                self._is_whole = end_stream
+                await self._stream.send(data, end_stream=end_stream)
+            elif data or not end_stream:
+                raise RequestCancelled(REASON)
+
+    async def _end(self) -> None:
+        try:
+            async with asyncio.timeout(GOODBYE), self._turn:
+                if not self._is_whole:
+                    await self._stream.send(b"", end_stream=True)
+        finally:
+            if self._task is not None and not self._is_whole:
+                self._is_cancelled = self._task.cancel()
+
+    async def leave(self) -> None:
+        """The task serves other requests of the connection from now on."""
+        task, self._task = self._task, None
+        self._forget()
+        await self._guard.stop()
+        if self._is_cancelled and task is not None:
+            task.uncancel()  # the handler took no notice
+
+
+def _is_of_events(response: Response) -> bool:
+    kind = response.headers.get("content-type", response.content_type)
+    return are_events(kind if kind is None else str(kind))
 
 
 async def _accepted(request: Request[Any, Any], websocket: Any) -> None:
@@ -221,11 +337,11 @@ def _gone() -> ConnectionClosedError:
     return ConnectionClosedError(None, Close(ENDED, REASON))
 
 
-async def _close(websocket: Any) -> None:
+async def _close(websocket: Any, code: int = ENDED, reason: str = REASON) -> None:
     if isinstance(websocket, WebSocketConnection):  # under ASGI, where its close() does nothing
-        await websocket._send({"type": "websocket.close", "code": ENDED, "reason": REASON})
+        await websocket._send({"type": "websocket.close", "code": code, "reason": reason})
     else:
-        await websocket.close(ENDED, REASON)
+        await websocket.close(code, reason)
 
 
 async def _closed(request: Request[Any, Any], websocket: Any) -> None:
@@ -321,7 +437,7 @@ def setup_csrf(app: Sanic[Any, Any], protection: CrossOriginProtection) -> None:
 
         session = getattr(request.ctx, "session", None)
         refused = csrf.check(protection, _facts(request), session, field)
-        return None if refused is None else _plain(refused)
+        return None if refused is None else _plain(request, refused)
 
     priority = _OUTERMOST - 1 if protection.tokens else _OUTERMOST + 1
     app.middleware(check, "request", priority=priority)
@@ -342,21 +458,52 @@ def setup_gate(app: Sanic[Any, Any], gate: LoginGate) -> None:
 def login_required(
     gate: LoginGate,
 ) -> Callable[[Callable[..., Any]], Callable[..., Awaitable[Any]]]:
-    """For a single handler, `(request, …) -> response`: it must pass the gate, whose `public=` does
-    not count here. For a class of views, in its `decorators`."""
+    """For a single handler, `(request, …) -> response`, or that of a WebSocket: it must pass the
+    gate, whose `public=` does not count here. For a class of views, in its `decorators`.
+
+    A WebSocket is refused in the handshake. Between this and Sanic's own decorator, put none that
+    does not keep a function's attributes, as `functools.wraps` does: then the handshake succeeds,
+    and the socket is closed instead.
+    """
 
     def decorate(handler: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
         @wraps(handler)
         async def guarded(request: Request[Any, Any], *args: Any, **options: Any) -> Any:
-            refusal = await _refusal(gate, request, everywhere=True)
-            if refusal is not None:
-                return refusal
-            answer = handler(request, *args, **options)
-            return await answer if inspect.isawaitable(answer) else answer
+            visit = _visit_of(request)
+            if visit is None or gate not in visit.passed:
+                refusal = await _refusal(gate, request, everywhere=True)
+                if refusal is not None:
+                    if _socket_handler(request) is not None:
+                        await _close(args[0], 1008, "log in first")
+                    return refusal
+            response = handler(request, *args, **options)
+            return await response if inspect.isawaitable(response) else response
 
+        setattr(guarded, _GATES, (gate, *getattr(handler, _GATES, ())))
         return guarded
 
     return decorate
+
+
+async def _admit_socket(request: Request[Any, Any]) -> HTTPResponse | None:
+    """A request middleware: ask the gates of a WebSocket's handler, before Sanic answers the
+    handshake and calls it."""
+    gates = getattr(_socket_handler(request), _GATES, ())
+    for gate in gates:
+        refusal = await _refusal(gate, request, everywhere=True)
+        if refusal is not None:
+            return refusal
+    if gates:
+        visit = _visit_of(request)
+        assert visit is not None  # else the gate has raised
+        visit.passed = gates
+    return None
+
+
+def _socket_handler(request: Request[Any, Any]) -> Any:
+    """The app's own, where it is a WebSocket's: Sanic's is a partial around it."""
+    handler: Any = None if request.route is None else request.route.handler
+    return handler.args[0] if hasattr(handler, "is_websocket") else None
 
 
 async def _refusal(
@@ -365,15 +512,38 @@ async def _refusal(
     session = getattr(request.ctx, "session", None)
     verdict = await async_admit(gate, _facts(request), session, everywhere=everywhere)
     if isinstance(verdict, Refused):
-        return _plain(verdict)
+        return _plain(request, verdict)
     if verdict.user is not None:
         request.ctx.user = verdict.user
     return None
 
 
-def _plain(refused: Refused) -> HTTPResponse:
+def _plain(request: Request[Any, Any], refused: Refused) -> HTTPResponse:
+    if _scope_of(request).get("type") == "websocket":
+        return _HandshakeAnswer(request, refused)
     headers, kind = dict(refused.headers), "text/plain; charset=utf-8"
     return HTTPResponse(refused.body, refused.status, headers, kind)
+
+
+class _HandshakeAnswer(HTTPResponse):
+    """To a WebSocket under ASGI; Sanic itself only knows how to accept it."""
+
+    __slots__ = ("_refused", "_transport")
+
+    def __init__(self, request: Request[Any, Any], refused: Refused) -> None:
+        super().__init__(refused.body, refused.status, dict(refused.headers))
+        self._refused = refused
+        self._transport: Any = request.transport
+
+    async def send(self, data: Any = None, end_stream: bool | None = None) -> None:
+        headers = tuple((name, str(value)) for name, value in self.headers.items())
+        refused = Refused(self.status, headers, self._refused.reason)
+        await answer(refused, self._transport.scope, self._transport.send, UNTOUCHED)
+
+
+def _scope_of(request: Request[Any, Any]) -> Mapping[str, Any]:
+    """Empty on Sanic's own server."""
+    return getattr(request.transport, "scope", {})
 
 
 def _facts(request: Request[Any, Any]) -> Facts:
@@ -382,8 +552,7 @@ def _facts(request: Request[Any, Any]) -> Facts:
     def header(name: str) -> str | None:
         return ", ".join(request.headers.getall(name, [])) if name in request.headers else None
 
-    kind = getattr(request.transport, "scope", {}).get("type")  # under ASGI
-    method = "" if kind == "websocket" else request.method
+    method = "" if _scope_of(request).get("type") == "websocket" else request.method
     return Facts(method, _path(request), request.query_string, "", header)
 
 

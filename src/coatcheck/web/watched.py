@@ -14,6 +14,7 @@ WebSocket message format 2.4), which frameworks know. Whatever else passes throu
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
+from functools import partial
 from typing import Any, Self, TypeVar
 
 from coatcheck.session import Session
@@ -224,7 +225,8 @@ class Watched:
 
 
 def are_events(content_type: str | None) -> bool:
-    """Whether a response of this type is a stream of events, which ends with its session."""
+    """Whether a response of this type is a stream of events, which ends with its session (HTML,
+    9.2, "Server-sent events")."""
     return content_type is not None and content_type.lower().startswith(_EVENTS)
 
 
@@ -235,9 +237,17 @@ def stop_soon(stop: Callable[[], Coroutine[Any, Any, None]]) -> None:
     stopping.add_done_callback(_leaving.discard)
 
 
-def stop_with(task: "asyncio.Task[Any]", stop: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Where it has none: the task is over then."""
-    task.add_done_callback(lambda _: stop_soon(stop))
+def stop_with(
+    task: "asyncio.Task[Any]", stop: Callable[[], Coroutine[Any, Any, None]]
+) -> Callable[[], object]:
+    """Where it has none: the task is over then. Call what this returns where it was stopped before,
+    as the task may have other work."""
+
+    def stop_later(_: object) -> None:
+        stop_soon(stop)
+
+    task.add_done_callback(stop_later)
+    return partial(task.remove_done_callback, stop_later)
 
 
 def this_task() -> "asyncio.Task[Any]":
