@@ -1,10 +1,13 @@
 """Path patterns: an exact path, or a prefix that ends in "/*"."""
 
 from collections.abc import Iterable
+from urllib.parse import quote, unquote
 
 from coatcheck.errors import ConfigurationError
 
-__all__ = ["Patterns", "is_plain"]
+__all__ = ["Patterns", "as_routed", "is_plain"]
+
+_UNQUOTED = "/-._~!$&'()*+,;=:@"
 
 
 class Patterns:
@@ -48,6 +51,15 @@ def is_plain(path: str) -> bool:
     """Whether every server and router reads the path in the same way."""
     doubtful = "//" in path or "\\" in path or "\0" in path or "%" in path
     return not doubtful and not {".", ".."} & set(path.split("/"))
+
+
+def as_routed(raw: str) -> str:
+    """The path in plain text, where it is spelled as browsers spell it, and else as it came.
+
+    For frameworks that route what came: another spelling is another path to them.
+    """
+    plain = unquote(raw)
+    return plain if quote(plain, safe=_UNQUOTED).lower() == raw.lower() else raw
 
 
 def _wrong(option: str, got: object) -> ConfigurationError:

@@ -1126,6 +1126,14 @@ class TestGate:
 
         assert 401 == site.client().simulate_get("/about").status_code
 
+    def test_a_root_stands_once_in_the_way_back(self, make: Make) -> None:
+        """Under ASGI the path has it already, and Falcon routes it so."""
+        site = self.gated(make(nothing), LoginGate(public=["/about"]))
+        path, login = ("/api/a", "/login") if site.is_async else ("/a", "/api/login")
+        answer = site.client().simulate_get(path, root_path="/api", headers=PAGE)
+
+        assert f"{login}?next=/api/a" == answer.headers["location"]
+
     def test_the_hook_guards_a_responder(self, make: Make) -> None:
         """Whatever `public=` says."""
         site = make(nothing)

@@ -633,6 +633,14 @@ class TestGate:
 
         assert expected == site.ask(path).status
 
+    @pytest.mark.parametrize("path", ["/invite", "/invite/"])
+    def test_a_public_prefix_is_not_public_itself(self, path: str) -> None:
+        """Sanic takes the two for one."""
+        site = Site().get(ok, "/invite")
+        setup_gate(site.app, LoginGate(public=["/invite/*"]))
+
+        assert 401 == site.ask(path).status
+
     def test_the_way_back_is_the_path_that_came(self) -> None:
         """Whatever it is written in."""
         site = Site().get(lambda request, name: text(name), "/<name>")

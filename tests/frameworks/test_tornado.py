@@ -899,6 +899,20 @@ class TestUsers:
 
         assert [401, 401, 200] == [browser.get(path).code for path in paths]
 
+    @pytest.mark.parametrize("path", ["/%6fpen/a", "/%6cogin", "/open/%61"])
+    def test_another_spelling_is_another_path(
+        self, browse: Browse, sessions: AsyncSessions, path: str
+    ) -> None:
+        """Tornado routes what came, and a route for all paths has this one too."""
+
+        class Page(LoginMixin, RequestHandler):
+            gate = LoginGate(public=["/open/*"])
+
+            def get(self, path: str) -> None:
+                """It may not be seen."""
+
+        assert 401 == browse(site(sessions, Page)).get(path).code
+
     def test_a_gate_loads_the_user(self, browse: Browse, sessions: AsyncSessions) -> None:
         """`current_user` is a user or None, never a subject; where there is none it ends."""
 

@@ -462,5 +462,11 @@ def _peer(req: falcon.Request) -> Client:
 
 
 def _facts(req: falcon.Request) -> Facts:
-    """What the gate looks at: the path that Falcon routes, which a middleware may have changed."""
-    return Facts(req.method, req.path, req.query_string, req.root_path, req.get_header)
+    """What the gate looks at: the path that Falcon routes, which a middleware may have changed.
+
+    Under ASGI that has the root in it.
+    """
+    root = req.root_path
+    if req.path == root or req.path.startswith(root + "/"):
+        root = ""
+    return Facts(req.method, req.path, req.query_string, root, req.get_header)

@@ -20,7 +20,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from contextlib import AsyncExitStack
 from functools import partial, wraps
 from typing import Any, cast
-from urllib.parse import quote, unquote
 
 from sanic import HTTPResponse, Request, Sanic
 from sanic.exceptions import RequestCancelled, ServerError
@@ -35,7 +34,7 @@ from coatcheck.cookie import join
 from coatcheck.csrf import CrossOriginProtection
 from coatcheck.gate import LoginGate, Refused, async_admit
 from coatcheck.gate import Request as Facts
-from coatcheck.paths import Patterns
+from coatcheck.paths import Patterns, as_routed
 from coatcheck.session import Client, Session
 from coatcheck.sessions import AsyncSessions
 from coatcheck.sweeper import checked_interval, sweeping
@@ -115,7 +114,7 @@ class _Openings:
 
     async def open(self, request: Request[Any, Any]) -> None:
         # An error that this middleware's own request met brings the request here once more.
-        if _visit_of(request) is not None or self._skip.match(_path(request)):
+        if _visit_of(request) is not None or self._skip.match(as_routed(request.path)):
             return
         header, client = _cookies_of(request), partial(self._client, request)
         exchange = await AsyncExchange.open(self._every, header, client)
@@ -553,17 +552,7 @@ def _facts(request: Request[Any, Any]) -> Facts:
         return ", ".join(request.headers.getall(name, [])) if name in request.headers else None
 
     method = "" if _scope_of(request).get("type") == "websocket" else request.method
-    return Facts(method, _path(request), request.query_string, "", header)
-
-
-def _path(request: Request[Any, Any]) -> str:
-    """The path in plain text, where it is spelled as browsers spell it.
-
-    Sanic routes the path as it came: what is spelled in another way is not the same to it.
-    """
-    raw = request.path
-    plain = unquote(raw)
-    return plain if quote(plain, safe="/-._~!$&'()*+,;=:@").lower() == raw.lower() else raw
+    return Facts(method, as_routed(request.path), request.query_string, "", header)
 
 
 def _cookies_of(request: Request[Any, Any]) -> bytes | None:

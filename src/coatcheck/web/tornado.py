@@ -13,12 +13,10 @@ session is committed before the handshake begins, after `prepare`.
 """
 
 import asyncio
-import re
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from functools import partial, wraps
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote
 
 from tornado.httputil import HTTPConnection, HTTPHeaders, HTTPServerRequest
 from tornado.ioloop import IOLoop
@@ -30,7 +28,7 @@ from coatcheck import context, csrf, gate
 from coatcheck.csrf import CrossOriginProtection
 from coatcheck.errors import ConfigurationError
 from coatcheck.gate import LoginGate, Refused, async_admit
-from coatcheck.paths import Patterns
+from coatcheck.paths import Patterns, as_routed
 from coatcheck.session import Client, Session
 from coatcheck.sessions import AsyncSessions
 from coatcheck.sweeper import AsyncSweeper, checked_interval
@@ -91,7 +89,7 @@ class _Setup:
         """The request's sessions, or None where its path is skipped."""
         for sweeper in self._sweepers:
             sweeper.start()
-        if self._skip.match(_path(request)):
+        if self._skip.match(as_routed(request.path)):
             return None
         cookies = "; ".join(request.headers.get_list("Cookie")) or None
         return await AsyncExchange.open(self._every, cookies, partial(self._client, request))
@@ -465,13 +463,7 @@ def _task(sending: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
 def facts(request: HTTPServerRequest) -> gate.Request:
     """What the gate looks at."""
     method, header = request.method or "", request.headers.get
-    return gate.Request(method, _path(request), request.query, "", header)
-
-
-def _path(request: HTTPServerRequest) -> str:
-    """Decoded, but for a %2F and a %25: Tornado's routes tell them from a slash and a percent."""
-    kept = re.sub("%(25|2F)", r"%25\1", request.path, flags=re.IGNORECASE)
-    return unquote(kept)
+    return gate.Request(method, as_routed(request.path), request.query, "", header)
 
 
 def peer(request: HTTPServerRequest) -> Client:
