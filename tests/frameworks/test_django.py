@@ -939,6 +939,19 @@ class TestOutages:
             response = visit_by(twin(), (fail_after_use, afail_after_use))
         assert (500, b"covered") == (response.status_code, response.content)
 
+    def test_an_outage_that_is_over_is_not_to_blame(self, flaky: Flaky) -> None:
+        """The view saved again, and failed for a reason of its own."""
+
+        def recover(request: Any) -> None:
+            flaky.down = {"create"}
+            with pytest.raises(StoreUnavailable):
+                use_and_save(request)
+            flaky.down = set()
+            fail_after_use(request)
+
+        with covered(500):
+            assert 500 == visit(Client(), recover).status_code
+
     def test_the_answer_closes_what_the_view_opened(self, flaky: Flaky) -> None:
         """A response that an outage replaces is not forgotten."""
         flaky.down = {"load"}
