@@ -74,6 +74,24 @@ class TestAsyncRedisClusterStore(AsyncStoreContract):
         return async_from_url(redis.cluster_url(tmp_path))
 
 
+class TestValkeyStore(StoreContract):
+    sweeps = False
+
+    @pytest.fixture(params=[redis.valkey_url, redis.valkey_cluster_url], ids=["alone", "cluster"])
+    def store(self, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
+        opened: Any = from_url(request.param(tmp_path))
+        yield opened
+        opened.close()
+
+
+class TestAsyncValkeyStore(AsyncStoreContract):
+    sweeps = False
+
+    @pytest.fixture(params=[redis.valkey_url, redis.valkey_cluster_url], ids=["alone", "cluster"])
+    def store(self, request: pytest.FixtureRequest, tmp_path: Path) -> Any:
+        return async_from_url(request.param(tmp_path))
+
+
 class TestFileStore(StoreContract):
     @pytest.fixture
     def store(self, tmp_path: Path) -> FileStore:

@@ -836,7 +836,7 @@ def test_socket_counts_what_it_hears(ada: Visitor) -> None:
     """It answers each message with how many came."""
     with ada.client.websocket_connect("wss://testserver/live/socket") as socket:
         socket.send_text("hello")
-        socket.send_text("hello")
+        socket.send_bytes(b"hello")
         assert [{"heard": 1}, {"heard": 2}] == [socket.receive_json(), socket.receive_json()]
 
 
@@ -947,7 +947,25 @@ def test_static_files_may_be_cached(visitor: Visitor) -> None:
 def test_static_files_end_at_their_folder(ada: Visitor) -> None:
     """No path leads from the static files to others."""
     for path in ("/static/%2e%2e/app.py", "/static/..%2fapp.py", "/static/nothing", "/static/"):
-        assert 404 == ada.get(path).status_code
+        answer = ada.get(path)
+        assert (404, "no-store") == (answer.status_code, answer.headers["cache-control"])
+
+
+@pytest.mark.parametrize("path", ["/login", "/register"])
+@pytest.mark.parametrize(
+    "charset", ["unicode_escape", "undefined", "punycode", "rot13", "idna", "utf-16", "none such"]
+)
+def test_a_form_in_an_odd_charset_is_refused(visitor: Visitor, path: str, charset: str) -> None:
+    """A browser writes UTF-8; another charset may make text of it that UTF-8 cannot write."""
+    fields = {"csrf": visitor.csrf(path), "username": r"\ud800", "password": r"\ud800" * 8}
+    body = "".join(
+        f'--b\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
+        for name, value in {**fields, "name": r"\ud800"}.items()
+    )
+    kind = f"multipart/form-data; boundary=b; charset={charset}"
+    answer = visitor.client.post(path, content=f"{body}--b--", headers={"content-type": kind})
+
+    assert answer.status_code in (400, 403)
 
 
 def test_outage_is_a_page_and_no_logout(demo: Demo, ada: Visitor) -> None:

@@ -108,7 +108,7 @@ class TestWhoMayPass:
             ("/about/", False),
             ("/about/us", False),
             ("/About", False),
-            ("/static/", True),
+            ("/static/", False),
             ("/static/a", True),
             ("/static/a/b.css", True),
             ("/static", False),
@@ -319,6 +319,19 @@ class TestNext:
         asked = request("/cart", root="/shop", query="a=1")
 
         assert "/shop/login?next=/shop/cart%3Fa%3D1" == location(LoginGate(), asked)
+
+    @pytest.mark.parametrize(
+        ("root", "expected"),
+        [
+            ("/", "/login?next=/cart"),
+            ("/shop/", "/shop/login?next=/shop/cart"),
+            ("//evil.example", "/login"),
+            ("/\\evil.example", "/%5Cevil.example/login?next=/%255Cevil.example/cart"),
+        ],
+    )
+    def test_no_prefix_leads_to_another_host(self, root: str, expected: str) -> None:
+        """However a server or an app spells it."""
+        assert expected == location(LoginGate(), request("/cart", root=root))
 
     @pytest.mark.parametrize(
         "text",

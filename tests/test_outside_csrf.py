@@ -224,3 +224,28 @@ def test_a_token_in_a_form(framework: str, make: Callable[..., Site]) -> None:
 
     assert [403, 200] == [site.post(*SAME, FORM, body=body).status for body in bodies]
     assert 1 == site.ran
+
+
+PART = b'--b\r\nContent-Disposition: form-data; name="csrf_token"\r\n'
+MULTIPART = "multipart/form-data; boundary=b"
+NO_FORMS = [
+    ("multipart/form-data", b"x"),
+    (MULTIPART, b"x"),
+    (MULTIPART, PART + b"\r\nx"),
+    (MULTIPART, PART + b"Content-Transfer-Encoding: none such\r\n\r\nx\r\n--b--\r\n"),
+    (MULTIPART, PART + b"Content-Encoding: gzip\r\n\r\nx\r\n--b--\r\n"),
+    (MULTIPART, PART + b"Content-Type: text/plain; charset=none\r\n\r\n\xff\r\n--b--\r\n"),
+    (MULTIPART, PART + b"\r\n\xff\r\n--b--\r\n"),
+    (f"{MULTIPART}; charset=undefined", PART + b"\r\nx\r\n--b--\r\n"),
+    (f"{FORM[1]}; charset=undefined", b"csrf_token=%ff"),
+]
+
+
+@pytest.mark.parametrize("framework", WITH_TOKENS)
+def test_a_body_that_is_no_form_holds_no_token(framework: str, make: Callable[..., Site]) -> None:
+    """It is refused, and nobody's error."""
+    site = make(framework, tokens=True)
+    sent = [site.post(*SAME, ("Content-Type", kind), body=body).status for kind, body in NO_FORMS]
+
+    assert {400, 403} >= set(sent), sent
+    assert 0 == site.ran

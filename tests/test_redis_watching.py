@@ -109,7 +109,9 @@ def end(url: str, id: str) -> None:
     store.close()
 
 
-@pytest.mark.parametrize("way", ["url", "secured_url", "sentinel_url", "cluster_url"])
+@pytest.mark.parametrize(
+    "way", ["url", "secured_url", "sentinel_url", "cluster_url", "valkey_url", "valkey_cluster_url"]
+)
 def test_ends_and_changes_of_subject_are_told(tmp_path: Path, way: str) -> None:
     """Deletes, those of a limit too, and a login; no save, touch, or end of nothing."""
     url = getattr(services, way)(tmp_path)

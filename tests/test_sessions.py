@@ -41,7 +41,7 @@ from coatcheck.events import (
     Swept,
 )
 from coatcheck.record import Record
-from coatcheck.session import Terms
+from coatcheck.state import Terms
 from coatcheck.stores.cookie import AsyncCookieStore, CookieStore
 from coatcheck.stores.file import FileStore
 from coatcheck.stores.memory import AsyncMemoryStore, MemoryStore
@@ -641,7 +641,7 @@ def _age(header: str) -> int | None:
 
 
 def limit(terms: Terms | None) -> Callable[[Session], None]:
-    return lambda session: session._limit(terms)
+    return lambda session: session._set_terms(terms)
 
 
 class TestOwnLimits:
@@ -662,7 +662,7 @@ class TestOwnLimits:
 
         def create(session: Session) -> None:
             session._ensure()
-            session._limit(FIVE)
+            session._set_terms(FIVE)
 
         owner.visit(create)
         assert (600, (300, 600)) == (_age(owner.answers[-1]), owner.ends)
@@ -755,8 +755,8 @@ class TestOwnLimits:
         owner.login()
 
         def waver(session: Session) -> None:
-            session._limit(WINDOW)
-            session._limit(None)
+            session._set_terms(WINDOW)
+            session._set_terms(None)
 
         owner.visit(waver)
         assert 1 == len(owner.answers)
@@ -789,7 +789,7 @@ class TestOwnLimits:
         tabs = [owner.begin() for _ in range(4)]
         for number, tab in enumerate(tabs):
             tab[str(number)] = number
-            tab._limit(terms)
+            tab._set_terms(terms)
             memory.clock.move(0.5)
             owner.end(tab)
             owner.kept = terms
@@ -832,7 +832,7 @@ class TestOwnLimits:
         """They are an edit like any other (law 9)."""
         owner.visit(limit(FIVE))
         session = owner.begin()
-        session._limit(MONTHS)
+        session._set_terms(MONTHS)
         owner.end(session, failed=True)
 
         assert (FIVE, (300, 600)) == (session._terms, owner.ends)
@@ -872,7 +872,7 @@ class TestOwnLimits:
             late = owner.begin()
             if name == "tabs":
                 owner.visit(limit(terms))
-                late._limit(terms)
+                late._set_terms(terms)
             else:
                 owner.visit(ACTS.get(name, limit(terms)))
             if name in ("tabs", "late"):
@@ -898,7 +898,7 @@ def limit_new(terms: Terms) -> Callable[[Session], None]:
 
     def act(session: Session) -> None:
         session._ensure()
-        session._limit(terms)
+        session._set_terms(terms)
 
     return act
 

@@ -368,6 +368,21 @@ class TestSockets:
 
         run(scenario)
 
+    def test_a_guard_whose_stop_is_cancelled_again_and_again_leaves_no_watch(self) -> None:
+        """As anyio does: each wait in a cancelled scope is cancelled anew."""
+
+        async def scenario() -> None:
+            site = Site()
+            guard = Guard.of(site.sessions, await site.login(), lambda: anyio.sleep_forever())
+            assert guard is not None
+            await end(site)
+            with anyio.CancelScope() as scope:
+                scope.cancel()
+                await guard.stop()
+            assert [] == [each for each in asyncio.all_tasks() if "watcher" in each.get_name()]
+
+        run(scenario)
+
     def test_a_client_that_reads_nothing_holds_nobody_up(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:

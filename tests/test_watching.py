@@ -761,6 +761,21 @@ class TestOutage:
 
         run(scenario)
 
+    def test_an_end_is_told_once_for_all_sockets_of_a_session(self) -> None:
+        """It is the session that expired."""
+
+        async def scenario() -> None:
+            site = Site()
+            async with AsyncExitStack() as stack:
+                for _ in range(3):
+                    await stack.enter_async_context(site.watching())
+                site.clock.move(IDLE + STEP)
+                await site.rounds.turn()
+            assert await site.sessions.flush_events()
+            assert 1 == [event.name for event in site.events].count("expired")
+
+        run(scenario)
+
     def test_rounds_are_further_apart_while_nothing_answers(self) -> None:
         """Up to some seconds; then as before."""
 

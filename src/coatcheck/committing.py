@@ -51,7 +51,7 @@ class Committing(Configured):
         if plan is not None:
             session._committing = True  # a change now would be forgotten, so it raises
             try:
-                with self._limit, self._span("coatcheck.commit", plan.id):
+                with self._in_time, self._span("coatcheck.commit", plan.id):
                     self._carry_out(session, plan)
             finally:
                 session._committing = False
@@ -187,7 +187,7 @@ class AsyncCommitting(Configured):
         if plan is not None:
             session._committing = True  # a change now would be forgotten, so it raises
             try:
-                with self._limit, self._span("coatcheck.commit", plan.id):
+                with self._in_time, self._span("coatcheck.commit", plan.id):
                     await self._carry_out(session, plan)
             finally:
                 session._committing = False

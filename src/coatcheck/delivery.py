@@ -7,9 +7,10 @@ waits is bounded: where the function is too slow for what happens, the newest ev
 and the log says how many.
 
 The thread begins with the first event, and ends when none came for a while, when it is asked to, or
-when its sessions are no more; the next event begins another. A task ends when nothing waits. Where its loop ends before that, the
-next loop delivers what is left; what was cut off, from its beginning. The child of a fork begins
-with nothing: what its parent was told is the parent's to deliver.
+when its sessions are no more; the next event begins another. A task ends when nothing waits. Where
+its loop ends before that, the next loop delivers what is left; what was cut off, from its
+beginning. The child of a fork begins with nothing: what its parent was told is the parent's to
+deliver.
 """
 
 import asyncio

@@ -247,7 +247,7 @@ def _check_page(option: str, page: object) -> None:
 
 def _with_way_back(request: Request, page: str) -> str:
     """The page, with the way back where the request can be repeated."""
-    target = quote(request.root) + page
+    target = safe_next(quote(_root(request)) + page, default=page)
     back = safe_next(_page_of(request), default="")
     return f"{target}?next={quote(back, safe='/')}" if back else target
 
@@ -277,8 +277,13 @@ def _page_of(request: Request) -> str:
         return _path_of(request.header("hx-current-url") or "")
     if request.method != "GET":
         return ""
-    path = quote(request.root + request.path, safe="/-._~!$&'()*+,;=:@")
+    path = quote(_root(request) + request.path, safe="/-._~!$&'()*+,;=:@")
     return f"{path}?{request.query}" if request.query else path
+
+
+def _root(request: Request) -> str:
+    """What the app is mounted under; some write it with a slash at the end."""
+    return request.root.rstrip("/")
 
 
 def _path_of(url: str) -> str:

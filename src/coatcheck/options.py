@@ -199,7 +199,7 @@ class Configured:
         self._tell(events.RiskyConfiguration(setting=risk.setting, consequence=risk.consequence))
 
     @property
-    def _limit(self) -> patience.limit:
+    def _in_time(self) -> patience.limit:
         """What one request may wait for the store at a time, all of its calls together."""
         return _NO_LIMIT if self._patience is None else patience.limit(self._patience)
 

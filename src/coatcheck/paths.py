@@ -10,12 +10,13 @@ __all__ = ["Patterns", "is_plain"]
 class Patterns:
     """Which request paths an option means; raises `ConfigurationError` for a malformed pattern.
 
-    A prefix covers everything below it: "/static/*" covers "/static/" and "/static/a/b", and not
-    "/static". A path that a server or router could read in two ways ("..", "//", a backslash)
-    matches no prefix, so that "/static/../admin" is never taken for a static file.
+    A prefix covers everything below it: "/static/*" covers "/static/a" and "/static/a/b". It covers
+    neither "/static" nor "/static/", which many routers take for one. A path that a server or
+    router could read in two ways ("..", "//", a backslash) matches no prefix, so that
+    "/static/../admin" is never taken for a static file. "/*" covers every path that is plain.
     """
 
-    __slots__ = ("_exact", "_prefixes")
+    __slots__ = ("_bare", "_exact", "_prefixes")
 
     def __init__(self, option: str, patterns: Iterable[str]) -> None:
         if isinstance(patterns, str) or not isinstance(patterns, Iterable):
@@ -26,6 +27,7 @@ class Patterns:
                 raise _wrong(option, pattern)
         self._exact = frozenset(pattern for pattern in listed if not pattern.endswith("/*"))
         self._prefixes = tuple(pattern[:-1] for pattern in listed if pattern.endswith("/*"))
+        self._bare = frozenset(self._prefixes) - {"/"}
 
     def __bool__(self) -> bool:
         return bool(self._exact or self._prefixes)
@@ -34,7 +36,7 @@ class Patterns:
         """Whether one of the patterns covers the path."""
         if path in self._exact:
             return True
-        return path.startswith(self._prefixes) and is_plain(path)
+        return path.startswith(self._prefixes) and path not in self._bare and is_plain(path)
 
 
 def _is_pattern(pattern: str) -> bool:

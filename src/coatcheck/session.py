@@ -7,35 +7,27 @@ newer record when another request of the session was faster.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from datetime import datetime
-from typing import Any, Final, Literal, NamedTuple, Self, TypeVar
-
-import msgspec
+from typing import Any, Final, NamedTuple, Self, TypeVar
 
 from coatcheck import login as logins
 from coatcheck import token as tokens
 from coatcheck import typed
 from coatcheck.client import Client, ClientSource
-from coatcheck.edits import Edits, Replay, encode
-from coatcheck.errors import SessionClosed, StoreUnavailable, UnsupportedValue
+from coatcheck.edits import Replay, encode
+from coatcheck.errors import SessionClosed, UnsupportedValue
 from coatcheck.lifetime import Lifetime
-from coatcheck.login import Kept, Login
-from coatcheck.record import Assurance, Body, Head, Record
+from coatcheck.login import Kept
 from coatcheck.record import to_datetime as _datetime
-from coatcheck.sealing import Sealer
-from coatcheck.token import Domain, Token
+from coatcheck.state import Refusal, State
 
 __all__ = [
     "Client",
     "ClientSource",
     "Flash",
-    "Origin",
-    "Refusal",
     "Session",
-    "Terms",
 ]
 
 T = TypeVar("T")
-Refusal = Literal["malformed", "unknown", "expired"]
 
 
 class Flash(NamedTuple):
@@ -45,80 +37,20 @@ class Flash(NamedTuple):
     category: str
 
 
-class Origin(msgspec.Struct, frozen=True):
-    """The stored session that this request's edits start from."""
-
-    token: Token
-    record: Record
-    head: Head
-    sealer: Sealer
-    proof: bytes  # the digest of the token's proof
-
-
-class Terms(NamedTuple):
-    """What one session has in the place of what its `Sessions` were given."""
-
-    lifetime: Lifetime
-    persistent: bool
-
-
 _MISSING: Final = object()
-_EMPTY: Final = Body({}, [])
 
 
-class Session(MutableMapping[str, Any]):
+class Session(State, MutableMapping[str, Any]):
     """What one browser has with us between requests. Made by `Sessions.open`, never by hand.
 
     Every use, reading included, raises `StoreUnavailable` where the store could not be reached
     when the request was opened; every change raises `SessionClosed` once the response has begun.
     """
 
-    # Defaults live on the class: a request without a session costs one small object.
     accessed = False
     """Whether anything of the session was read or changed: it decides touch and `Vary`."""
     degraded = False
     """Whether the store is out of reach and `outage="anonymous"`: empty and read-only."""
-
-    _is_private = False  # no cache is to keep the answer: a gate with `no_store` let it through
-
-    # What came.
-    _origin: Origin | None = None
-    _stored = _EMPTY
-    _fault: StoreUnavailable | None = None
-    _refused: Refusal | None = None
-    _muted = False  # a login replaced the token that came: edits are dropped, no cookie is set
-    _replaced: Token | None = None  # that token: forms are made with it, so that a login can come
-    _presented = False  # a cookie of our name came
-    _terms: Terms | None = None  # of its own; an adapter keeps them among the values
-    _carried = False  # the cookie is the whole record: a new seed takes a new id too
-    _unseen: bytes | None = None  # the successor, long unseen, of the proof that it came with
-
-    # What is meant to happen.
-    _login: Login | None = None
-    _rotate = False
-    _lowered: int | None = None  # what the level is to be at most
-    _limited = False  # its terms are to change with the commit
-    _former: Terms | None = None  # what they were, and what the browser's cookie says
-    _wanted = False  # csrf_token was read, so the session must exist
-    _wiped = False  # the values and messages that were stored are not to be kept
-    _flashed: tuple[tuple[str, str, str], ...] = ()
-    _flashes_read: frozenset[str] = frozenset()
-    _ended: Origin | None = None  # what logout() ended, until the store knows
-    _lost: Origin | None = None  # what another request ended or re-seeded before our commit
-    _said_goodbye = False  # logout() of a cookie that came: it goes unless a new one is set
-    _next: Token | None = None  # minted, not yet committed
-
-    # What was done.
-    _cookie: str | None = None  # the Set-Cookie value that this response owes the browser
-    _closed = False
-    _failed = False  # the response is an error, which may carry no cookie
-    _committing = False
-
-    def __init__(self, domain: Domain, opened_at: int, client: ClientSource = None) -> None:
-        self._domain = domain
-        self._opened_at = opened_at
-        self._client = client
-        self._edits = Edits()
 
     def __repr__(self) -> str:
         return f"<Session {self._origin.record.id if self._origin else 'new'}>"
@@ -397,38 +329,6 @@ class Session(MutableMapping[str, Any]):
                 "in place, which is lost; change it before the response starts, or commit earlier"
             )
 
-    # What the lifecycle reads and sets. Nothing below is for applications.
-
-    def _use(self) -> None:
-        self.accessed = True
-        if self._fault is not None:
-            raise StoreUnavailable(str(self._fault)) from self._fault
-
-    def _change(self) -> None:
-        self._use()
-        if self._closed or self._committing:
-            raise SessionClosed(
-                "session: expected changes before the response begins, got one after, or while it "
-                "is being committed; change it earlier, or keep what streams in something else"
-            )
-        if self.degraded:
-            raise StoreUnavailable(
-                "session: expected a store that answers, got an outage, so the session is "
-                "read-only; check session.degraded before changing it"
-            )
-
-    def _ensure(self) -> None:
-        """The session is to exist, empty or not."""
-        self._change()
-        self._wanted = True
-
-    def _assurance(self) -> Assurance | None:
-        """Of the login that is there, or to be; None where nobody is, or an older release wrote."""
-        self._use()
-        if self._login is not None:
-            return self._login.assurance(self._opened_at)
-        return None if self._origin is None else self._origin.head.assurance
-
     def _entered(self, subject: str) -> Kept:
         """What the login before of this subject said of how long it lasts."""
         if self.subject != subject:
@@ -436,119 +336,6 @@ class Session(MutableMapping[str, Any]):
         if self._login is not None:
             return Kept(self._login.remember, self._login.lifetime)
         return logins.kept(self._origin.record, self._origin.head) if self._origin else Kept()
-
-    def _remint(self) -> None:
-        """Have another token sent than the one that is minted, under the same id."""
-        if self._next is not None:
-            self._next = tokens.mint(self._next.id)
-
-    def _limit(self, terms: Terms | None) -> None:
-        """Give the session limits of its own, or the usual ones, from the commit on; a cookie that
-        no longer fits is renewed."""
-        self._change()
-        if not self._limited:
-            self._former = self._terms
-        self._terms, self._limited = terms, True
-
-    def _exists(self) -> bool:
-        """Whether a new session has anything to be stored for."""
-        return bool(self._edits.data or self._flashed or self._login or self._wanted)
-
-    def _is_changed(self) -> bool:
-        """Whether the stored session must be written again for the app's sake."""
-        messages = self._flashed or self._flashes_read
-        intents = self._wiped or self._login is not None or self._rotate or self._limited
-        lowered = self._lowered is not None
-        return bool(intents or lowered or messages or self._edits.operations)
-
-    def _is_reseeded(self) -> bool:
-        return self._rotate or self._login is not None
-
-    def _token(self) -> Token:
-        """The token that the next commit sends, minted once."""
-        if self._next is None:
-            keep_id = self._origin is not None and not self._carried
-            self._next = tokens.mint(self._origin.token.id if self._origin and keep_id else None)
-        return self._next
-
-    def _csrf_secret(self) -> bytes:
-        token = self._replaced
-        if token is None or self._is_reseeded():
-            stays = self._origin is not None and not self._is_reseeded()
-            token = self._origin.token if self._origin and stays else self._token()
-        return self._domain.csrf_secret(token.seed)
-
-    def _body(self) -> Body:
-        """The content that a commit stores now."""
-        messages = self._stored.flashes or self._flashed
-        return Body(self._edits.data, [*self._unread(), *self._flashed] if messages else [])
-
-    def _unread(self) -> list[tuple[str, str, str]]:
-        stored = () if self._wiped else self._stored.flashes
-        return [flash for flash in stored if flash[0] not in self._flashes_read]
-
-    def _start_from(self, origin: Origin | None, stored: Body) -> None:
-        """Begin with what the store holds, and with nothing done to it."""
-        self._origin = origin
-        self._stored = stored
-        self._edits.start(stored.values)
-
-    def _rebase(self, origin: Origin | None, stored: Body) -> None:
-        """Begin with what the store holds now, and do again to it what the request did."""
-        self._origin = origin
-        self._stored = stored
-        self._edits.rebase(stored.values)
-
-    def _lose(self) -> None:
-        """Another request ended or re-seeded the session first.
-
-        A login goes on under a new id with this request's own edits; all else is dropped, and
-        the response sets no cookie, so it cannot overwrite the other's.
-        """
-        self._cookie = None
-        self._lost = self._origin
-        if self._login is None:
-            self._become_new()
-            self._muted = True
-        else:
-            self._rebase(None, _EMPTY)
-            self._next = self._token().moved()
-            if not self._limited:
-                self._terms = None  # they were the lost one's
-
-    def _committed(self, origin: Origin, stored: Body) -> None:
-        """The store holds what the request did: nothing is left to do."""
-        self._origin = origin
-        self._stored = Body(stored.values.copy(), stored.flashes)
-        self._forget_intents()
-
-    def _drop(self) -> None:
-        """Undo what the request did since its last commit, except logout()."""
-        if self._limited:
-            self._terms = self._former
-        self._forget_intents()
-        self._edits.start(self._stored.values)
-
-    def _become_new(self) -> None:
-        """Empty and anonymous, with nothing stored."""
-        self._refused = self._replaced = self._terms = None
-        self._unseen = None
-        self._forget_intents()
-        self._start_from(None, _EMPTY)
-
-    def _wipe(self) -> None:
-        """Empty the session: its values, its messages, those being added, and its own limits."""
-        self._edits.wipe()
-        self._wiped = True
-        self._flashed = ()
-        if self._terms is not None:
-            self._limit(None)
-
-    def _forget_intents(self) -> None:
-        self._edits.forget()
-        self._flashed, self._flashes_read = (), frozenset()
-        self._wiped = self._rotate = self._limited = self._wanted = False
-        self._login = self._lowered = self._next = self._former = None
 
 
 def _checked(key: str) -> str:

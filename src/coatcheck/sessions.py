@@ -121,7 +121,7 @@ class Sessions(Operating):
             return session
         session._presented = True
         found = []
-        with self._limit:
+        with self._in_time:
             try:
                 claims = lifecycle.claims(self._rules, values)
                 with self._span("coatcheck.open", claims[0].token.id if claims else None):
@@ -152,7 +152,7 @@ class Sessions(Operating):
         origin, now = session._origin, self._now()
         if origin is None:
             return True
-        with self._limit:
+        with self._in_time:
             found = self._look_up(origin.record, now)
         return lifecycle.end_of(self._rules, origin.record, found, now) is None
 
@@ -262,7 +262,7 @@ class AsyncSessions(AsyncOperating):
             return session
         session._presented = True
         found = []
-        with self._limit:
+        with self._in_time:
             try:
                 claims = lifecycle.claims(self._rules, values)
                 with self._span("coatcheck.open", claims[0].token.id if claims else None):
@@ -293,7 +293,7 @@ class AsyncSessions(AsyncOperating):
         origin, now = session._origin, self._now()
         if origin is None:
             return True
-        with self._limit:
+        with self._in_time:
             found = await self._look_up(origin.record, now)
         return lifecycle.end_of(self._rules, origin.record, found, now) is None
 

@@ -27,8 +27,8 @@ from coatcheck.errors import StoreUnavailable
 from coatcheck.lifecycle import Reason
 from coatcheck.lifetime import touch_interval
 from coatcheck.record import Head, NewerFormat, Record, Unreadable, read_payload
-from coatcheck.session import Origin
 from coatcheck.sessions import AsyncSessions
+from coatcheck.state import Origin
 from coatcheck.store import Watchable
 
 __all__ = ["Over", "Watcher"]
@@ -229,7 +229,7 @@ class Watcher:
         now, answered = self._sessions._now(), False
         # Who joins meanwhile may know more than a load that is under way.
         watches = [list(each.watches) for each in some]
-        with self._sessions._limit:
+        with self._sessions._in_time:
             loads = [self._sessions._look_up(each.record, now) for each in some]
             found = await asyncio.gather(*loads, return_exceptions=True)
         for each, those, answer in zip(some, watches, found, strict=True):
@@ -260,6 +260,7 @@ class Watcher:
     def _judge(
         self, watched: _Watched, watches: Iterable[Over], found: Record | None, now: int
     ) -> None:
+        expired: Record | None = None
         if found is not None:
             watched.learn(found)
         for over in watches:
@@ -271,18 +272,18 @@ class Watcher:
                 self._forget(over, watched.id)
                 if not over.done():  # somebody may have cancelled it
                     over.set_result(reason)
-                if reason == "expired":
-                    told = events.Expired(session_id=watched.id, subject=known.subject)
-                    self._sessions._tell(told)
+                expired = known if reason == "expired" else expired
             elif found is not None:
                 watched.watches[over] = found
+        if expired is not None:  # for all of its sockets once
+            self._sessions._tell(events.Expired(session_id=expired.id, subject=expired.subject))
 
     # To be seen.
 
     async def _touch(self, watched: _Watched, now: int) -> None:
         error = "another save came first"
         try:
-            with self._sessions._limit:
+            with self._sessions._in_time:
                 if await self._prolong(watched, now):
                     return
         except StoreUnavailable as outage:

@@ -3,6 +3,7 @@
 import asyncio
 import pickle
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from io import BytesIO
 from typing import Any
@@ -39,6 +40,7 @@ from django.test import (  # type: ignore[import-untyped]
 )
 from django.urls import path  # type: ignore[import-untyped]
 from django.utils import timezone  # type: ignore[import-untyped]
+from django.utils.deprecation import MiddlewareMixin  # type: ignore[import-untyped]
 from django.utils.safestring import SafeString, mark_safe  # type: ignore[import-untyped]
 from django.views.decorators.csrf import csrf_exempt  # type: ignore[import-untyped]
 
@@ -906,6 +908,37 @@ class TestOutages:
 
         assert b"later" == visit(client, calm).content
 
+    @pytest.mark.parametrize("verbs", [{"load"}, {"create", "save"}], ids=["open", "save"])
+    @pytest.mark.parametrize("twin", [Client, AsyncClient])
+    def test_a_middleware_that_makes_a_500_of_every_error_hides_none(
+        self, twin: Any, verbs: set[str], flaky: Flaky
+    ) -> None:
+        """The answer is the 503 all the same, with the cookie untouched."""
+        client = twin()
+        log_in(client, sessions(), "42")
+        flaky.down = verbs
+        with covered(500):
+            response = visit_by(client, (use_and_save, ause_and_save))
+        assert (503, "5", {}) == (response.status_code, response["retry-after"], response.cookies)
+        flaky.down = set()
+        assert ["42"] == [each.subject for each in sessions().list_for("42")]
+
+    @pytest.mark.parametrize("twin", [Client, AsyncClient])
+    def test_its_own_answer_to_an_outage_goes_out(self, twin: Any, flaky: Flaky) -> None:
+        """A 503 is one."""
+        client = twin()
+        log_in(client, sessions(), "42")
+        flaky.down = {"load"}
+        with covered(503):
+            assert b"covered" == visit_by(client, (use_and_save, ause_and_save)).content
+
+    @pytest.mark.parametrize("twin", [Client, AsyncClient])
+    def test_another_error_stays_its_500(self, twin: Any, clock: Clock) -> None:
+        """The store is not to blame."""
+        with covered(500):
+            response = visit_by(twin(), (fail_after_use, afail_after_use))
+        assert (500, b"covered") == (response.status_code, response.content)
+
     def test_the_answer_closes_what_the_view_opened(self, flaky: Flaky) -> None:
         """A response that an outage replaces is not forgotten."""
         flaky.down = {"load"}
@@ -921,6 +954,51 @@ class TestOutages:
                 return response
 
         assert (503, [True]) == (visit(client, half).status_code, closed)
+
+
+class Covering(MiddlewareMixin):  # type: ignore[misc]
+    """A user's own: it answers each error before ours sees it."""
+
+    status = 500
+
+    def process_exception(self, request: Any, error: Exception) -> Any:
+        return HttpResponse("covered", status=self.status)
+
+
+@contextmanager
+def covered(status: int) -> Iterator[None]:
+    guard = f"{__name__}.Covering"
+    Covering.status = status
+    with override_settings(MIDDLEWARE=[*project.MIDDLEWARE, guard]):
+        yield
+
+
+def visit_by(client: Any, acts: tuple[Act, Act]) -> Any:
+    """By the view that is of the client's kind."""
+    if isinstance(client, Client):
+        return visit(client, acts[0])
+    do(acts[1])
+    return asyncio.run(client.get("/awaited", secure=True))
+
+
+def use_and_save(request: Any) -> None:
+    request.session["a"] = request.session.get("a", 0) + 1
+    request.session.save()
+
+
+async def ause_and_save(request: Any) -> None:
+    await request.session.aset("a", await request.session.aget("a", 0) + 1)
+    await request.session.asave()
+
+
+def fail_after_use(request: Any) -> None:
+    use_and_save(request)
+    raise ZeroDivisionError
+
+
+async def afail_after_use(request: Any) -> None:
+    await ause_and_save(request)
+    raise ZeroDivisionError
 
 
 def telling_middleware(get_response: Any) -> Any:

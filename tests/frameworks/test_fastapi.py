@@ -368,6 +368,15 @@ class TestCSRF:
         assert {"detail": "Forbidden: CSRF token"} == refused[0].json()
         assert "Sec-Fetch-Site, Origin" in refused[1].headers["vary"]
 
+    def test_a_body_that_is_no_form_holds_no_token(self) -> None:
+        """It is refused, and nobody's error."""
+        kind = "multipart/form-data; boundary=b; charset=undefined"
+        body = b'--b\r\nContent-Disposition: form-data; name="csrf_token"\r\n\r\nx\r\n--b--\r\n'
+        with client_of(self.app()) as client:
+            answer = client.post("/json", content=body, headers={"Content-Type": kind})
+
+        assert 403 == answer.status_code
+
     def test_another_sites_page_gets_no_socket(self) -> None:
         """This site's own does, without a token."""
         with client_of(self.app()) as client:

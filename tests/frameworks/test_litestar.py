@@ -3,11 +3,13 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from functools import partial
+from inspect import signature
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import pytest
-from litestar import Litestar, Request, Response, Router, WebSocket, get, websocket
+from litestar import Litestar, Request, Response, Router, WebSocket, asgi, get, websocket
 from litestar.background_tasks import BackgroundTask
 from litestar.di import Provide
 from litestar.exceptions import WebSocketDisconnect
@@ -17,6 +19,7 @@ from litestar.response import Stream, Template
 from litestar.security.session_auth import SessionAuth
 from litestar.template.config import TemplateConfig
 from litestar.testing import AsyncTestClient, TestClient
+from starlette.responses import PlainTextResponse
 
 from coatcheck import (
     AsyncSessions,
@@ -86,6 +89,16 @@ def doing(act: Callable[[Connection], object], status: int = 200) -> Any:
         return Response("ok", status_code=status)
 
     return handler
+
+
+def mounted(path: str) -> Any:
+    """An ASGI app below that path."""
+
+    async def answer(scope: Any, receive: Any, send: Any) -> None:
+        await PlainTextResponse("ok")(scope, receive, send)
+
+    options = {"copy_scope": True} if "copy_scope" in signature(asgi).parameters else {}
+    return asgi(path, is_mount=True, **options)(answer)
 
 
 def client_of(app: Any, **options: Any) -> TestClient[Any]:
@@ -694,6 +707,24 @@ class TestOtherPlugins:
         app = site([doing(lambda request: None)], sessions, middleware=[gate])
 
         assert [401, 200] == [ask(app, cookie).status for cookie in (None, logged_in(sessions))]
+
+    @pytest.mark.parametrize("root", ["", "/api"])
+    def test_a_rule_sees_the_whole_path_of_what_is_mounted(self, root: str) -> None:
+        """Litestar leaves a mount but the rest of its path, which may look like a public page."""
+        gate: Any = partial(LoginMiddleware, gate=LoginGate(public=["/", "/about", "/open/*"]))
+        csrf: Any = partial(CSRFMiddleware, protection=CrossOriginProtection(skip=["/hooks/*"]))
+        mounts = [mounted("/admin"), mounted("/open")]
+        app = site(mounts, sessions_over(), middleware=[csrf, gate])
+
+        def status(path: str, **parts: Any) -> int:
+            facts = {"path": root + path, "raw_path": (root + path).encode(), "root_path": root}
+            return ask(app, **{**facts, **parts}).status
+
+        closed = ["/admin", "/admin/", "/admin/about", "/admin/about/", "/admin/open/a"]
+        assert [401] * 5 == [status(path) for path in closed]
+        assert [200, 401] == [status("/open/a"), status("/open/a", raw_path=None)]
+        cross = [(b"sec-fetch-site", b"cross-site")]
+        assert 403 == status("/admin/hooks/a", method="POST", headers=cross)
 
     def test_a_cached_response_holds_no_cookie(self) -> None:
         """It is cached inside, before the session's headers are put on."""

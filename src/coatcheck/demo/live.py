@@ -17,6 +17,6 @@ async def socket(websocket: WebSocket) -> None:
     """Counts what comes. It ends like any other socket whose client leaves: by a disconnect."""
     await websocket.accept()
     heard = 0
-    async for _ in websocket.iter_text():
+    while (await websocket.receive())["type"] == "websocket.receive":
         heard += 1
         await websocket.send_json({"heard": heard})

@@ -10,7 +10,8 @@ from coatcheck.lifecycle.resume import REPLACED
 from coatcheck.lifecycle.rules import GRACE, End, Rules, Write, expired
 from coatcheck.lifetime import LONGEST
 from coatcheck.record import Body, Record
-from coatcheck.session import Origin, Session
+from coatcheck.session import Session
+from coatcheck.state import Origin
 from coatcheck.store import FORBIDDEN, FULL, GONE, Forbidden, Full, Gone, Saved
 
 __all__ = [

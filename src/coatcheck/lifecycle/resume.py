@@ -22,7 +22,8 @@ from coatcheck.events import CopiedCookie, Event, Refused, Unreadable
 from coatcheck.lifecycle.rules import GRACE, Claim, Ending, Rules, expired
 from coatcheck.record import Body, Head, Record, to_datetime
 from coatcheck.sealing import Plain, Seal
-from coatcheck.session import Origin, Refusal, Session
+from coatcheck.session import Session
+from coatcheck.state import Origin, Refusal
 from coatcheck.store import Carrier
 from coatcheck.token import Domain
 

@@ -11,8 +11,8 @@ from coatcheck.events import Event, Expired
 from coatcheck.lifetime import Lifetime
 from coatcheck.record import Body, Record
 from coatcheck.sealing import Sealer
-from coatcheck.session import Origin
 from coatcheck.site_data import SiteData
+from coatcheck.state import Origin
 from coatcheck.store import Carrier, Entry
 from coatcheck.token import Domain, Token
 

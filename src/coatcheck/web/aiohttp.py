@@ -19,7 +19,7 @@ from functools import partial, wraps
 from typing import Any
 from weakref import ref
 
-from aiohttp import WSMessage, WSMsgType, web
+from aiohttp import ClientConnectionResetError, WSMessage, WSMsgType, web
 from aiohttp.payload import AsyncIterablePayload
 from aiohttp.typedefs import Handler, Middleware
 from multidict import CIMultiDict
@@ -36,7 +36,7 @@ from coatcheck.web.configured import checked_sessions
 from coatcheck.web.exchange import AsyncExchange, abandon
 from coatcheck.web.headers import merge_str
 from coatcheck.web.streams import AsyncStream
-from coatcheck.web.watched import ENDED, REASON, Guard
+from coatcheck.web.watched import ENDED, REASON, Guard, are_events, stop_with, this_task
 
 __all__ = [
     "csrf_middleware",
@@ -72,8 +72,9 @@ def setup(
     """Add `session_middleware` to the app, and sweep while it runs.
 
     `sweep` is how often, in seconds, what expired is removed; None leaves that to you. With
-    `watch`, a WebSocket is closed with 4401 when its (main) session ends, and the messages that
-    come count as activity. Middlewares that use the session are added afterwards.
+    `watch`, a WebSocket is closed with 4401 when its (main) session ends, a response of
+    text/event-stream ends too, and the messages that come count as activity. Middlewares that use
+    the session are added afterwards.
     """
     every = checked_sessions(AsyncSessions, sessions, named, "setup")
     interval = sweep if sweep is None else checked_interval(sweep)
@@ -161,7 +162,7 @@ async def _answer(
 class _Head:
     """The head of a request's response, on its way out through the request's writer."""
 
-    __slots__ = ("_exchange", "_outer", "_writer", "decided", "guard", "socket")
+    __slots__ = ("_exchange", "_outer", "_writer", "decided", "guard", "watched")
 
     def __init__(self, exchange: AsyncExchange, writer: Any) -> None:
         self._exchange = exchange
@@ -169,7 +170,7 @@ class _Head:
         self._outer = vars(writer).get("write_headers")  # where sessions are inside sessions
         writer.write_headers = self.write
         self.decided = False  # the handler is done: what comes now is the answer
-        self.socket: web.WebSocketResponse | None = None  # to be watched, once it is open
+        self.watched: web.StreamResponse | None = None  # once its head is out
         self.guard: Guard | None = None
 
     async def write(self, status_line: str, headers: CIMultiDict[str]) -> None:
@@ -184,10 +185,10 @@ class _Head:
             headers.extend(merged)
         write = self._outer or partial(type(writer).write_headers, writer)
         await write(status_line, headers)
-        if self.socket is not None and self.guard is None:
-            self.guard = Guard.of(*self._exchange.main, _closing(self.socket))
-            if self.guard is not None:
-                _hear(self.socket, self.guard)
+        if isinstance(self.watched, web.WebSocketResponse):
+            self._watch_socket(self.watched)
+        elif self.watched is not None and are_events(headers.get("Content-Type")):
+            self._watch_events(writer)
 
     async def _commit(self, status: int, writer: Any) -> None:
         """For a response that the handler prepares; what it raises ends the handler."""
@@ -200,16 +201,63 @@ class _Head:
             writer.chunked, writer.length, writer._compress = False, None, None
             raise
 
+    def _watch_socket(self, socket: web.WebSocketResponse) -> None:
+        close = partial(socket.close, code=ENDED, message=REASON.encode())
+        self.guard = Guard.of(*self._exchange.main, close)
+        if self.guard is not None:
+            _hear(socket, self.guard)
+
+    def _watch_events(self, writer: Any) -> None:
+        events = _Events(writer)
+        self.guard = Guard.of(*self._exchange.main, events.end)
+        if self.guard is None:
+            return
+        events.begin(self.guard)
+        if self.decided:  # a body that is generated goes out when all middlewares are done
+            stop_with(this_task(), self.guard.stop)
+
 
 async def _watch(request: web.Request, response: web.StreamResponse) -> None:
     """A signal of aiohttp's: this response is about to begin."""
     head = request.get(_HEAD)
-    if head is not None and isinstance(response, web.WebSocketResponse):
-        head.socket = response
+    if head is not None:
+        head.watched = response
 
 
-def _closing(socket: web.WebSocketResponse) -> Callable[[], Awaitable[bool]]:
-    return partial(socket.close, code=ENDED, message=REASON.encode())
+class _Events:
+    """A stream of events in the hands of a request's writer, until its session is over."""
+
+    def __init__(self, writer: Any) -> None:
+        self._writer = writer
+        self._write, self._write_eof = writer.write, writer.write_eof
+        self._turn = asyncio.Lock()
+        self._is_whole = False
+
+    def begin(self, guard: Guard) -> None:
+        self._over = guard.over
+        self._writer.write, self._writer.write_eof = self.write, self.write_eof
+
+    async def write(self, chunk: Any, **options: Any) -> None:
+        async with self._turn:
+            self._check()
+            await self._write(chunk, **options)
+
+    async def write_eof(self, chunk: bytes = b"") -> None:
+        async with self._turn:
+            self._check()
+            self._is_whole = True
+            await self._write_eof(chunk)
+
+    async def end(self) -> None:
+        """The client gets the end. To the app, and to aiohttp, it has gone then."""
+        async with self._turn:
+            if not self._is_whole:
+                await self._write_eof()
+                self._writer.transport.close()  # the end of a response without chunks (HTTP/1.0)
+
+    def _check(self) -> None:
+        if self._over.done():
+            raise ClientConnectionResetError(REASON)
 
 
 def _hear(socket: web.WebSocketResponse, guard: Guard) -> None:
@@ -262,7 +310,10 @@ def csrf_middleware(protection: CrossOriginProtection) -> Middleware:
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         async def field() -> str | None:
-            found = (await request.post()).get(csrf.FIELD)
+            try:
+                found = (await request.post()).get(csrf.FIELD)
+            except (ValueError, LookupError, RuntimeError):  # what aiohttp's parsers raise
+                return None
             return found if isinstance(found, str) else None
 
         exchange = request.get(_EXCHANGE)

@@ -24,6 +24,7 @@ from collections.abc import (
 )
 from functools import partial, wraps
 from typing import Any
+from urllib.parse import unquote
 
 from coatcheck import context, csrf, gate
 from coatcheck.csrf import CrossOriginProtection
@@ -305,10 +306,20 @@ def facts(scope: Scope, *, everywhere: bool = False) -> gate.Request:
 def _path(scope: Scope, mount: str = "root_path") -> str:
     """The path below what is mounted there."""
     path: str = scope["path"]
+    if _is_routed_by_litestar(scope):
+        if not getattr(scope["route_handler"], "is_mount", False):
+            return path  # the root is off
+        path = unquote((scope.get("raw_path") or b"").decode("latin-1"))  # so is the mount
     root: str = scope.get(mount, "")
     if root and (path == root or path.startswith(root + "/")):
         return path[len(root) :] or "/"
     return path
+
+
+def _is_routed_by_litestar(scope: Scope) -> bool:
+    """Whether Litestar, whose middleware stands behind its router, runs us; and not an app that is
+    mounted in it, which has the rest of the path for its own."""
+    return "route_handler" in scope and hasattr(scope.get("app"), "asgi_router")
 
 
 def _header(scope: Scope, name: str) -> str | None:

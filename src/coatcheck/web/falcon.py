@@ -46,7 +46,7 @@ from coatcheck.web.configured import checked_sessions
 from coatcheck.web.exchange import UNAVAILABLE, AsyncExchange, Exchange, Head, abandon, attend
 from coatcheck.web.headers import joined_cookie, merge_str
 from coatcheck.web.streams import AsyncStream, Stream, WatchedStream
-from coatcheck.web.watched import Watched, is_events, stop_with, this_task
+from coatcheck.web.watched import Watched, are_events, stop_with, this_task
 
 __all__ = [
     "AsyncCSRFMiddleware",
@@ -245,7 +245,7 @@ class AsyncSessionMiddleware:
         events = partial(WatchedStream, Watch(*exchange.main)) if self._watch else AsyncStream
         if isinstance(resp.sse, AsyncIterable):
             resp.sse = events(resp.sse, exchange.opened, exchange.end)
-        elif self._watch and resp.stream is not None and is_events(resp.content_type or ""):
+        elif self._watch and resp.stream is not None and are_events(resp.content_type):
             resp.stream = events(_parts_of(resp.stream), exchange.opened, exchange.end)
         elif isinstance(resp.stream, AsyncIterable) and not hasattr(resp.stream, "read"):
             resp.stream = AsyncStream(resp.stream, exchange.opened, exchange.end)

@@ -69,7 +69,10 @@ class CSRFProtected:
 
     async def __call__(self, connection: HTTPConnection) -> None:
         async def field() -> str | None:
-            found = (await cast("Request", connection).form()).get(FIELD)
+            try:
+                found = (await cast("Request", connection).form()).get(FIELD)
+            except (UnicodeError, LookupError):  # of the charset that the client names
+                return None
             return found if isinstance(found, str) else None
 
         asked, session = facts(connection.scope, everywhere=True), connection.scope.get("session")

@@ -18,7 +18,8 @@ from coatcheck.gate import Refused
 from coatcheck.lifetime import Lifetime, Span, milliseconds
 from coatcheck.login import Login
 from coatcheck.record import Body
-from coatcheck.session import Flash, Origin, Session
+from coatcheck.session import Flash, Session
+from coatcheck.state import Origin
 from coatcheck.web.exchange import Head
 from coatcheck.web.headers import merge_str
 from coatcheck.web.messages import packed, unpacked

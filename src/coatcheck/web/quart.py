@@ -12,11 +12,11 @@ cookie. A handshake that is refused by a close can set no cookie, so it keeps on
 """
 
 import asyncio
-from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager, suppress
 from contextvars import Context
 from functools import partial, wraps
-from typing import Any, cast
+from typing import Any, Self, cast
 from weakref import WeakSet
 
 from quart import (
@@ -62,6 +62,7 @@ from coatcheck.web.watched import (
     REASON,
     Disconnected,
     Guard,
+    are_events,
     stop_with,
     this_task,
 )
@@ -79,8 +80,8 @@ class CoatcheckSessionInterface(CookieFacts, SessionInterface):
     opened. `client` makes a `Client` of the request or WebSocket, for device lists; by default the
     peer's address and its User-Agent. `sweep` is how often, in seconds, what expired is removed
     while the app is served, from its first request on; None leaves that to you. With `watch`, a
-    WebSocket is closed with 4401 when its (main) session ends, and the messages that come count as
-    activity.
+    WebSocket is closed with 4401 when its (main) session ends, a response of text/event-stream
+    ends too, and the messages that come count as activity.
     """
 
     null_session_class = SkippedSession
@@ -123,10 +124,10 @@ class CoatcheckSessionInterface(CookieFacts, SessionInterface):
         opened = (await AsyncExchange.open(self._every, header, client)).opened
         session = PalletsSession(opened[None])
         exchange = AsyncExchange(self._every, {**opened, None: session})
-        visit = _Visit(exchange, is_first)
+        visit = _Visit(exchange, is_first, self._watch)
         setattr(request, _VISIT, visit)
         if isinstance(request, Websocket):
-            visit.attend_handshake(request, self.sessions if self._watch else None)
+            visit.attend_handshake(request)
         return session
 
     async def save_session(
@@ -159,11 +160,12 @@ class CoatcheckSessionInterface(CookieFacts, SessionInterface):
 class _Visit:
     """One request or WebSocket on its way to a response."""
 
-    __slots__ = ("_answered", "_headless", "cause", "error", "exchange", "is_first")
+    __slots__ = ("_answered", "_headless", "_watch", "cause", "error", "exchange", "is_first")
 
-    def __init__(self, exchange: AsyncExchange, is_first: bool) -> None:
+    def __init__(self, exchange: AsyncExchange, is_first: bool, watch: bool) -> None:
         self.exchange = exchange
         self.is_first = is_first
+        self._watch = watch
         self.cause: Exception | None = None  # what the app raised, and handled or not
         self.error: Exception | None = None  # what it did not handle
         self._answered: Answer | None = None
@@ -185,13 +187,15 @@ class _Visit:
             write_head(response, head)
             if isinstance(response, Response):
                 response.response = _Body(response.response, self.exchange.end)
+                if self._watch and are_events(response.content_type):
+                    response.response = _Events(response.response, self.exchange)
 
     async def _decide(self, status: int) -> Head:
         if self._headless or (self.error is not None and status != 503):
             return await self.exchange.fail(self.error)
         return await self.exchange.respond(status, self.cause)
 
-    def attend_handshake(self, websocket: Websocket, watching: AsyncSessions | None) -> None:
+    def attend_handshake(self, websocket: Websocket) -> None:
         """Commit when the app accepts, which it may do again and again; watch from then on.
 
         This is the socket's own task. The one that accepts may be another.
@@ -207,8 +211,8 @@ class _Visit:
             websocket._accept = accept
             merged = merge_str(list(headers), head)
             await accept(Headers(merged), subprotocol)
-            if watching is not None:
-                _watch(websocket, task, watching, self.exchange.session)
+            if self._watch:
+                _watch(websocket, task, *self.exchange.main)
 
         websocket._accept = accept_with_cookie
 
@@ -257,6 +261,58 @@ class _Body(ResponseBody):
         await self._body.__aexit__(kind, error, trace)
         if error is None:
             self._end()
+
+
+class _Events(ResponseBody):
+    """A body of events, which ends with its session."""
+
+    def __init__(self, body: ResponseBody, exchange: AsyncExchange) -> None:
+        self._body = body
+        self._watch = _cancelled_with(exchange)
+        self._parts: AsyncIterator[Any]
+        self._limit: asyncio.Timeout
+
+    async def __aenter__(self) -> Self:
+        self._parts = aiter(await self._body.__aenter__())
+        self._limit = await self._watch.__aenter__()
+        return self
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Any:
+        part = await anext(self._parts)
+        if self._limit.expired():  # whoever made it was cancelled, and goes on all the same
+            raise StopAsyncIteration
+        return part
+
+    async def __aexit__(self, kind: Any, error: Any, trace: Any) -> Any:
+        try:
+            return await self._watch.__aexit__(kind, error, trace)
+        finally:
+            await self._body.__aexit__(kind, error, trace)
+
+
+@asynccontextmanager
+async def _cancelled_with(exchange: AsyncExchange) -> AsyncIterator[asyncio.Timeout]:
+    """Cancel the block when the session is over, as Quart does when its client has gone; what
+    follows it goes on."""
+    limit = asyncio.timeout(None)
+
+    async def end() -> None:
+        limit.reschedule(0)
+
+    guard = None
+    try:
+        async with limit:
+            guard = Guard.of(*exchange.main, end)
+            yield limit
+    except TimeoutError:
+        if not limit.expired():
+            raise
+    finally:
+        if guard is not None:
+            await guard.stop()
 
 
 def _stopped(app: Quart, dispatch: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:

@@ -49,7 +49,7 @@ from coatcheck.web.watched import (
     REASON,
     Disconnected,
     Guard,
-    is_events,
+    are_events,
     stop_with,
     this_task,
 )
@@ -285,7 +285,7 @@ class _Events:
 
 def _is_of_events(response: Response) -> bool:
     kind = response.headers.get("content-type", response.content_type)
-    return kind is not None and is_events(str(kind))
+    return kind is not None and are_events(str(kind))
 
 
 async def _accepted(request: Request[Any, Any], websocket: Any) -> None:

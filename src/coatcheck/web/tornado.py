@@ -20,7 +20,9 @@ from functools import partial, wraps
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from tornado.httputil import HTTPHeaders, HTTPServerRequest
+from tornado.httputil import HTTPConnection, HTTPHeaders, HTTPServerRequest
+from tornado.ioloop import IOLoop
+from tornado.iostream import StreamClosedError
 from tornado.web import Application, Finish, HTTPError, RequestHandler
 from tornado.websocket import WebSocketHandler
 
@@ -35,7 +37,7 @@ from coatcheck.sweeper import AsyncSweeper, checked_interval
 from coatcheck.web.configured import checked_sessions
 from coatcheck.web.exchange import AsyncExchange
 from coatcheck.web.headers import merge_str
-from coatcheck.web.watched import ENDED, REASON, Guard
+from coatcheck.web.watched import ENDED, REASON, Guard, are_events, stop_soon
 
 __all__ = ["CSRFMixin", "LoginMixin", "SessionMixin", "login_required", "setup"]
 
@@ -58,7 +60,8 @@ def setup(
     `skip` lists nothing is opened. `client` makes a `Client` of the request, for device lists; by
     default its `remote_ip` and User-Agent. `sweep` is how often, in seconds, what expired is
     removed, from the first request on; None leaves that to you. With `watch`, a WebSocket is closed
-    with 4401 when its (main) session ends, and the messages that come count as activity.
+    with 4401 when its (main) session ends, a response of text/event-stream ends too, and the
+    messages that come count as activity.
     """
     every = checked_sessions(AsyncSessions, sessions, named, "setup")
     patterns = Patterns("setup(skip=…)", skip)
@@ -216,7 +219,18 @@ class SessionMixin(RequestHandler):
     async def _commit_and_flush(self) -> None:
         if not await self._commit(self.get_status()):
             raise Finish  # the handler need not go on
-        await SessionMixin.flush(self)
+        sent = SessionMixin.flush(self)
+        self._watch_events(sent)
+        await sent
+
+    def _watch_events(self, sent: "asyncio.Future[None]") -> None:
+        """The response has begun; a stream of events ends with its session."""
+        exchange, kind = self._exchange, self._headers.get("Content-Type")
+        if exchange is not None and _setup_of(self.application).watch and are_events(kind):
+            events = _Events(self, sent)
+            guard = Guard.of(*exchange.main, events.end)
+            if guard is not None:
+                events.begin(guard)
 
     async def _commit_and_finish(self, flushing: "asyncio.Task[None] | None") -> None:
         if flushing is not None:
@@ -264,6 +278,69 @@ class SessionMixin(RequestHandler):
             self._headers = HTTPHeaders()
             for name, value in merged:
                 self._headers.add(name, value)
+
+
+class _Events(HTTPConnection):
+    """The connection of a stream of events. Once the session is over, its client has gone."""
+
+    def __init__(self, handler: RequestHandler, sent: "asyncio.Future[None]") -> None:
+        self._handler = handler
+        self._connection: Any = handler.request.connection
+        self._sent = sent
+        self._is_whole = self._is_over = False
+        self._guard: Guard
+
+    def begin(self, guard: Guard) -> None:
+        self._guard = guard
+        self._connection.set_close_callback(self._left)
+        self._handler.request.connection = self
+
+    def write(self, chunk: bytes) -> "asyncio.Future[None]":
+        if self._is_over:
+            return _refused()
+        self._sent = self._connection.write(chunk)
+        return self._sent
+
+    def finish(self) -> None:
+        stop_soon(self._guard.stop)
+        if not self._is_over:
+            self._is_whole = True
+            self._connection.finish()
+
+    def set_close_callback(self, callback: Callable[[], None] | None) -> None:
+        if not self._is_over:
+            self._connection.set_close_callback(callback)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+    def _left(self) -> None:
+        stop_soon(self._guard.stop)
+        self._handler.on_connection_close()
+
+    async def end(self) -> None:
+        if self._is_whole:
+            return
+        self._is_over = True
+        self._connection.set_close_callback(None)
+        IOLoop.current().add_callback(self._handler.on_connection_close)
+        transforms, self._handler._transforms = self._handler._transforms, []
+        try:
+            await asyncio.wait([self._sent])  # it answers for one write at a time
+            rest = b""
+            for transform in transforms:  # what compresses has an end of its own
+                rest = transform.transform_chunk(rest, True)
+            self._connection.write(rest)
+        finally:
+            self._connection.finish()
+
+
+def _refused() -> "asyncio.Future[None]":
+    """As Tornado refuses what is written to a connection that is closed."""
+    refused: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    refused.set_exception(StreamClosedError())
+    refused.exception()  # nobody has to await it
+    return refused
 
 
 class CSRFMixin(SessionMixin):

@@ -28,7 +28,7 @@ __all__ = [
     "Disconnected",
     "Guard",
     "Watched",
-    "is_events",
+    "are_events",
     "stop_soon",
     "stop_with",
     "this_task",
@@ -47,6 +47,8 @@ GOODBYE = 2.0
 
 # Of Python's servers, of Starlette and Litestar, and of Falcon; a web.* file imports one of them.
 _DISCONNECTS = {"OSError", "ClientDisconnect", "WebSocketDisconnect", "WebSocketDisconnected"}
+
+_EVENTS = "text/event-stream"
 
 _leaving: set[asyncio.Task[None]] = set()  # a loop alone would not keep them alive
 
@@ -108,9 +110,14 @@ class Guard:
             if self.over.done():  # perhaps just now
                 await self._ended()
         finally:
+            await self._leave()
+
+    async def _leave(self) -> None:
+        try:
             if self._ending is not None:
                 self._ending.cancel()
                 await asyncio.gather(self._ending, return_exceptions=True)
+        finally:  # anyio cancels every wait of a scope, and not the first alone
             await self._watch.stop()
 
 
@@ -217,6 +224,11 @@ class Watched:
         return {"type": "http.disconnect"}
 
 
+def are_events(content_type: str | None) -> bool:
+    """Whether a response of this type is a stream of events, which ends with its session."""
+    return content_type is not None and content_type.lower().startswith(_EVENTS)
+
+
 def stop_soon(stop: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """Where a framework's hook when a socket or stream is over cannot await."""
     stopping = asyncio.get_running_loop().create_task(stop())
@@ -243,11 +255,6 @@ def this_task() -> "asyncio.Task[Any]":
     return task
 
 
-def is_events(content_type: str) -> bool:
-    """Whether it opens a stream of events (HTML, "Server-sent events")."""
-    return content_type.lower().startswith("text/event-stream")
-
-
 async def _awaited(call: Callable[[], Awaitable[Any]]) -> Any:
     return await call()
 
@@ -257,7 +264,7 @@ def _begins(message: Message) -> bool:
     if message["type"] != "http.response.start":
         return bool(message["type"] == "websocket.accept")
     return any(
-        name.lower() == b"content-type" and is_events(value.decode("latin-1"))
+        name.lower() == b"content-type" and are_events(value.decode("latin-1"))
         for name, value in message.get("headers", ())
     )
 

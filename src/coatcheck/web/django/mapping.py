@@ -11,7 +11,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from coatcheck.lifetime import LONGEST, Lifetime
-from coatcheck.session import Session, Terms
+from coatcheck.session import Session
+from coatcheck.state import Terms
 
 __all__ = ["Values"]
 
@@ -45,7 +46,7 @@ class Values(MutableMapping[str, Any]):
         if key == _USER:
             self._leave()
         elif key == _EXPIRY:
-            self.session._limit(None)
+            self.session._set_terms(None)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.session)
@@ -69,7 +70,7 @@ class Values(MutableMapping[str, Any]):
         if _remaining(value) < 0:
             self.session.logout()
         else:
-            self.session._limit(_terms(value, self._usual))
+            self.session._set_terms(_terms(value, self._usual))
 
 
 def _terms(expiry: Any, usual: Lifetime) -> Terms:

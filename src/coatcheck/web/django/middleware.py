@@ -2,7 +2,8 @@
 
 Django makes a response of every exception before it reaches a middleware, so what the app raised
 is seen in two ways: an outage in `process_exception`, where it is answered before Django makes an
-error page of it and mails it to the administrators, and everything else by its status.
+error page of it and mails it to the administrators, and everything else by its status. Where the
+app made a 500 of an outage before, it is known from the session, and from its `save`.
 """
 
 import asyncio
@@ -46,12 +47,12 @@ class SessionMiddleware(DjangoSessionMiddleware):  # type: ignore[misc]
             return self.get_response(request)
         header, client = _cookie_header(request), partial(config.client, request)
         exchange = Exchange.open(config.sync, header, client)
-        self._give(request, config, exchange, header)
+        store = self._give(request, config, exchange, header)
         response = None
         bound = context.bind(exchange.opened)
         try:
             response = self.get_response(request)
-            head = exchange.respond(response.status_code)
+            head = exchange.respond(response.status_code, store._failure)
         except BaseException as error:  # a server's time limit may be no Exception
             head = exchange.fail(error)
             if head.refused is None or not isinstance(error, Exception):
@@ -68,12 +69,12 @@ class SessionMiddleware(DjangoSessionMiddleware):  # type: ignore[misc]
             return await self.get_response(request)
         header, client = _cookie_header(request), partial(config.client, request)
         exchange = await AsyncExchange.open(config.asynchronous, header, client)
-        self._give(request, config, exchange, header)
+        store = self._give(request, config, exchange, header)
         response = None
         bound = context.bind(exchange.opened)
         try:
             response = await self.get_response(request)
-            head = await exchange.respond(response.status_code)
+            head = await exchange.respond(response.status_code, store._failure)
         except asyncio.CancelledError:
             await exchange.fail()  # nobody waits any more; who asked to leave has left all the same
             raise
@@ -95,11 +96,12 @@ class SessionMiddleware(DjangoSessionMiddleware):  # type: ignore[misc]
         config: Configured,
         exchange: Exchange | AsyncExchange,
         header: str | bytes | None,
-    ) -> None:
+    ) -> SessionStore:
         for sweeper in config.sweepers:
             sweeper.start()
-        request.session = self._store(exchange.session, config, header)
+        request.session = store = self._store(exchange.session, config, header)
         request.sessions = exchange.named
+        return store
 
     def _skip(self, request: Any, config: Configured, exchange: Exchange | AsyncExchange) -> None:
         """Nothing is opened on this path: Django's users find empty sessions, which no change can

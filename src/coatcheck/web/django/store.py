@@ -6,7 +6,8 @@ the session by itself when it is first used; then `save`, `create`, `cycle_key`,
 `delete` write at once, as Django's tests, its test client and shells expect.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final, Self
 
 from django.contrib.sessions.backends.base import (  # type: ignore[import-untyped]
@@ -33,6 +34,8 @@ class SessionStore(SessionBase):  # type: ignore[misc]
     _in_request = False
     _pair: Pair | None = None
     _came: str | bytes | None = None
+    _failure: Exception | None = None
+    """Of the last `save`: what the app answers for it may hide an outage."""
 
     @classmethod
     def _of_request(cls, session: Session, pair: Pair, header: str | bytes | None) -> Self:
@@ -168,13 +171,15 @@ class SessionStore(SessionBase):  # type: ignore[misc]
         """Commit what was done, before the middleware does. An empty session is created too."""
         session = self._opened()
         _want(session, must_create)
-        self._twins.sync.commit(session)
+        with self._noted():
+            self._twins.sync.commit(session)
         self._check_kept(session)
 
     async def asave(self, must_create: bool = False) -> None:
         session = await self._aopened()
         _want(session, must_create)
-        await self._twins.asynchronous.commit(session)
+        with self._noted():
+            await self._twins.asynchronous.commit(session)
         self._check_kept(session)
 
     def delete(self, session_key: str | None = None) -> None:
@@ -239,6 +244,15 @@ class SessionStore(SessionBase):  # type: ignore[misc]
         """Read the store anew; in a request the session is opened once."""
         if not self._in_request:
             self._set_key(self._get_key())
+
+    @contextmanager
+    def _noted(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            self._failure = error
+            raise
+        self._failure = None
 
     def _check_kept(self, session: Session) -> None:
         # In a request the changes of a session that ended meanwhile are dropped, and that is all.
