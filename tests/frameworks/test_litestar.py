@@ -97,7 +97,7 @@ def mounted(path: str) -> Any:
     async def answer(scope: Any, receive: Any, send: Any) -> None:
         await PlainTextResponse("ok")(scope, receive, send)
 
-    options = {"copy_scope": True} if "copy_scope" in signature(asgi).parameters else {}
+    options: Any = {"copy_scope": True} if "copy_scope" in signature(asgi).parameters else {}
     return asgi(path, is_mount=True, **options)(answer)
 
 

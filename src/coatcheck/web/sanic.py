@@ -285,7 +285,7 @@ class _Events:
 
 def _is_of_events(response: Response) -> bool:
     kind = response.headers.get("content-type", response.content_type)
-    return kind is not None and are_events(str(kind))
+    return are_events(kind if kind is None else str(kind))
 
 
 async def _accepted(request: Request[Any, Any], websocket: Any) -> None:

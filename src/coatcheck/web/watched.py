@@ -225,7 +225,8 @@ class Watched:
 
 
 def are_events(content_type: str | None) -> bool:
-    """Whether a response of this type is a stream of events, which ends with its session."""
+    """Whether a response of this type is a stream of events, which ends with its session (HTML,
+    9.2, "Server-sent events")."""
     return content_type is not None and content_type.lower().startswith(_EVENTS)
 
 
