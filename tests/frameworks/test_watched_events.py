@@ -31,6 +31,11 @@ class Talk:
         self.words: asyncio.Queue[str] = asyncio.Queue()
         self.left: list[str] = []
         self.last: str | None = None  # what it says where it is cancelled, else it obeys
+        self.logs_in = False
+
+    def begin(self) -> None:
+        if self.logs_in:
+            current().login("user:42")
 
     async def word(self) -> str:
         try:
@@ -66,6 +71,7 @@ def on_falcon(respond: Callable[..., None]) -> Callable[..., Served]:
     ) -> Served:
         class Events:
             async def on_get(self, req: Any, resp: Any) -> None:
+                talk.begin()
                 respond(resp, talk, content_type)
 
         app: Any = falcon.asgi.App(
@@ -124,6 +130,7 @@ def on_sanic(server: Callable[[Any], Served], handler: Callable[..., Any]) -> Ca
 
 
 async def by_respond(talk: Talk, content_type: str, request: Any) -> None:
+    talk.begin()
     response = await request.respond(content_type=content_type)
     await talk.say(response.send)
 
@@ -218,6 +225,23 @@ def test_they_end_with_the_session_while_the_handler_waits(name: str) -> None:
             await client.reads_the_end()
             await gone(talk)
             assert ["closed" if name == "Falcon's file" else "CancelledError"] == talk.left
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("name", ["Falcon's sse", "Sanic"])
+def test_a_login_of_the_request_is_watched(name: str) -> None:
+    """From its commit on."""
+
+    async def scenario() -> None:
+        site, talk = Site(), Talk()
+        talk.logs_in = True
+        async with listening(name, site, talk) as client:
+            await site.rounds.turn()
+            assert 1 == await site.sessions.revoke_all("user:42")
+            await site.rounds.turn()
+            await client.reads_the_end()
+            await gone(talk)
 
     run(scenario)
 
