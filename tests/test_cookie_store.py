@@ -1,5 +1,6 @@
 """The cookie store: a carrier whose cookies are whole sessions, and what it cannot promise."""
 
+import asyncio
 import string
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from coatcheck.errors import StoreUnavailable
 from coatcheck.events import LoggedOut, Revoked
 from coatcheck.lifecycle.marks import mark_id
 from coatcheck.record import Record
+from coatcheck.state import Terms
 from coatcheck.stores.cookie import AsyncCookieStore, CookieStore
 from coatcheck.stores.memory import AsyncMemoryStore, MemoryStore
 from coatcheck.testing import record
@@ -185,6 +187,24 @@ def put_mark(site: Site, payload: bytes) -> None:
     site._run(site.store.revocations.create(mark, site.now))
 
 
+def lose_one_answer(store: Any) -> None:
+    """The next record is created, and nobody is told so."""
+    create = store.create
+
+    def lost(*arguments: Any) -> Any:
+        store.create = create
+        made = create(*arguments)
+        if asyncio.iscoroutine(made):
+            return awaited(made)
+        raise StoreUnavailable("the answer was lost")
+
+    async def awaited(made: Any) -> None:
+        await made
+        raise StoreUnavailable("the answer was lost")
+
+    store.create = lost
+
+
 class TestSite:
     def test_nothing_is_kept_on_the_server(self, carried: Site) -> None:
         """Until something ends."""
@@ -269,6 +289,45 @@ class TestSite:
         owner.visit(lambda s: s.logout())
 
         assert [ends] == [denial.expires_at for denial in carried.records()]
+
+    def test_one_id_has_one_hard_end(self, carried: Site) -> None:
+        """Else an older copy of the cookie would outlive its denial."""
+        month = Terms(Lifetime(idle=None, absolute=30 * 86_400), persistent=True)
+        owner = carried.browser()
+        owner.login()
+        owner.visit(lambda session: session._set_terms(month))
+        copies = [owner.copy()]
+        carried.clock.move(60)
+        owner.visit(lambda session: session._set_terms(None))
+        copies.append(owner.copy())
+        owner.visit(lambda session: session.logout())
+        ends = [each.begin().subject for each in copies]
+        carried.clock.move(2 * 86_400)
+
+        assert [None] * 4 == ends + [each.begin().subject for each in copies]
+
+    @pytest.mark.parametrize(
+        "act",
+        [
+            lambda session: session.rotate(),
+            lambda session: session.lower(1),
+            lambda session: session.login("user:42", level=3),
+        ],
+        ids=["rotate", "lower", "login"],
+    )
+    def test_a_denial_whose_answer_was_lost_is_known_again(
+        self, carried: Site, act: Callable[[Any], None]
+    ) -> None:
+        """Nobody is logged out, and nothing is dropped, by an end that was one's own."""
+        owner = carried.browser()
+        owner.login(level=2)
+        owner.visit(lambda s: s.update(cart=["tea"]))
+        session = owner.begin()
+        act(session)
+        lose_one_answer(carried.store.revocations)
+        owner.end(session)
+
+        assert ("user:42", {"cart": ["tea"]}) == (owner.begin().subject, owner.values())
 
     def test_a_denial_has_a_subject_of_its_own(self, carried: Site) -> None:
         """So that a full memory store does not drop it like a visitor's session."""

@@ -481,6 +481,8 @@ def shown(parameter: inspect.Parameter) -> str:
         return "required"
     if default is time.time:
         return "time.time"
+    if default is ...:
+        return "..."
     if type(default).__module__.startswith("coatcheck.") and default == type(default)():
         return f"{type(default).__name__}()"
     text = repr(default).replace("'", '"')

@@ -15,6 +15,7 @@ from coatcheck.store import FULL, Entered
 from coatcheck.stores import from_url
 from coatcheck.stores.cookie import CookieStore
 from coatcheck.stores.memory import MemoryStore
+from coatcheck.testing import NOW, Clock
 from tests.outside import FRAMEWORKS
 from tests.outside import Site as Outside
 from tests.sites import ADMITTING_KINDS, KEY, SERVER_KINDS, Browser, Site
@@ -383,6 +384,18 @@ class TestRevokeAll:
 
         assert [] == sessions.list_for("user:42")
 
+    def test_a_login_whose_answer_was_lost_does_not_escape_a_mark(self) -> None:
+        """One that was set meanwhile, by somebody who is about to end what the list finds."""
+        store = Forgetful()
+        sessions = Sessions(store, clock=Clock())
+        session = sessions.open(None)
+        session.login("user:42")
+        store.meanwhile = lambda: store.forbid("user:42", NOW + 1, None, NOW + DAY, NOW)
+        with pytest.raises(LoginRefused):
+            sessions.commit(session)
+
+        assert [] == sessions.list_for("user:42")
+
     def test_a_login_whose_answer_was_lost_is_in(self) -> None:
         """Nobody has to log in twice."""
         store = Forgetful()
@@ -392,6 +405,20 @@ class TestRevokeAll:
 
         assert 1 == len(sessions.commit(session))
         assert 1 == len(sessions.list_for("user:42"))
+
+    def test_a_login_whose_answer_was_lost_comes_back_under_another_id(self) -> None:
+        """Where it was ended meanwhile by its id, which is over for good."""
+        store = Forgetful()
+        sessions = Sessions(store)
+        session = sessions.open(None)
+        session["cart"] = ["tea"]
+        session.login("user:42")
+        ended = str(session.id)
+        store.meanwhile = lambda: sessions.revoke(ended)
+        cookie = sessions.commit(session)[0]
+
+        assert (None, {"cart": ["tea"]}) == (store.load(ended, 0), dict(sessions.open(cookie)))
+        assert [session.id] == [each.id for each in sessions.list_for("user:42")]
 
 
 class Forgetful(MemoryStore):
@@ -478,6 +505,19 @@ class TestOutside:
 
 class TestLists:
     """`list_for` and `list_all`."""
+
+    @pytest.mark.parametrize("kind", SERVER_KINDS)
+    def test_nobody_ends_nobodys_but_an_anonymous_session(self, make_site: Any, kind: str) -> None:
+        """A request that is not logged in has None for its subject, and ids are no secret."""
+        site: Site = make_site(kind)
+        owner, visitor = site.browser(), site.browser()
+        owner.login()
+        visitor.visit(lambda session: session.__setitem__("a", 1))
+        ids = [owner.begin().id, visitor.begin().id]
+
+        assert [False, True] == [site.call("revoke", each, None) for each in ids]
+        assert [False, True] == [site.call("revoke", ids[0], who) for who in ("user:7", "user:42")]
+        assert (None, {}) == (owner.begin().subject, dict(visitor.begin()))
 
     def test_it_says_which_one_asks(self, memory: Site) -> None:
         """And how sure the app is of each."""
@@ -711,6 +751,20 @@ class TestTimeouts:
 
         assert "Max-Age=86400" in owner.answers[-1]
 
+    @pytest.mark.parametrize("at_once", [False, True])
+    def test_one_that_is_remembered_no_more_ends_sooner(self, memory: Site, at_once: bool) -> None:
+        """With the usual lifetime; in the same request, with the one that was given there."""
+        owner = memory.browser()
+        session = owner.begin()
+        session.login("user:42", remember=True, lifetime=Lifetime(absolute=7200, remember=90 * DAY))
+        if not at_once:
+            owner.end(session)
+            session = owner.begin()
+        session.login("user:42", remember=False)
+        owner.end(session)
+
+        assert f"Max-Age={7200 if at_once else DAY}" in owner.answers[-1]
+
     def test_its_hard_end_stays_where_it_is(self, make_site: Any) -> None:
         """Renewals do not move it, though the usual lifetime has none of its own."""
         usual = Lifetime(idle=None, absolute=None)
@@ -766,12 +820,29 @@ class TestTimeouts:
             assert absolute * 1000 == preset.deadline(0, remember)
 
     def test_no_clock_but_the_servers_counts(self, memory: Site) -> None:
-        """A cookie that the browser keeps beyond its time opens nothing."""
+        """A cookie that the browser keeps beyond its time opens nothing, used or not."""
+        unused, used = memory.browser(), memory.browser()
+        unused.login()
+        used.login()
+        for _ in range(48):
+            assert "user:42" == used.begin().subject
+            memory.clock.move(1800)
+            used.visit(lambda session: session.get("a"))
+        memory.clock.move(1)
+
+        assert [None, None] == [
+            Browser(memory, each.cookie).begin().subject for each in (unused, used)
+        ]
+
+    def test_the_idle_time_ends_what_is_not_used(self, memory: Site) -> None:
+        """To the second."""
         owner = memory.browser()
         owner.login()
-        memory.clock.move(3601)
+        memory.clock.move(3599)
+        assert "user:42" == owner.copy().begin().subject
+        memory.clock.move(1)
 
-        assert None is Browser(memory, owner.cookie).begin().subject
+        assert None is owner.copy().begin().subject
 
     @pytest.mark.parametrize("jump", [-3600.0, -DAY, 3600.0, DAY, 400 * DAY])
     def test_a_clock_that_jumps_raises_nothing_and_convicts_nobody(

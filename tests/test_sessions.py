@@ -683,6 +683,22 @@ class TestOwnLimits:
 
         assert (600, (300, 600)) == (_age(owner.answers[-1]), owner.ends)
 
+    def test_they_come_with_a_rotation_too(self, owner: Limited) -> None:
+        """Also after a login whose lifetime of its own had no end."""
+        owner.visit(
+            lambda session: session.login("user:42", lifetime=Lifetime(idle=None, absolute=None))
+        )
+
+        def turn(session: Session) -> None:
+            session.rotate()
+            session._set_terms(FIVE)
+
+        owner.visit(turn)
+        assert (600, (300, 600)) == (_age(owner.answers[-1]), owner.ends)
+        owner.visit(lambda session: session.login("user:42"))
+
+        assert (600, (300, 600)) == (_age(owner.answers[-1]), owner.ends)
+
     def test_a_rotation_keeps_the_end(self, owner: Limited) -> None:
         """The cookie that it sends has what is left."""
         owner.visit(limit(FIVE))

@@ -41,14 +41,14 @@ class Kept:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._admits = store if isinstance(store, Admitting) else None
+        self.admits = store if isinstance(store, Admitting) else None
         self.load = store.load
 
     def write(self, write: Write, now: int) -> Outcome:
         """`SAVED` or `Entered`, or what was found instead, or why a login was refused."""
         record = write.origin.record
-        if write.entry is not None and self._admits is not None:
-            return self._admit(self._admits, write, write.entry, now)
+        if write.entry is not None and self.admits is not None:
+            return self._admit(self.admits, write, write.entry, now)
         if write.verb == "save":
             answer = self._store.save(record, write.expected, now)
             if isinstance(answer, Record) and answer.revision == record.revision:
@@ -86,13 +86,13 @@ class AsyncKept:
 
     def __init__(self, store: AsyncStore) -> None:
         self._store = store
-        self._admits = store if isinstance(store, AsyncAdmitting) else None
+        self.admits = store if isinstance(store, AsyncAdmitting) else None
         self.load = store.load
 
     async def write(self, write: Write, now: int) -> Outcome:
         record = write.origin.record
-        if write.entry is not None and self._admits is not None:
-            return await self._admit(self._admits, write, write.entry, now)
+        if write.entry is not None and self.admits is not None:
+            return await self._admit(self.admits, write, write.entry, now)
         if write.verb == "save":
             answer = await self._store.save(record, write.expected, now)
             if isinstance(answer, Record) and answer.revision == record.revision:
@@ -126,6 +126,8 @@ class AsyncKept:
 class Carried:
     """Sessions that their cookies carry; the store, if any, keeps the ids that ended."""
 
+    admits = None
+
     def __init__(self, revocations: Store | None, domain: Domain) -> None:
         self._revocations = revocations
         self._domain = domain
@@ -153,10 +155,12 @@ class Carried:
         """Deny the id; False where another request did so first."""
         if self._revocations is None:
             return True
+        denial = lifecycle.denial(end, now)
         try:
-            self._revocations.create(lifecycle.denial(end, now), now)
-        except Collision:
-            return False
+            self._revocations.create(denial, now)
+        except Collision:  # it may be ours, if only the answer was lost
+            found = self.load(end.id, now)
+            return found is not None and found.revision == denial.revision
         return True
 
     def drop(self, id: str, now: int) -> None:
@@ -217,6 +221,8 @@ class Carried:
 class AsyncCarried:
     """`Carried`, awaited."""
 
+    admits = None
+
     def __init__(self, revocations: AsyncStore | None, domain: Domain) -> None:
         self._revocations = revocations
         self._domain = domain
@@ -237,10 +243,12 @@ class AsyncCarried:
     async def end(self, end: End, now: int) -> bool:
         if self._revocations is None:
             return True
+        denial = lifecycle.denial(end, now)
         try:
-            await self._revocations.create(lifecycle.denial(end, now), now)
-        except Collision:
-            return False
+            await self._revocations.create(denial, now)
+        except Collision:  # it may be ours, if only the answer was lost
+            found = await self.load(end.id, now)
+            return found is not None and found.revision == denial.revision
         return True
 
     async def drop(self, id: str, now: int) -> None:

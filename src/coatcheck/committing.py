@@ -145,9 +145,14 @@ class Committing(Configured):
         """What became of a write whose answer was lost; None where that stays unknown."""
         record = write.origin.record
         try:
-            if write.entry is not None:  # a login that was written must be checked all the same
+            if self._marks is not None:  # it knows its own denial again
                 return self._backend.write(write, self._now())
             found = self._backend.load(record.id, self._now())
+            if write.entry is not None and found is None and write.verb == "create":
+                return GONE  # it may have ended since, so its id is not used again
+            if write.entry is not None and self._backend.admits is not None:
+                # It must be checked all the same.
+                return self._backend.write(write, self._now())
         except StoreUnavailable:
             return None
         return SAVED if found is not None and found.revision == record.revision else None
@@ -281,9 +286,14 @@ class AsyncCommitting(Configured):
         """What became of a write whose answer was lost; None where that stays unknown."""
         record = write.origin.record
         try:
-            if write.entry is not None:  # a login that was written must be checked all the same
+            if self._marks is not None:  # it knows its own denial again
                 return await self._backend.write(write, self._now())
             found = await self._backend.load(record.id, self._now())
+            if write.entry is not None and found is None and write.verb == "create":
+                return GONE  # it may have ended since, so its id is not used again
+            if write.entry is not None and self._backend.admits is not None:
+                # It must be checked all the same.
+                return await self._backend.write(write, self._now())
         except StoreUnavailable:
             return None
         return SAVED if found is not None and found.revision == record.revision else None

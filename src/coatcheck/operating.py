@@ -1,5 +1,7 @@
 """What a site's operators and its account pages ask of the sessions: lists, ends, sweeping."""
 
+from types import EllipsisType
+
 from coatcheck import events, lifecycle
 from coatcheck.committing import AsyncCommitting, Committing
 from coatcheck.lifetime import LONGEST
@@ -44,15 +46,19 @@ class Operating(Committing):
             after = records[-1].id
         return []
 
-    def revoke(self, session_id: str, subject: str | None = None) -> bool:
-        """End one session; with a subject, only if it is theirs. Whether it was there."""
+    def revoke(self, session_id: str, subject: str | EllipsisType | None = ...) -> bool:
+        """End one session; with a subject, only if it is theirs. Whether it was there.
+
+        `None` is nobody's: a request that is not logged in ends no user's session with
+        `revoke(id, request.session.subject)`. Without the argument anybody's is ended.
+        """
         store, now = self._revocable(subject), self._now()
         if not is_id(session_id):
             return False
         if self._carrier is not None:
             return self._end(lifecycle.revocation(session_id, now))
         record = store.load(session_id, now)
-        if record is not None and subject is not None and record.subject != subject:
+        if record is not None and subject is not ... and record.subject != subject:
             return False
         # What is not there may have ended by a delete that was not confirmed, and is now.
         ended = store.delete(session_id, now)
@@ -114,10 +120,10 @@ class Operating(Committing):
             return store
         raise cannot("list sessions by subject", self._carrier, store)
 
-    def _revocable(self, subject: str | None) -> Store:
-        if self._store is None or (self._carrier is not None and subject is not None):
+    def _revocable(self, subject: str | EllipsisType | None) -> Store:
+        if self._store is None or (self._carrier is not None and subject is not ...):
             raise cannot(
-                "end a session of another browser" + (" by subject" if subject else ""),
+                "end a session of another browser" + ("" if subject is ... else " by subject"),
                 self._carrier,
             )
         return self._store
@@ -144,15 +150,19 @@ class AsyncOperating(AsyncCommitting):
             after = records[-1].id
         return []
 
-    async def revoke(self, session_id: str, subject: str | None = None) -> bool:
-        """End one session; with a subject, only if it is theirs. Whether it was there."""
+    async def revoke(self, session_id: str, subject: str | EllipsisType | None = ...) -> bool:
+        """End one session; with a subject, only if it is theirs. Whether it was there.
+
+        `None` is nobody's: a request that is not logged in ends no user's session with
+        `revoke(id, request.session.subject)`. Without the argument anybody's is ended.
+        """
         store, now = self._revocable(subject), self._now()
         if not is_id(session_id):
             return False
         if self._carrier is not None:
             return await self._end(lifecycle.revocation(session_id, now))
         record = await store.load(session_id, now)
-        if record is not None and subject is not None and record.subject != subject:
+        if record is not None and subject is not ... and record.subject != subject:
             return False
         # What is not there may have ended by a delete that was not confirmed, and is now.
         ended = await store.delete(session_id, now)
@@ -214,10 +224,10 @@ class AsyncOperating(AsyncCommitting):
             return store
         raise cannot("list sessions by subject", self._carrier, store)
 
-    def _revocable(self, subject: str | None) -> AsyncStore:
-        if self._store is None or (self._carrier is not None and subject is not None):
+    def _revocable(self, subject: str | EllipsisType | None) -> AsyncStore:
+        if self._store is None or (self._carrier is not None and subject is not ...):
             raise cannot(
-                "end a session of another browser" + (" by subject" if subject else ""),
+                "end a session of another browser" + ("" if subject is ... else " by subject"),
                 self._carrier,
             )
         return self._store

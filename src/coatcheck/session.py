@@ -143,16 +143,17 @@ class Session(State, MutableMapping[str, Any]):
         password once more, say, begins both limits anew and is how the level rises.
 
         `lifetime` is for this login alone; `remember` then chooses its `remember`. Where one is
-        not given, it stays as the same subject's login before said. `level` says how
+        not given, it stays as the same subject's login before said; but another `remember` than
+        that one's, alone, brings the usual lifetime. `level` says how
         sure you are (1 to 255), `methods` by what means. `authenticated_at` is when the subject
         proved who they are, where that was somewhere else and before (`auth_time` of OpenID
         Connect); one in the future counts as now. What is none of that raises `UnsupportedValue`.
         """
         self._change()
-        kept = self._entered(subject)
+        kept = self._entered(subject, remember)
         login = logins.login(
             subject,
-            remember=kept.remember if remember is None else remember,
+            remember=kept.remember,
             lifetime=kept.lifetime if lifetime is None else lifetime,
             level=level,
             methods=methods,
@@ -329,13 +330,16 @@ class Session(State, MutableMapping[str, Any]):
                 "in place, which is lost; change it before the response starts, or commit earlier"
             )
 
-    def _entered(self, subject: str) -> Kept:
-        """What the login before of this subject said of how long it lasts."""
+    def _entered(self, subject: str, remember: bool | None) -> Kept:
+        """What the login before of this subject said of how long it lasts, for one that says this
+        of `remember`. What is stored knows the lifetime for its own kind alone."""
         if self.subject != subject:
-            return Kept()
+            return Kept(bool(remember))
         if self._login is not None:
-            return Kept(self._login.remember, self._login.lifetime)
-        return logins.kept(self._origin.record, self._origin.head) if self._origin else Kept()
+            before = self._login.remember if remember is None else remember
+            return Kept(before, self._login.lifetime)
+        kept = logins.kept(self._origin.record, self._origin.head) if self._origin else Kept()
+        return kept if remember in (None, kept.remember) else Kept(bool(remember))
 
 
 def _checked(key: str) -> str:

@@ -1,6 +1,5 @@
 """After the store's answer: begin again, or be done; and what the response owes the browser."""
 
-import os
 from hmac import compare_digest
 
 from coatcheck import record as records
@@ -96,7 +95,7 @@ def denial(end: End, now: int) -> Record:
     """
     reason = REPLACED if end.replaced else _OVER
     subject = f"coatcheck:ended:{end.id}"
-    revision = records.next_revision(b"", os.urandom(8))
+    revision = records.next_revision(b"", end.tag)
     return Record(end.id, revision, subject, None, now, end.deadline + GRACE, reason)
 
 

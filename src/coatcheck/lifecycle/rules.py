@@ -1,7 +1,9 @@
 """What the decisions are made of: the configured rules, what came, and what is to be done."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import msgspec
@@ -65,6 +67,8 @@ class End(msgspec.Struct, frozen=True):
     deadline: int
     replaced: bool  # by a login, so that late answers under the old cookie must stay mute
     event: Event | None
+    tag: bytes = msgspec.field(default_factory=partial(os.urandom, 8))
+    """Tells this end from another request's, should the answer to it be lost."""
 
 
 class Write(msgspec.Struct, frozen=True):

@@ -132,6 +132,8 @@ def _reseed(rules: Rules, session: Session, origin: Origin, now: int) -> Write:
             assurance=login.assurance(now),
             open_ended=own_end(session, login.remember),
         )
+    elif session._has_new_terms:
+        head = replace(head, open_ended=None)
     if login is not None or session._has_new_terms:
         head = with_limits(lifetime, head, now)
     kind = Rotated if login is None else LoggedIn
@@ -154,7 +156,7 @@ def _change_terms(rules: Rules, session: Session, origin: Origin, now: int) -> W
         rules, session._terms, old
     )
     if rules.carrier is not None:
-        return saved(rules, session, origin, head if is_far else kept, now)
+        return _with_terms_carried(rules, session, origin, head if is_far else kept, now)
     if is_far or not is_same or kept.deadline < old.deadline:
         if _may_renew(old, now):
             return renewal(rules, session, origin, with_previous(head), now)
@@ -162,6 +164,16 @@ def _change_terms(rules: Rules, session: Session, origin: Origin, now: int) -> W
             return reseeded(rules, session, origin.record, head, Rotated, now)
     moved = replace(origin, head=kept)
     return _proof_upkeep(rules, session, moved, now) or saved(rules, session, moved, kept, now)
+
+
+def _with_terms_carried(
+    rules: Rules, session: Session, origin: Origin, head: Head, now: int
+) -> Write:
+    """One id has one hard end: until then it stays denied, however long another copy would live."""
+    if head.deadline == origin.head.deadline:
+        return saved(rules, session, origin, head, now)
+    session._next = session._next or origin.token.moved()  # its forms stay good
+    return reseeded(rules, session, origin.record, head, Rotated, now)
 
 
 def _is_crossed(origin: Origin) -> bool:

@@ -178,14 +178,16 @@ local function forbidden(id, opened_at, now)
 end
 """
 
-# What lapsed goes, a minute late, since clocks disagree. The key's own end is never put off less
-# than the longest-lived id needs, and never brought forward. The answer is the score, in full.
+# What lapsed goes, a day late: it may have lapsed by a clock alone that is ahead, as by the wrong
+# time zone, and what is alive must be found when that is set right. The key's own end is never put
+# off less than the longest-lived id needs, and never brought forward. The answer is the score, in
+# full.
 INDEX = Script(
     _MARK
     + """
 local now = tonumber(ARGV[1])
 if ARGV[4] and forbidden(ARGV[2], tonumber(ARGV[4]), now) then return -1 end
-redis.call('ZREMRANGEBYSCORE', KEYS[1], '0', now - 60000)
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '0', now - 86400000)
 local before = tonumber(redis.call('ZSCORE', KEYS[1], ARGV[2]) or 0)
 local score = math.max(tonumber(ARGV[3]), math.floor(before) + 1) + 0.5 + before % 0.5
 redis.call('ZADD', KEYS[1], score, ARGV[2])

@@ -120,6 +120,16 @@ class LoginContract(Contract):
         verbs.forbid("user:1", NOW + 10, None, NOW + HOUR, NOW)
         assert FORBIDDEN is verbs.admit(login(2), b"", Entry(NOW), NOW)
 
+    def test_a_login_by_a_clock_that_is_ahead_hides_nobody(self, verbs: Any) -> None:
+        """Whoever looks expired to it is found by the others, and when it was set right again."""
+        self._needs(self.admits)
+        ahead = NOW + 3 * HOUR
+        verbs.admit(login(1), b"", Entry(NOW), NOW)
+        late = login(2, login_at=ahead, seen_at=ahead, expires_at=ahead + HOUR)
+        verbs.admit(late, b"", Entry(ahead), ahead)
+
+        assert {ident(1), ident(2)} == {each.id for each in verbs.by_subject("user:1", NOW)}
+
     def test_a_mark_is_no_session(self, verbs: Any) -> None:
         """No list shows it, and it outlives its subject's sessions."""
         self._needs(self.admits)
