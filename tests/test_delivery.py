@@ -18,6 +18,7 @@ from coatcheck.events import Event, LoggedIn, LoggedOut, RiskyConfiguration, Swe
 from coatcheck.stores.memory import AsyncMemoryStore, MemoryStore
 from tests.forks import c_fork, forks_beside_threads, in_child
 from tests.test_advising import RISK
+from tests.threads import no_threads
 
 PATIENCE = 20.0
 """Seconds after which a test gives up on something that must come."""
@@ -229,6 +230,55 @@ class TestPlain:
         )
 
         assert [f"user:{number}" for number in range(100)] == ran.stdout.split()
+
+    def test_a_process_that_ends_delivers_what_its_end_tells(self) -> None:
+        """Python 3.12 begins no thread by then."""
+        program = (
+            "import atexit, sys\n"
+            "from coatcheck import Sessions\n"
+            "from coatcheck.stores.memory import MemoryStore\n"
+            "tell = lambda event: sys.stdout.write(f'{event.subject}\\n')\n"
+            "sessions = Sessions(MemoryStore(), on_event=tell)\n"
+            "@atexit.register\n"
+            "def end():\n"
+            "    session = sessions.open(None)\n"
+            "    session.login('user:42')\n"
+            "    sessions.commit(session)\n"
+        )
+        ran = subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
+        )
+
+        assert "user:42\n" == ran.stdout
+
+    def test_where_no_thread_is_to_be_had_whoever_waits_delivers(self) -> None:
+        """Nothing is lost, and nobody is told that it was delivered before it is."""
+        told: list[Event] = []
+        sessions = Sessions(MemoryStore(), on_event=told.append)
+        with no_threads():
+            login(sessions, "user:1")
+            login(sessions, "user:2")
+            before = list(told)
+            assert sessions.flush_events(PATIENCE)
+
+        assert ([], ["user:1", "user:2"]) == (before, subjects(told))
+        login(sessions, "user:3")
+        assert sessions.flush_events(PATIENCE)
+        assert 3 == len(told)
+
+    def test_whoever_waits_delivers_no_longer_than_it_waits(self) -> None:
+        """One event at a time, and what is left is the next one's."""
+        told: list[Event] = []
+        sessions = Sessions(MemoryStore(), on_event=told.append)
+        with no_threads():
+            login(sessions, "user:1")
+            login(sessions, "user:2")
+            assert not sessions.flush_events(0)
+            assert ["user:1"] == subjects(told)
+        login(sessions, "user:3")
+        assert sessions.flush_events(PATIENCE)
+
+        assert ["user:1", "user:2", "user:3"] == subjects(told)
 
     @forks_beside_threads
     @pytest.mark.parametrize("divide", [None, c_fork], ids=["python", "c"])

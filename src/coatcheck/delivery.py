@@ -7,8 +7,9 @@ waits is bounded: where the function is too slow for what happens, the newest ev
 and the log says how many.
 
 The thread begins with the first event, and ends when none came for a while, when it is asked to, or
-when its sessions are no more; the next event begins another. A task ends when nothing waits. Where
-its loop ends before that, the next loop delivers what is left; what was cut off, from its
+when its sessions are no more; the next event begins another. Where no thread is to be had, as at
+the exit of Python 3.12, whoever waits for the events delivers them. A task ends when nothing waits.
+Where its loop ends before that, the next loop delivers what is left; what was cut off, from its
 beginning. The child of a fork begins with nothing: what its parent was told is the parent's to
 deliver.
 """
@@ -148,20 +149,23 @@ class _Thread(_Lane):
             self._queue.put(act)
             if self._thread is None:
                 thread = threading.Thread(target=self._run, name="coatcheck events", daemon=True)
-                with suppress(RuntimeError):  # no thread is to be had: the next event tries again
+                with suppress(RuntimeError):  # none is to be had: who adds the next tries again
                     thread.start()
                     self._thread = thread
 
     def _run(self) -> None:
-        while True:
-            try:
-                act = self._queue.get(timeout=_IDLE)
-            except Empty:
-                act = None
-            if act is not None:
-                act()
-            elif self._is_over():
-                return
+        while self._does_one(_IDLE) or not self._is_over():
+            pass
+
+    def _does_one(self, idle: float) -> bool:
+        """Do what waits longest; False where nothing came in time, or the wish to stop."""
+        try:
+            act = self._queue.get(timeout=idle)
+        except Empty:
+            return False
+        if act is not None:
+            act()
+        return act is not None
 
     def _is_over(self) -> bool:
         with self._lock:
@@ -169,9 +173,23 @@ class _Thread(_Lane):
                 self._thread = None
             return self._thread is None
 
+    def _stand_in(self, until: float) -> None:
+        """Where there is no thread, be it until nothing waits, or until then."""
+        with self._lock:
+            if self._thread is not None:
+                return
+            self._thread = threading.current_thread()
+        while self._does_one(0) or not self._is_over():
+            if time.monotonic() >= until:
+                self._thread = None
+                return
+
     def flush(self, timeout: float) -> bool:
-        delivered = threading.Event()
-        return not self._ask(delivered.set) or delivered.wait(timeout)
+        until, delivered = time.monotonic() + timeout, threading.Event()
+        if not self._ask(delivered.set):
+            return True
+        self._stand_in(until)
+        return delivered.wait(max(0.0, until - time.monotonic()))
 
     async def flushed(self, timeout: float) -> bool:
         loop, delivered = asyncio.get_running_loop(), asyncio.Event()
@@ -181,6 +199,7 @@ class _Thread(_Lane):
                 loop.call_soon_threadsafe(delivered.set)
 
         if self._ask(tell):
+            self._stand_in(time.monotonic() + timeout)
             with suppress(TimeoutError):
                 async with asyncio.timeout(timeout):
                     await delivered.wait()
@@ -191,7 +210,8 @@ class _Thread(_Lane):
         """Have the thread do this when it has delivered what waits; False where it has nothing to
         wait for, and where it asks itself."""
         forks.notice()
-        if self._thread in (None, threading.current_thread()):
+        is_idle = self._thread is None and self._queue.empty()
+        if is_idle or self._thread is threading.current_thread():
             return False
         self._add(act)
         return True
