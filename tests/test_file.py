@@ -45,6 +45,7 @@ from tests.forks import (
 )
 from tests.services import file as service
 from tests.services.process import until
+from tests.threads import no_threads
 
 T = TypeVar("T")
 
@@ -226,6 +227,15 @@ class TestOptions:
         twin = AsyncFileStore(store, timeout=99)
         assert store.path == twin.path
         assert twin.file is store
+
+
+def test_where_no_thread_is_to_be_had_it_is_an_outage(path: Path) -> None:
+    """Until there is one again."""
+    store = AsyncFileStore(path, timeout=10)
+    with no_threads(), pytest.raises(StoreUnavailable, match="more threads"):
+        asyncio.run(store.load(an_id(1), NOW))
+
+    assert run(store, lambda store: store.load(an_id(1), NOW)) is None
 
 
 class TestFolder:

@@ -42,6 +42,7 @@ from tests.services import memcached
 from tests.services.memcached import Local, Memcached, Secured
 from tests.services.process import folder_for, free_port
 from tests.services.proxy import Proxy
+from tests.threads import no_threads
 
 DAY = 86_400_000
 FIRST, SECOND = record(ident(1), payload=b"first"), record(ident(2), payload=b"second")
@@ -759,6 +760,14 @@ class TestFaults:
         """It may be known soon."""
         with pytest.raises(StoreUnavailable, match=r"nowhere\.invalid:11211"):
             make("nowhere.invalid").load(FIRST.id, NOW)
+
+    def test_a_process_out_of_threads_has_an_outage(self, make: Make) -> None:
+        """A name is looked up in one; when there is one again, it is."""
+        store = make(f"localhost:{memcached.shared().port}")
+        with no_threads(), pytest.raises(StoreUnavailable, match="thread"):
+            store.load(FIRST.id, NOW)
+
+        assert store.load(FIRST.id, NOW) is None
 
     def test_a_process_out_of_descriptors_has_an_outage(self, make: Make) -> None:
         """Until some are free again; nothing else is said about it."""

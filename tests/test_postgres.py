@@ -43,6 +43,7 @@ from tests.services.certificates import certificates
 from tests.services.postgres import PASSWORD, PgBouncer, Postgres
 from tests.services.process import until
 from tests.services.proxy import Proxy
+from tests.threads import no_threads
 
 T = TypeVar("T")
 
@@ -1405,6 +1406,16 @@ class TestFaults:
 
         assert "dbname=" not in str(caught.value)
         assert PASSWORD not in str(caught.value)
+
+    def test_a_process_out_of_threads_has_an_outage(
+        self, make: Callable[..., Either], own: Postgres
+    ) -> None:
+        """A name is looked up in one; when there is one again, it is."""
+        either = make(own.conninfo(host="localhost"))
+        with no_threads(), pytest.raises(StoreUnavailable, match="thread"):
+            either.load(ident(1), NOW)
+
+        assert either.load(ident(1), NOW) is None
 
     def test_too_many_connections(self, make: Callable[..., Either], table: str) -> None:
         """An outage until one is free."""

@@ -46,6 +46,7 @@ from tests.forks import c_fork
 from tests.services import redis as services
 from tests.services.process import PATIENCE, until
 from tests.services.proxy import Proxy
+from tests.threads import no_threads
 
 HOUR, MINUTE = 3_600_000, 60_000
 LONGEST = 1.5
@@ -637,6 +638,15 @@ def full_port() -> Iterator[int]:
             other.setblocking(False)
             other.connect_ex(listener.getsockname())
         yield listener.getsockname()[1]
+
+
+def test_a_name_that_no_thread_looks_up_is_an_outage(open_store: Open) -> None:
+    """Until there is a thread again."""
+    store = open_store(f"redis://localhost:{services.single().port}/0")
+    with no_threads():
+        assert "thread" in refused(lambda: store.load(record().id, NOW))
+
+    assert store.load(record().id, NOW) is None
 
 
 def test_a_name_that_no_host_can_have_is_an_outage(open_store: Open) -> None:

@@ -50,6 +50,7 @@ from tests.forks import (
     forks_beside_threads,
     in_child,
 )
+from tests.threads import no_threads
 
 T = TypeVar("T")
 
@@ -1339,6 +1340,15 @@ asyncio.run(main())
             while writers():
                 os.sched_yield()
         assert 2 == len(run(store, lambda store: store.page("", 9, NOW)))
+
+    def test_where_no_thread_is_to_be_had_the_event_loop_writes(self, path: Path) -> None:
+        """It waits for the disk rather than refuse, and the next write starts a thread."""
+        store = AsyncSQLiteStore(path, timeout=10)
+        run(store, lambda store: store.sweep(9, NOW))
+        with no_threads():
+            asyncio.run(store.create(a_record(1), NOW))
+        asyncio.run(store.create(a_record(2), NOW))
+        assert [a_record(1), a_record(2)] == run(store, lambda store: store.page("", 9, NOW))
 
     def test_close_writes_what_waits(self, path: Path) -> None:
         """Close ends the thread only after everything that was asked for before it."""

@@ -16,6 +16,7 @@ from coatcheck import AsyncSessions, ConfigurationError, Sessions, StoreUnavaila
 from coatcheck.stores.memory import AsyncMemoryStore, MemoryStore
 from coatcheck.sweeper import AsyncSweeper, Sweeper
 from coatcheck.testing import HOUR, NOW, Clock, ident, record
+from tests.threads import no_threads
 
 ROUNDS = 3
 SOON = 0.001
@@ -120,6 +121,17 @@ def test_a_stopped_thread_ends_and_may_begin_again() -> None:
     assert not store.thread.is_alive()
     store.done.clear()
     store.rounds = 0
+    sweeper.start()
+    assert store.done.wait(30)
+    sweeper.stop()
+
+
+def test_where_no_thread_is_to_be_had_the_next_start_tries_again() -> None:
+    """The request that called it is served."""
+    store = Counting()
+    sweeper = Sweeper(Sessions(store), SOON)
+    with no_threads():
+        sweeper.start()
     sweeper.start()
     assert store.done.wait(30)
     sweeper.stop()

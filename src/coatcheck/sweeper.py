@@ -11,7 +11,7 @@ import os
 import random
 import threading
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from types import TracebackType
 from typing import Self
 
@@ -98,11 +98,13 @@ class Sweeper:
         with self._starting:
             if self._process == os.getpid():
                 return
-            self._process = os.getpid()
             self._stopped = threading.Event()
-            threading.Thread(
+            thread = threading.Thread(
                 target=self._run, args=(self._stopped,), name="coatcheck sweeper", daemon=True
-            ).start()
+            )
+            with suppress(RuntimeError):  # none is to be had: the next one who starts tries again
+                thread.start()
+                self._process = os.getpid()
 
     def stop(self) -> None:
         """Begin no further round."""

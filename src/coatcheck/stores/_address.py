@@ -74,7 +74,10 @@ def _places_of(server: Server, until: float) -> list[_Place]:
     looking = _looking.get(server)
     if looking is None or looking.done():
         looking = _looking[server] = Future()
-        threading.Thread(target=_find, args=(server, looking), daemon=True).start()
+        try:
+            threading.Thread(target=_find, args=(server, looking), daemon=True).start()
+        except RuntimeError as error:  # there are too many, or the interpreter ends
+            looking.set_exception(OSError(f"no thread looks the host's name up: {error}"))
     return looking.result(timeout=left(until))
 
 

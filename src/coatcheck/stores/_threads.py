@@ -6,6 +6,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from coatcheck.errors import StoreUnavailable
+
 __all__ = ["Threads"]
 
 T = TypeVar("T")
@@ -21,7 +23,16 @@ class Threads:
         self._process = 0
 
     async def run(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._running(), work)
+        """What the work answers; `StoreUnavailable` where no thread is to be had."""
+        loop, pool = asyncio.get_running_loop(), self._running()
+        try:
+            answer = loop.run_in_executor(pool, work)
+        except RuntimeError as error:  # there are too many, or the interpreter ends
+            raise StoreUnavailable(
+                f"store: expected a thread that waits for its answer, got {str(error)!r}; allow "
+                "the process more threads, or end its work before its end"
+            ) from error
+        return await answer
 
     def stop(self) -> None:
         pool, self._pool = self._pool, None

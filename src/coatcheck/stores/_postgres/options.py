@@ -202,7 +202,10 @@ def lookup(attempt: Attempt) -> "list[Address] | Future[list[Address]]":
     with suppress(ValueError):
         return [make_conninfo(**{**attempt, "hostaddr": str(ipaddress.ip_address(host))})]
     found: Future[list[Address]] = Future()
-    threading.Thread(target=_look_up, args=(attempt, found), daemon=True).start()
+    try:
+        threading.Thread(target=_look_up, args=(attempt, found), daemon=True).start()
+    except RuntimeError as error:  # there are too many, or the interpreter ends
+        found.set_exception(OSError(f"no thread looks the host's name up: {error}"))
     return found
 
 

@@ -4,7 +4,7 @@ The thread begins a transaction, takes everything that waits by then, does it, c
 then answers; so that sixty-four requests pay for one commit. Whoever removes a write from
 `_waiting` answers it: the thread takes it to write it, its event loop to give it up after the
 time-out. Removing is one step, so that "gave up" and "written" are never both told. A write whose
-caller was cancelled by then is dropped.
+caller was cancelled by then is dropped. Where no thread is to be had, the event loop writes itself.
 
 What one turn of an event loop asks for is handed over at its end: the thread is woken once, and one
 timer looks after all of it. Until then it waits like the rest, so that a thread that is awake
@@ -117,8 +117,12 @@ class Writer:
         """Wake the thread, or start one where something waits for it."""
         if self._waiting and (self._thread is None or not self._thread.is_alive()):
             self._stopping = False
-            self._thread = threading.Thread(target=self._run, name="coatcheck-sqlite", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._run, name="coatcheck-sqlite", daemon=True)
+            try:
+                thread.start()
+                self._thread = thread
+            except RuntimeError:  # there are too many, or the interpreter ends
+                self._commit()
         self._changed.notify()
 
     def _claim(self, futures: Iterable[_Future]) -> list[_Write]:
