@@ -92,7 +92,8 @@ def answer(child: int, reading: int) -> Any:
             more = pipe.read(65_536)
             said += more
             if not more:
-                os.waitpid(child, 0)
+                code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+                assert said, f"expected an answer of a child, got its end with {code}"
                 return json.loads(said)
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)

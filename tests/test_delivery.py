@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import logging
+import os
 import subprocess
 import sys
 import threading
@@ -305,6 +306,20 @@ class TestPlain:
         blocked.let_go.set()
         assert sessions.flush_events(PATIENCE)
         assert ["user:1", "user:2"] == subjects(blocked.told)
+
+    @forks_beside_threads
+    @pytest.mark.parametrize("divide", [os.fork, c_fork], ids=["python", "c"])
+    def test_a_child_may_drop_what_its_parent_made(self, divide: Callable[[], int]) -> None:
+        """The parent's thread is not there to be told; Python 3.13 would crash, if C forked it."""
+        made = [Sessions(MemoryStore(), on_event=lambda event: None)]
+        login(made[0])
+        assert made[0].flush_events(PATIENCE)
+
+        def act() -> str:
+            made.clear()
+            return "dropped"
+
+        assert "dropped" == in_child(act, divide)
 
     @pytest.mark.parametrize("asynchronous", ["function", "object"])
     def test_an_asynchronous_one_is_refused(self, asynchronous: str) -> None:

@@ -13,6 +13,7 @@ import importlib
 import inspect
 import logging
 import re
+import sqlite3
 import subprocess
 import sys
 import time
@@ -140,7 +141,7 @@ class Page:
         for value in list(self.names.values()):
             if isinstance(value, AsyncSessions):
                 asyncio.run(value.close())
-            elif isinstance(value, Sessions):
+            elif isinstance(value, Sessions | sqlite3.Connection):
                 value.close()
 
     def client(self) -> Any:

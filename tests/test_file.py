@@ -6,6 +6,7 @@ Locks, limits, forks and kills are real. A child of a fork answers through a pip
 import asyncio
 import errno
 import fcntl
+import gc
 import hashlib
 import os
 import resource
@@ -1462,6 +1463,23 @@ class TestForks:
             assert in_child(child, divide) is True
             go_on.set()
         assert in_child(lambda: store.delete(an_id(1), NOW), divide) is True
+
+    @forks_beside_threads
+    @pytest.mark.parametrize("divide", [os.fork, c_fork])
+    def test_a_child_may_drop_what_its_parent_made(
+        self, path: Path, divide: Callable[[], int]
+    ) -> None:
+        """The threads are not there to be told; Python 3.13 would crash, if C forked it."""
+        made: list[Any] = [AsyncFileStore(path, timeout=10)]
+        asyncio.run(made[0].create(a_record(), NOW))
+        made[:] = [[made[0], made]]  # a cycle, which is collected later
+
+        def act() -> str:
+            made.pop().append(made)
+            gc.collect()
+            return "dropped"
+
+        assert "dropped" == in_child(act, divide)
 
     def test_copy_keeps_no_lock(self, path: Path) -> None:
         """A descriptor copied meanwhile, as for a program that is about to start, holds nothing."""

@@ -217,6 +217,7 @@ class _Thread(_Lane):
         return True
 
     def stop(self) -> None:
+        forks.notice()
         if self._thread is not None:
             self._queue.put(None)
 

@@ -12,6 +12,10 @@ __all__ = ["Threads"]
 
 T = TypeVar("T")
 
+# A pool that goes wakes its threads, which are not in the child of a fork. Python 3.13 would write
+# to where their stacks were, if a program in C forked it; so what a parent has here stays for good.
+_pools: set[ThreadPoolExecutor] = set()
+
 
 class Threads:
     """So many at most; started on first use, anew in the child of a fork, and after `stop`."""
@@ -35,13 +39,26 @@ class Threads:
         return await answer
 
     def stop(self) -> None:
-        pool, self._pool = self._pool, None
-        if pool is not None and self._process == os.getpid():
+        pool = self._let_go()
+        if pool is not None:
             pool.shutdown()
 
-    def _running(self) -> ThreadPoolExecutor:
-        pool = self._pool
+    def __del__(self) -> None:
+        self._let_go()
+
+    def _let_go(self) -> ThreadPoolExecutor | None:
+        """This process's pool, if there is one; it is nobody's any more."""
+        pool, self._pool = self._pool, None
         if pool is None or self._process != os.getpid():
-            self._process = os.getpid()
+            return None
+        _pools.discard(pool)
+        return pool
+
+    def _running(self) -> ThreadPoolExecutor:
+        if self._process != os.getpid():
+            self._pool, self._process = None, os.getpid()
+        pool = self._pool
+        if pool is None:
             pool = self._pool = ThreadPoolExecutor(self._most, self._name)
+            _pools.add(pool)
         return pool
