@@ -263,7 +263,7 @@ class TestSkip:
             ("/health", False),
             ("/health/deep", True),
             ("/static", True),
-            ("/static/", False),
+            ("/static/", True),
             ("/static/a/b", False),
             ("/static/../admin", True),
             ("/static//admin", True),
