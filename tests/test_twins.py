@@ -36,9 +36,8 @@ EXCEPTED = {
     ("delivery.py", "Delivery"): "its twin delivers to asynchronous functions too",
     ("turns.py", "Turns"): "threads need a guard around the locks, tasks do not",
     ("sweeper.py", "Sweeper"): "a thread here, a task there",
-    ("web/falcon.py", "SessionMiddleware"): "its twin has WebSockets and a lifespan",
-    ("web/falcon.py", "LoginMiddleware"): "its twin judges WebSockets too",
-    ("web/falcon.py", "CSRFMiddleware"): "its twin judges WebSockets too",
+    ("web/falcon/security.py", "LoginMiddleware"): "its twin judges WebSockets too",
+    ("web/falcon/security.py", "CSRFMiddleware"): "its twin judges WebSockets too",
     ("web/streams.py", "Stream"): "iterating has other functions, and another end, for each kind",
     ("testing/contract/__init__.py", "StoreContract"): "its twin inherits from it",
 }
@@ -47,6 +46,7 @@ APART = {
         "stores/_redis/async_line.py",
         "AsyncLine",
     ): "its calls leave as pipelines",
+    ("web/falcon/async_hook.py", "AsyncSessionMiddleware"): "it has WebSockets and a lifespan",
 }
 """Asynchronous classes whose twin is another matter, in a file of its own."""
 ALONE = {"watch"}

@@ -434,7 +434,7 @@ def test_a_client_that_reads_nothing_does_not_hold_sanics_handler(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Its last chunk cannot be written then."""
-    monkeypatch.setattr("coatcheck.web.sanic.GOODBYE", 0.01)
+    monkeypatch.setattr("coatcheck.web.sanic.events.GOODBYE", 0.01)
 
     async def scenario() -> None:
         site, talk = Site(), Talk()
