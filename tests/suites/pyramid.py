@@ -22,8 +22,9 @@ class TestCoatcheckSession(SharedCookieSessionTests, unittest.TestCase):
         import time
 
         from coatcheck import Client, Cookie, Lifetime, Sessions
+        from coatcheck.paths import Patterns
         from coatcheck.stores.memory import MemoryStore
-        from coatcheck.web.pyramid import _Hook
+        from coatcheck.web.pyramid.hook import _Hook
 
         now = [time.time()]
         idle = None if timeout is None else int(timeout)
@@ -39,7 +40,8 @@ class TestCoatcheckSession(SharedCookieSessionTests, unittest.TestCase):
             header = sessions.commit(session)[0].partition(";")[0]
             now[0] = opened
         request.environ["HTTP_COOKIE"] = header
-        return _Hook({None: sessions}, lambda request: Client(), None).session(request)
+        hook = _Hook({None: sessions}, Patterns("skip", ()), lambda request: Client(), None)
+        return hook.session(request)
 '''
 
 ASKED = {
