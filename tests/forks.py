@@ -2,12 +2,14 @@
 
 import _thread
 import ctypes
+import faulthandler
 import json
 import os
 import select
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -27,7 +29,8 @@ __all__ = [
 forks_beside_threads = pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
 
 
-_PATIENCE = 60.0
+_PATIENCE = 40.0
+_TRIES = 3
 _HANGS = 5.0  # seconds without a word
 
 
@@ -76,12 +79,18 @@ def fork(act: Callable[[], object], divide: Callable[[], int] = os.fork) -> tupl
     if child:
         os.close(writing)
         return child, reading
+    if divide is c_fork:  # a fork of this child would wait for the thread that this begins
+        faulthandler.dump_traceback_later(_PATIENCE - 10, exit=True, file=writing)
     try:
         os.write(writing, json.dumps(act()).encode())
     except BaseException as error:  # noqa: BLE001 - the parent shall see it
         os.write(writing, json.dumps(repr(error)).encode())
     finally:
         os._exit(0)
+
+
+class Hung(AssertionError):
+    """The child gave no answer; the message says where its threads were."""
 
 
 def answer(child: int, reading: int) -> Any:
@@ -94,13 +103,25 @@ def answer(child: int, reading: int) -> Any:
             if not more:
                 code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
                 assert said, f"expected an answer of a child, got its end with {code}"
-                return json.loads(said)
+                return _read(said)
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
-    raise AssertionError(f"expected an answer of a child within {_PATIENCE} s, got {said!r}")
+    raise Hung(f"expected an answer of a child within {_PATIENCE} s, got {said!r}")
+
+
+def _read(said: bytes) -> Any:
+    try:
+        return json.loads(said)
+    except ValueError:
+        raise Hung(f"expected an answer of a child, got\n{said.decode()}") from None
 
 
 def in_child(act: Callable[[], object], divide: Callable[[], int] = os.fork) -> Any:
+    """Act in a child. One that C forked may hang for reasons of Python's own: a thread that is not
+    there had a lock, such as that of the list of all threads. Then another one is made."""
+    for _ in range(_TRIES - 1 if divide is c_fork else 0):
+        with suppress(Hung):
+            return answer(*fork(act, divide))
     return answer(*fork(act, divide))
 
 
