@@ -290,6 +290,16 @@ class TestSite:
 
         assert [ends] == [denial.expires_at for denial in carried.records()]
 
+    @pytest.mark.parametrize("subject", [None, "user:42"])
+    def test_nobody_knows_whose_an_id_is(self, carried: Site, subject: str | None) -> None:
+        """So ending one only if it is theirs is refused, and nothing ends."""
+        owner = carried.browser()
+        session = owner.login()
+        with pytest.raises(ConfigurationError, match="by subject"):
+            carried.call("revoke", session.id, subject)
+
+        assert "user:42" == owner.begin().subject
+
     def test_one_id_has_one_hard_end(self, carried: Site) -> None:
         """Else an older copy of the cookie would outlive its denial."""
         month = Terms(Lifetime(idle=None, absolute=30 * 86_400), persistent=True)
