@@ -5,6 +5,7 @@ import ssl
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import redis
@@ -16,6 +17,7 @@ from redis.sentinel import Sentinel
 from tests.services import redis as services
 from tests.services.process import until
 from tests.services.redis import HOST, Cluster, Redis, Secured, Sentinels
+from tests.sites import KEPT as KINDS
 
 
 def over_tcp(server: Redis, **options: Any) -> redis.Redis:
@@ -27,6 +29,13 @@ def over_tcp(server: Redis, **options: Any) -> redis.Redis:
 def is_refused(port: int) -> bool:
     with socket.socket() as connection:
         return connection.connect_ex((HOST, port)) != 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_laws_wait_for_a_busy_machine(kind: str, tmp_path: Path) -> None:
+    """Where no outage is asked for, a machine that stands still for a second is none."""
+    url, _ = KINDS[kind]
+    assert ["10"] == parse_qs(urlsplit(url(tmp_path)).query)["timeout"]
 
 
 def test_a_server_is_reached_by_its_port() -> None:

@@ -9,7 +9,7 @@ _NAME = "sessions"
 
 def url(folder: Path) -> str:
     """The URL of the sessions in that folder."""
-    return f"file:///{folder / _NAME}"
+    return f"file:///{folder / _NAME}?timeout=10"
 
 
 def dump(folder: Path) -> bytes:
