@@ -5,7 +5,6 @@ session gets a 503 and keeps its cookie, one that does not is served; when the s
 next request works; and nothing is lost that was acknowledged and that the server kept.
 """
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -19,6 +18,7 @@ from tests.faults import OUTAGES, UNWRITABLE, Rig
 from tests.outside import Act, Answer, Browser, Pending, Site
 from tests.rigs import RIGS
 from tests.services.disk import can_mount
+from tests.stopwatch import Stopwatch
 
 LIMIT = 1.5
 """Seconds that a request may wait at open, and at commit."""
@@ -67,11 +67,11 @@ class Stage:
         return self.end(browser, self.begin(browser, act))
 
     def _timed(self, call: Callable[[], Any]) -> Any:
-        begun = time.monotonic()
-        try:
-            return call()
-        finally:
-            self.slowest = max(self.slowest, time.monotonic() - begun)
+        with Stopwatch() as watch:
+            try:
+                return call()
+            finally:
+                self.slowest = max(self.slowest, watch.seconds)
 
     def owner(self) -> Browser:
         """A browser that is logged in and has something in its session."""

@@ -644,7 +644,7 @@ class TestLaw10GarbageInAnonymousOut:
 
             expected = site.browser().visit(read)
 
-            @settings(deadline=None, max_examples=150)
+            @settings(max_examples=150)
             @given(garbage(site.cookie_name))
             def meet(header: bytes) -> None:
                 assert expected == site.begin(read, header).end()

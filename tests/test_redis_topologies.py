@@ -7,7 +7,6 @@ no call took longer than it may; and the first request after all is well again w
 
 import asyncio
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -22,6 +21,7 @@ from coatcheck.testing.clock import NOW
 from coatcheck.testing.contract import changed, ident, record
 from tests.services.process import until
 from tests.services.redis import HOST, Cluster, Redis, Sentinels
+from tests.stopwatch import Stopwatch
 
 LONGEST = 1.5
 SLACK = 1.0
@@ -85,14 +85,15 @@ class Load:
             if self.kind == "async"
             else [threading.Thread(target=self._thread, args=(n,)) for n in range(SESSIONS)]
         )
-        for thread in threads:
-            thread.start()
-        try:
-            yield
-        finally:
-            self._stopping.set()
+        with Stopwatch() as self._watch:
             for thread in threads:
-                thread.join()
+                thread.start()
+            try:
+                yield
+            finally:
+                self._stopping.set()
+                for thread in threads:
+                    thread.join()
 
     def goes_on(self) -> None:
         """Wait until the load meets no outage any more."""
@@ -104,12 +105,12 @@ class Load:
         answer: Any = None
         while not self._stopping.is_set():
             verb, *arguments = walk.send(answer)
-            started = time.monotonic()
+            started = self._watch.seconds
             try:
                 answer = getattr(self.store, verb)(*arguments)
             except StoreUnavailable as error:
                 answer = error
-            self._count(time.monotonic() - started, answer)
+            self._count(self._watch.seconds - started, answer)
             if isinstance(answer, StoreUnavailable):
                 self._stopping.wait(_PAUSE)
 
@@ -118,12 +119,12 @@ class Load:
         answer: Any = None
         while not self._stopping.is_set():
             verb, *arguments = walk.send(answer)
-            started = time.monotonic()
+            started = self._watch.seconds
             try:
                 answer = await getattr(self.store, verb)(*arguments)
             except StoreUnavailable as error:
                 answer = error
-            self._count(time.monotonic() - started, answer)
+            self._count(self._watch.seconds - started, answer)
             if isinstance(answer, StoreUnavailable):
                 await asyncio.sleep(_PAUSE)
 
@@ -231,11 +232,11 @@ def test_frozen_sentinels_are_passed_over(under_load: Callable[[str], Load]) -> 
         load.call("close")
         for sentinel in watched.sentinels[:2]:
             sentinel.service.freeze()
-        started = time.monotonic()
-        found = load.call("load", ident(0), NOW)
+        with Stopwatch() as watch:
+            found = load.call("load", ident(0), NOW)
 
         assert load.saved[ident(0)] == found
-        assert time.monotonic() - started < LONGEST + SLACK
+        assert watch.seconds < LONGEST + SLACK
         for sentinel in watched.sentinels[:2]:
             sentinel.service.thaw()
 

@@ -170,7 +170,6 @@ def live(*phases: Phase, **options: Any) -> None:
             max_examples=80,
             phases=phases,
             stateful_step_count=30,
-            deadline=None,
             derandomize=True,
             suppress_health_check=list(HealthCheck),
             database=None,

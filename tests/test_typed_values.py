@@ -200,7 +200,7 @@ class TestRoundTrip:
         cart.made = 9
         assert through_a_session(cart).made == 9
 
-    @settings(max_examples=50, deadline=None)
+    @settings(max_examples=50)
     @given(
         st.builds(
             Cart,

@@ -112,13 +112,13 @@ anything: st.SearchStrategy[Any] = st.recursive(
 class TestRoundTrip:
     """What you read is what you wrote."""
 
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=300)
     @given(anything)
     def test_any_value_comes_back_the_same_in_type_and_value(self, value: Any) -> None:
         """Every supported value, nested in any way, survives exactly."""
         assert shape(value) == shape(decode(encode(value)))
 
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=200)
     @given(anything)
     def test_encoding_what_was_decoded_gives_the_same_bytes(self, value: Any) -> None:
         """A value that was merely read is never taken for changed."""
@@ -258,7 +258,7 @@ class TestCanonical:
         """The order of members is that of their encodings."""
         assert encode({"a", None, 3, 2, 1}) == b"\xc7\x07\x11\x95\x01\x02\x03\xa1a\xc0"
 
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=100)
     @given(st.lists(hashables, max_size=6))
     def test_the_order_in_which_a_set_was_filled_does_not_matter(self, members: list[Any]) -> None:
         """Two ways of building one set give one encoding."""
@@ -511,7 +511,7 @@ class TestDepth:
 class TestHostileBytes:
     """Bytes that encode() never makes raise ValueError, and nothing else."""
 
-    @settings(max_examples=500, deadline=None)
+    @settings(max_examples=500)
     @given(st.binary(max_size=40))
     @example(b"")
     @example(b"\xc1")
@@ -520,13 +520,13 @@ class TestHostileBytes:
         """Noise is refused, or is by chance the encoding of something."""
         self.decodes_or_is_refused(data)
 
-    @settings(max_examples=500, deadline=None)
+    @settings(max_examples=500)
     @given(st.integers(-128, 127), st.one_of(st.binary(max_size=20), anything.map(encode)))
     def test_random_extensions_raise_only_value_error(self, code: int, data: bytes) -> None:
         """So is noise that claims to be one of our own types."""
         self.decodes_or_is_refused(Encoder().encode(Ext(code, data)))
 
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=300)
     @given(
         st.sampled_from([3, 5]),
         st.binary(min_size=9, max_size=12),
@@ -541,7 +541,7 @@ class TestHostileBytes:
         )
         self.decodes_or_is_refused(Encoder().encode(Ext(code, fields + zone)))
 
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=100)
     @given(anything)
     def test_every_bit_flipped_raises_only_value_error(self, value: Any) -> None:
         """A flipped bit makes another value, or none; what it makes can be encoded."""
@@ -551,7 +551,7 @@ class TestHostileBytes:
             flipped[bit // 8] ^= 1 << bit % 8
             self.decodes_or_is_refused(bytes(flipped))
 
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=100)
     @given(anything)
     def test_every_truncation_is_refused(self, value: Any) -> None:
         """A beginning is never a whole."""
@@ -560,7 +560,7 @@ class TestHostileBytes:
             with pytest.raises(ValueError, match="encode"):
                 decode(data[:end])
 
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=100)
     @given(anything, st.binary(min_size=1, max_size=4))
     def test_every_extension_is_refused(self, value: Any, more: bytes) -> None:
         """Nothing may follow a value."""
@@ -643,7 +643,7 @@ class TestHostileBytes:
         ):
             decode(Encoder().encode(data))
 
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=100)
     @given(st.text(max_size=20) | surrogates | st.from_regex(r"[A-Za-z./_+-]{0,20}"))
     @example("a" * 5000)
     @example("Europe/Paris\0")
@@ -658,7 +658,7 @@ class TestHostileBytes:
 class TestIsFixed:
     """Whether a value cannot change in place."""
 
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=100)
     @given(hashables)
     def test_scalars_and_what_is_made_of_them_alone_are_fixed(self, value: Any) -> None:
         """No hashable supported value can change."""

@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -30,6 +29,7 @@ from coatcheck.web.asgi import SessionMiddleware
 from coatcheck.web.watched import Guard
 from tests.outside import asgi_scope
 from tests.servers.running import Server, running
+from tests.stopwatch import Stopwatch
 from tests.test_watching import IDLE, STEP, Site, logout, run, seen_at, settled
 
 PATIENCE = 10.0
@@ -732,11 +732,10 @@ async def cookie_of(port: int) -> dict[str, str]:
     return {"Cookie": answer.headers["set-cookie"].partition(";")[0]}
 
 
-async def leave(port: int, cookie: dict[str, str]) -> float:
-    """Log out; when."""
+async def leave(port: int, cookie: dict[str, str]) -> None:
+    """Log out."""
     async with httpx.AsyncClient() as client:
         await client.get(f"http://127.0.0.1:{port}/logout/", headers=cookie)
-    return time.monotonic()
 
 
 async def closed_after(ports: list[int]) -> tuple[int, float]:
@@ -746,11 +745,11 @@ async def closed_after(ports: list[int]) -> tuple[int, float]:
     async with websockets.asyncio.client.connect(address, additional_headers=cookie) as socket:
         await socket.send("hello")
         assert "hello" == await socket.recv()
-        since = await leave(ports[1], cookie)
-        with pytest.raises(ConnectionClosed) as caught:
+        await leave(ports[1], cookie)
+        with Stopwatch() as watch, pytest.raises(ConnectionClosed) as caught:
             await socket.recv()
         assert caught.value.rcvd is not None
-        return caught.value.rcvd.code, time.monotonic() - since
+        return caught.value.rcvd.code, watch.seconds
 
 
 async def ended_after(ports: list[int]) -> float:
@@ -763,10 +762,11 @@ async def ended_after(ports: list[int]) -> float:
     ):
         parts = stream.aiter_raw()
         assert b"data: beat" in await anext(parts)
-        since = await leave(ports[1], cookie)
-        async for _ in parts:
-            """It goes on for a while."""
-        return time.monotonic() - since
+        await leave(ports[1], cookie)
+        with Stopwatch() as watch:
+            async for _ in parts:
+                """It goes on for a while."""
+        return watch.seconds
 
 
 def test_across_processes_an_end_is_known_within_a_second(tmp_path: Path) -> None:
