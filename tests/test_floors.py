@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -248,14 +249,20 @@ def graph_of(files: Sources) -> Graph:
 
 
 def _imports(name: str, text: str, files: Sources) -> Iterator[str]:
-    for node in _running(ast.parse(text)):
+    for node in _import_statements(text):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 yield from _ours(alias.name, files)
-        elif isinstance(node, ast.ImportFrom):
+        else:
             base = _absolute(name, node, files)
             for alias in node.names:
                 yield from list(_ours(f"{base}.{alias.name}", files)) or _ours(base, files)
+
+
+@cache
+def _import_statements(text: str) -> list[ast.Import | ast.ImportFrom]:
+    nodes = _running(ast.parse(text))
+    return [node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)]
 
 
 def _running(tree: ast.AST) -> Iterator[ast.AST]:
