@@ -9,7 +9,7 @@ import argparse
 import ast
 import asyncio
 import dataclasses
-import importlib
+import importlib.metadata
 import inspect
 import logging
 import re
@@ -26,6 +26,7 @@ from typing import Any
 
 import httpx
 import pytest
+from packaging.specifiers import SpecifierSet
 from starlette.testclient import TestClient
 
 import coatcheck
@@ -794,6 +795,22 @@ def pins(file: str) -> dict[str, str]:
     lines = (ROOT / file).read_text("utf-8").splitlines()
     pairs = [line.split("==") for line in lines if "==" in line and not line.startswith("#")]
     return {name.lower().replace("_", "-"): version for name, version in pairs}
+
+
+def test_every_pin_can_be_installed_with_the_oldest_python() -> None:
+    """Debian 12 brings 3.11.2, where a pin that wants a later one ends `make` at once."""
+    wanted = {
+        found.metadata["Name"]: found.metadata["Requires-Python"]
+        for found in importlib.metadata.distributions()
+        if found.metadata["Name"].lower().replace("_", "-") in pins("constraints.txt")
+    }
+
+    assert len(wanted) > 100
+    assert {} == {
+        name: versions
+        for name, versions in wanted.items()
+        if versions is not None and not SpecifierSet(versions).contains("3.11.2")
+    }
 
 
 def test_frameworks_are_listed_with_the_versions_that_are_tested() -> None:
