@@ -13,6 +13,15 @@ from coatcheck.stores.sqlite import AsyncSQLiteStore, SQLiteStore
 from coatcheck.testing import AsyncStoreContract, StoreContract
 from tests.services import memcached, postgres, redis
 
+REDIS = {
+    "alone": redis.url,
+    "TLS": redis.secured_url,
+    "Sentinels": redis.sentinel_url,
+    "Cluster": redis.cluster_url,
+    "Valkey": redis.valkey_url,
+    "Valkey Cluster": redis.valkey_cluster_url,
+}
+
 
 class TestMemoryStore(StoreContract):
     @pytest.fixture
@@ -41,9 +50,9 @@ class TestAsyncSQLiteStore(AsyncStoreContract):
 class TestRedisStore(StoreContract):
     sweeps = False
 
-    @pytest.fixture
-    def store(self, tmp_path: Path) -> Iterator[Any]:
-        opened: Any = from_url(redis.url(tmp_path))
+    @pytest.fixture(params=list(REDIS.values()), ids=list(REDIS))
+    def store(self, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
+        opened: Any = from_url(request.param(tmp_path))
         yield opened
         opened.close()
 
@@ -51,43 +60,7 @@ class TestRedisStore(StoreContract):
 class TestAsyncRedisStore(AsyncStoreContract):
     sweeps = False
 
-    @pytest.fixture
-    def store(self, tmp_path: Path) -> Any:
-        return async_from_url(redis.url(tmp_path))
-
-
-class TestRedisClusterStore(StoreContract):
-    sweeps = False
-
-    @pytest.fixture
-    def store(self, tmp_path: Path) -> Iterator[Any]:
-        opened: Any = from_url(redis.cluster_url(tmp_path))
-        yield opened
-        opened.close()
-
-
-class TestAsyncRedisClusterStore(AsyncStoreContract):
-    sweeps = False
-
-    @pytest.fixture
-    def store(self, tmp_path: Path) -> Any:
-        return async_from_url(redis.cluster_url(tmp_path))
-
-
-class TestValkeyStore(StoreContract):
-    sweeps = False
-
-    @pytest.fixture(params=[redis.valkey_url, redis.valkey_cluster_url], ids=["alone", "cluster"])
-    def store(self, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
-        opened: Any = from_url(request.param(tmp_path))
-        yield opened
-        opened.close()
-
-
-class TestAsyncValkeyStore(AsyncStoreContract):
-    sweeps = False
-
-    @pytest.fixture(params=[redis.valkey_url, redis.valkey_cluster_url], ids=["alone", "cluster"])
+    @pytest.fixture(params=list(REDIS.values()), ids=list(REDIS))
     def store(self, request: pytest.FixtureRequest, tmp_path: Path) -> Any:
         return async_from_url(request.param(tmp_path))
 
