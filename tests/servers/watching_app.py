@@ -1,10 +1,12 @@
 """`asgi_app`, and beside it a WebSocket and a stream of events that last as long as the session."""
 
 import asyncio
+import os
 from typing import Any
 
+from coatcheck import AsyncSessions
+from coatcheck.stores import async_from_url
 from coatcheck.web.asgi import SessionMiddleware
-from tests.servers.asgi_app import sessions
 from tests.servers.asgi_app import site as pages
 
 
@@ -35,4 +37,5 @@ async def events(send: Any) -> None:
         await asyncio.sleep(0.05)
 
 
+sessions = AsyncSessions(async_from_url(os.environ["COATCHECK_TEST_URL"]))
 app = SessionMiddleware(site, sessions, watch=True)
