@@ -131,6 +131,24 @@ class TestParts:
         """A URL is no form, where it would be a space."""
         assert "a+b" == StoreURL("x://host?prefix=a+b").text("prefix")
 
+    @pytest.mark.parametrize(
+        "host", ["[::1", "::1]", "[::1]x", "x[::1]", "[[::1]]", "a b", "[a]b]:1"]
+    )
+    def test_a_host_with_brackets_elsewhere_is_refused(self, host: str) -> None:
+        """They stand around an IPv6 address."""
+        with pytest.raises(ConfigurationError, match="IPv6"):
+            StoreURL(f"x://{host}/0")
+
+    def test_space_around_a_url_is_none_of_it(self) -> None:
+        """An environment's file may end it with a new line."""
+        url = StoreURL(" x://host/0\n")
+
+        assert ("x", "/0", [("host", None)]) == (url.scheme, url.path, url.hosts)
+
+    def test_a_schemes_case_is_nothing(self) -> None:
+        """As RFC 3986 says."""
+        assert "x" == StoreURL("X://host").scheme
+
     @pytest.mark.parametrize("hosts", [":6379", "one,:2", "[]:1"])
     def test_a_host_without_a_name_is_refused(self, hosts: str) -> None:
         """It would be somebody's guess which."""

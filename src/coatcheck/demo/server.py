@@ -9,7 +9,6 @@ import sys
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Literal
-from urllib.parse import unquote, urlsplit
 
 import uvicorn
 
@@ -19,7 +18,7 @@ from coatcheck.demo.pages import Site
 from coatcheck.demo.users import DEMO_USERS, Users
 from coatcheck.store import AsyncCarrierStore, AsyncStore
 from coatcheck.stores import async_from_url
-from coatcheck.stores._url import shown
+from coatcheck.stores._url import StoreURL, shown
 from coatcheck.stores.sqlite import AsyncSQLiteStore
 
 __all__ = ["run"]
@@ -94,11 +93,11 @@ def _kept(store_url: str | None) -> tuple[AsyncStore | AsyncCarrierStore, Users,
 
 def _users_path(store_url: str) -> Path | str:
     """Users live where the sessions do: in memory, beside their file; else in the data folder."""
-    parts = urlsplit(store_url)
+    parts = StoreURL(store_url)
     if parts.scheme == "memory":
         return ":memory:"
     if parts.scheme in ("sqlite", "file"):
-        return Path(unquote(parts.path[1:])).with_suffix(".users.sqlite3")
+        return Path(parts.path[1:]).with_suffix(".users.sqlite3")
     return _data_folder() / "users.sqlite3"
 
 

@@ -4,11 +4,15 @@
 
 Whatever in it is unknown is refused, since a misspelt option would be silently ignored otherwise.
 No message shows the URL itself: it may hold a password.
+
+It is taken apart here and not by `urlsplit`, which in newer Pythons refuses several hosts where one
+that is not the first stands in brackets (CVE-2025-0938).
 """
 
+import re
 from collections.abc import Sequence
 from typing import NoReturn
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote
 
 from coatcheck.errors import ConfigurationError
 
@@ -24,28 +28,32 @@ _LONGEST = 3600
 
 Host = tuple[str, int | None]
 
+_part = re.compile(  # RFC 3986, appendix B
+    r"(?:([^:/?#]+):)?(?://([^/?#]*))?([^?#]*)(?:\?([^#]*))?(?:#(.*))?", re.DOTALL
+).fullmatch
+_is_host = re.compile(r"\[[^\[\]\s]+\]|[^\[\]\s]+").fullmatch
+
 
 class StoreURL:
     """What a URL says. Options are taken one by one; `done` refuses those that nobody took."""
 
     def __init__(self, text: str) -> None:
-        try:
-            parts = urlsplit(text)
-            query = parts.query.replace("+", "%2B")  # no form's '+', which would be a space
-            pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query))
+        text = text.strip()
+        scheme, authority, path, query, self.fragment = _parts(text)
+        self.scheme = scheme.lower()
+        try:  # no form's '+', which would be a space
+            pairs = parse_qsl(query.replace("+", "%2B"), True, bool(query))
         except ValueError:
-            self.refuse("a URL", "one that cannot be taken apart", "write scheme://host:port/path")
-        self.scheme = parts.scheme
-        if parts.netloc and "@" in parts.path + parts.query:
+            self.refuse("options as name=value", "others", "write ?name=value&name=value")
+        if authority and "@" in path + query:
             self.refuse(
                 "one '@', between the password and the host",
                 "another behind it",
                 "write '@' as %40, '/' as %2F, '?' as %3F and '#' as %23 in a user or a password",
             )
-        self._is_local = text[len(parts.scheme) :].startswith(":///")
-        self.fragment = parts.fragment
-        self.path = unquote(parts.path)
-        login, _, hosts = parts.netloc.rpartition("@")
+        self._is_local = text[len(scheme) :].startswith(":///")
+        self.path = unquote(path)
+        login, _, hosts = authority.rpartition("@")
         user, _, password = login.partition(":")
         self.user = unquote(user) or None
         self.password = unquote(password) or None  # an empty one is none
@@ -115,6 +123,8 @@ class StoreURL:
             name, port = text, ""
         if not name.strip("[]"):
             self.refuse("a host before the port", "none", "write host:port")
+        if not _is_host(name):
+            self.refuse("a host's name or address", "another", "write an IPv6 address as [::1]")
         if port and not (port.isascii() and port.isdigit() and 0 < int(port) < 65_536):
             # What stands there may be a password that has a '/' or '#' in it, so it is not shown.
             self.refuse(
@@ -123,6 +133,13 @@ class StoreURL:
                 "write host:port, and '/', '#' or '?' within a password as %2F, %23 or %3F",
             )
         return unquote(name.strip("[]")), int(port) if port else None
+
+
+def _parts(text: str) -> list[str]:
+    """Scheme, authority, path, query and fragment, each as it stands or empty."""
+    match = _part(text)
+    assert match is not None  # whatever the text, for all of it is optional
+    return [part or "" for part in match.groups()]
 
 
 def shown(url: str) -> str:
