@@ -53,6 +53,7 @@ from coatcheck.session import Client as Browser
 from coatcheck.stores.memory import AsyncMemoryStore, MemoryStore
 from coatcheck.testing import Clock
 from coatcheck.testing import login as log_in
+from coatcheck.watching import _watchers
 from coatcheck.web.django import CSRFMiddleware, SessionStore, async_sessions, conf, sessions
 from coatcheck.web.django.middleware import SessionMiddleware as Middleware
 from coatcheck.web.django.pairs import paired
@@ -1217,6 +1218,17 @@ prefs = (
     AsyncSessions(AsyncMemoryStore(), cookie=Cookie("prefs")),
 )
 only_async = AsyncSessions(AsyncMemoryStore(), cookie=Cookie(NAME))
+only_threaded = Sessions(MemoryStore(), cookie=Cookie(NAME))
+ONLY_THREADED = {"COATCHECK_STORE": f"{__name__}.only_threaded", "COATCHECK_OPTIONS": {}}
+
+
+def counting_events() -> Any:
+    """How many are watched meanwhile."""
+
+    async def parts() -> AsyncIterator[str]:
+        yield str(len(_watchers))
+
+    return StreamingHttpResponse(parts(), content_type="text/event-stream")
 
 
 def browser_of(request: Any) -> Browser:
@@ -1291,6 +1303,39 @@ class TestSettings:
             assert not sweeper._stopped.is_set()
 
         assert sweeper._stopped.is_set()
+
+    @pytest.mark.parametrize(
+        ("setting", "watchers"), [({}, b"0"), ({"COATCHECK_WATCH": True}, b"1")], ids=["off", "on"]
+    )
+    def test_events_are_watched_where_it_says_so(
+        self, clock: Clock, setting: dict[str, Any], watchers: bytes
+    ) -> None:
+        """Under ASGI."""
+
+        async def view(request: Any) -> Any:
+            await request.session.aset("a", 1)
+            return counting_events()
+
+        async def ask() -> None:
+            do(view)
+            response = await AsyncClient().get("/awaited", secure=True)
+            assert [watchers] == [part async for part in response]
+
+        with override_settings(**setting):
+            asyncio.run(ask())
+
+    def test_nothing_is_watched_under_wsgi(self, clock: Clock) -> None:
+        """There is no loop that lasts, and perhaps no AsyncSessions."""
+
+        def view(request: Any) -> Any:
+            request.session["a"] = 1
+            return counting_events()
+
+        with (
+            override_settings(COATCHECK_WATCH=True, **ONLY_THREADED),
+            pytest.warns(Warning, match="must consume asynchronous iterators"),
+        ):
+            assert [b"0"] == list(visit(Client(), view))
 
     def test_one_store_serves_both_kinds_of_code(self, clock: Clock) -> None:
         """Of one URL."""
@@ -1367,6 +1412,8 @@ class TestChecks:
             ({"COATCHECK_OPTIONS": {"max_bytes": -1}}, "E001"),
             ({"COATCHECK_CLIENT": "tests.nobody"}, "E001"),
             ({"COATCHECK_SWEEP": -1}, "E001"),
+            ({"COATCHECK_WATCH": "yes"}, "E001"),
+            ({**ONLY_THREADED, "COATCHECK_WATCH": True}, "E001"),
             ({"COATCHECK_SKIP": ["static"]}, "E001"),
             ({"COATCHECK_STORE": f"{__name__}.prefs"}, "E001"),
             ({"SESSION_COOKIE_NAME": "sessionid"}, "E002"),

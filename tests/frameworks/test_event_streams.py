@@ -5,21 +5,27 @@ import random
 import zlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from io import BytesIO
 from typing import Any
 
 import httpx
 import pytest
 import quart
 from aiohttp import web
+from django.core.handlers.asgi import ASGIHandler  # type: ignore[import-untyped]
+from django.http import StreamingHttpResponse  # type: ignore[import-untyped]
+from django.test import override_settings  # type: ignore[import-untyped]
+from django.urls import path  # type: ignore[import-untyped]
 from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 from tornado.web import Application, RequestHandler
 
-from coatcheck import AsyncSessions, StoreUnavailable, current
+from coatcheck import AsyncSessions, Sessions, StoreUnavailable, current
 from coatcheck.watching import _watchers
 from coatcheck.web import aiohttp, tornado
 from coatcheck.web.quart import CoatcheckSessionInterface
 from tests.frameworks.test_watched_sockets import end, until, uvicorned
+from tests.outside.frameworks.django import handler_of
 from tests.test_watching import PATIENCE, Fickle, Site, run, settled
 
 Served = AbstractAsyncContextManager[int]
@@ -195,10 +201,45 @@ def with_quart(sessions: AsyncSessions, feed: Feed, **options: Any) -> Served:
     return uvicorned(app)
 
 
+def with_django(sessions: AsyncSessions, feed: Feed, **options: Any) -> Served:
+    async def events(request: Any) -> Any:
+        feed.log_in()
+
+        async def parts() -> AsyncIterator[bytes]:
+            try:
+                while part := await feed.part():
+                    yield part
+                feed.leave()
+            except BaseException as error:
+                feed.leave(error)
+                raise
+
+        return StreamingHttpResponse(parts(), content_type=feed.kind)
+
+    return django_served(events, sessions, **options)
+
+
+class Bodiless(ASGIHandler):  # type: ignore[misc]
+    """Where a stream raises, Django leaves the temporary file of the request's body open."""
+
+    async def read_body(self, receive: Any) -> BytesIO:
+        await receive()
+        return BytesIO()
+
+
+@asynccontextmanager
+async def django_served(view: Any, sessions: Any, **options: Any) -> AsyncIterator[int]:
+    handler = handler_of(Bodiless, sessions, options.pop("inside", ()), **options)
+    with override_settings(ROOT_URLCONF=(path("events", view),)):
+        async with uvicorned(handler) as port:
+            yield port
+
+
 FRAMEWORKS: dict[str, Callable[..., Served]] = {
     "aiohttp": with_aiohttp,
     "Tornado": with_tornado,
     "Quart": with_quart,
+    "Django": with_django,
 }
 SERVED = FRAMEWORKS | {"aiohttp, a subclass": with_aiohttps_subclass}
 ENDED = {
@@ -206,6 +247,7 @@ ENDED = {
     "aiohttp, a subclass": "ClientConnectionResetError",
     "Tornado": "StreamClosedError",
     "Quart": "CancelledError",
+    "Django": "CancelledError",
 }
 
 
@@ -641,5 +683,69 @@ def test_a_time_limit_of_the_apps_is_no_end_of_quarts_session() -> None:
             with pytest.raises(httpx.RemoteProtocolError):
                 await wire.rest()
             await until(lambda: not _watchers)
+
+    run(scenario)
+
+
+class Synchronous:
+    """A middleware of Django's that knows nothing of coroutines."""
+
+    def __init__(self, get_response: Callable[[Any], Any]) -> None:
+        self._get_response = get_response
+
+    def __call__(self, request: Any) -> Any:
+        return self._get_response(request)
+
+
+@pytest.mark.parametrize("where", ["around", "inside"])
+def test_a_synchronous_middleware_of_djangos_makes_no_difference(where: str) -> None:
+    """Inside, it makes ours synchronous; around it, ours runs in a task of its own."""
+
+    async def scenario() -> None:
+        site, feed = Site(), Feed()
+        await site.login()
+        pair: Any = Sessions(site.store.memory, clock=site.clock), site.sessions
+        others: dict[str, Any] = {where: [f"{__name__}.Synchronous"]}
+        async with with_django(pair, feed, watch=True, **others) as port:
+            async with streamed(site, port, feed) as wire:
+                feed.put()
+                assert BEAT == await anext(wire.parts)
+                await end(site)
+                assert b"" == await wire.rest()
+                await until(lambda: feed.left and not _watchers)
+            assert ["CancelledError"] == feed.left
+
+    run(scenario)
+
+
+def test_djangos_response_is_closed_as_ever() -> None:
+    """And with it what it iterated, by the close() that Django calls."""
+
+    async def scenario() -> None:
+        site, feed = Site(), Feed()
+        await site.login()
+
+        class Parts:
+            def __aiter__(self) -> Any:
+                return self
+
+            async def __anext__(self) -> bytes:
+                return await feed.part()
+
+            def close(self) -> None:
+                assert current().subject
+                feed.leave()
+
+        async def events(request: Any) -> Any:
+            return StreamingHttpResponse(Parts(), content_type=feed.kind)
+
+        async with (
+            django_served(events, site.sessions, watch=True) as port,
+            streamed(site, port, feed) as wire,
+        ):
+            await end(site)
+            assert b"" == await wire.rest()
+            await until(lambda: feed.left and not _watchers)
+            assert ["ended"] == feed.left
 
     run(scenario)

@@ -84,12 +84,21 @@ def _remember(request: Any, **details: Any) -> None:
 got_request_exception.connect(_remember)
 
 
-def _handler(make: Callable[[], Any], sessions: Any, middleware: Sequence[str]) -> Any:
+def handler_of(
+    make: Callable[[], Any],
+    sessions: Any,
+    middleware: Sequence[str],
+    *,
+    around: Sequence[str] = (),
+    **options: Any,
+) -> Any:
+    """With other middleware inside of that of sessions, and around it."""
     global session_middleware
-    use = Configured(paired("Site", sessions), sweep=None)
+    use = Configured(paired("Site", sessions), sweep=None, **options)
     session_middleware = type("SiteMiddleware", (SessionMiddleware,), {"use": use})
     with override_settings(
         MIDDLEWARE=[
+            *around,
             f"{__name__}.session_middleware",
             *middleware,
             f"{__name__}.AnsweringMiddleware",
@@ -115,7 +124,7 @@ class _Told:
 
 
 def django(sessions: Sessions, view: View, middleware: Sequence[str] = ()) -> "WSGIApplication":
-    handler = _handler(WSGIHandler, sessions, middleware)
+    handler = handler_of(WSGIHandler, sessions, middleware)
 
     def app(environ: "WSGIEnvironment", start_response: "StartResponse") -> _Told:
         environ[_VIEW] = view
@@ -125,7 +134,7 @@ def django(sessions: Sessions, view: View, middleware: Sequence[str] = ()) -> "W
 
 
 def django_async(sessions: AsyncSessions, view: View, middleware: Sequence[str] = ()) -> Any:
-    handler = _handler(ASGIHandler, sessions, middleware)
+    handler = handler_of(ASGIHandler, sessions, middleware)
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         # Django reads the whole body before it opens anything, so the view waits for the real one.

@@ -63,6 +63,8 @@ def _make_all() -> None:
         made.sync  # noqa: B018
     if made.main.awaited is not None:
         made.asynchronous  # noqa: B018
+    if made.watch:
+        made.main.asynchronous  # noqa: B018
 
 
 def _middleware() -> list[Any]:

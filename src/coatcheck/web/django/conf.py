@@ -22,7 +22,7 @@ from coatcheck.stores import async_from_url, from_url
 from coatcheck.stores.memory import AsyncMemoryStore, MemoryStore
 from coatcheck.web.django.pairs import Configured, Pair, paired
 
-__all__ = ["configured", "cookie", "lifetime", "main", "named", "options", "sweep"]
+__all__ = ["configured", "cookie", "lifetime", "main", "named", "options", "sweep", "watch"]
 
 _making = threading.Lock()
 _made: Configured | None = None
@@ -44,6 +44,7 @@ def _make() -> Configured:
                 skip=getattr(settings, "COATCHECK_SKIP", ()),
                 client=_imported("COATCHECK_CLIENT", client) if client else None,
                 sweep=sweep(),
+                watch=watch(),
             )
         return _made
 
@@ -159,6 +160,17 @@ def sweep() -> float | None:
     """`COATCHECK_SWEEP`: how often, in seconds, what expired is removed; None leaves it to you."""
     seconds: float | None = getattr(settings, "COATCHECK_SWEEP", 600.0)
     return seconds
+
+
+def watch() -> bool:
+    """`COATCHECK_WATCH`: whether streams of events end with their session, under ASGI."""
+    given = getattr(settings, "COATCHECK_WATCH", False)
+    if not isinstance(given, bool):
+        raise ConfigurationError(
+            f"COATCHECK_WATCH: expected True or False, got {type(given).__name__}; with True a "
+            "response of text/event-stream ends with its session, under ASGI"
+        )
+    return given
 
 
 def _imported(setting: str, path: str) -> Any:

@@ -20,7 +20,7 @@ from coatcheck.errors import Contention, StoreUnavailable
 from coatcheck.session import Session
 from coatcheck.web.django.conf import configured
 from coatcheck.web.django.pairs import Configured
-from coatcheck.web.django.responses import add, refusal, watch
+from coatcheck.web.django.responses import add, attend, refusal
 from coatcheck.web.django.store import SessionStore
 from coatcheck.web.exchange import UNAVAILABLE, AsyncExchange, Exchange, Head
 from coatcheck.web.headers import joined_cookie
@@ -59,7 +59,7 @@ class SessionMiddleware(DjangoSessionMiddleware):  # type: ignore[misc]
                 raise
         finally:
             context.unbind(bound)
-        return _answer(request, response, head, exchange)
+        return _answer(request, response, head, exchange, config)
 
     async def __acall__(self, request: Any) -> Any:
         config = self.use or configured()
@@ -84,7 +84,7 @@ class SessionMiddleware(DjangoSessionMiddleware):  # type: ignore[misc]
                 raise
         finally:
             context.unbind(bound)
-        return _answer(request, response, head, exchange)
+        return _answer(request, response, head, exchange, config)
 
     def process_exception(self, request: Any, error: Exception) -> Any:
         """An outage that no view and no other middleware answered for."""
@@ -128,9 +128,15 @@ def _cookie_header(request: Any) -> str | bytes | None:
     return joined_cookie(scope["headers"])
 
 
-def _answer(request: Any, response: Any, head: Head, exchange: Exchange | AsyncExchange) -> Any:
+def _answer(
+    request: Any,
+    response: Any,
+    head: Head,
+    exchange: Exchange | AsyncExchange,
+    config: Configured,
+) -> Any:
     if head.refused is not None:
         response = refusal(head.refused, instead_of=response)
     add(request, response, head)
-    watch(response, exchange)
+    attend(response, exchange, config.watching(request))
     return response

@@ -51,11 +51,13 @@ class Configured:
         skip: Iterable[str] = (),
         client: ClientOf | None = None,
         sweep: float | None = 600.0,
+        watch: bool = False,
     ) -> None:
         self.pairs: dict[str | None, Pair] = {None: main}
         self.pairs.update(named or {})
         self.skip = Patterns("COATCHECK_SKIP", skip)
         self.client = client or peer
+        self.watch = watch
         found = [pair.threaded for pair in self.pairs.values() if pair.threaded is not None]
         self.sweepers = [] if sweep is None else [Sweeper(each, sweep) for each in found]
 
@@ -72,6 +74,11 @@ class Configured:
     def asynchronous(self) -> Mapping[str | None, AsyncSessions]:
         every = {name: pair.asynchronous for name, pair in self.pairs.items()}
         return checked_sessions(AsyncSessions, every[None], _named(every))
+
+    def watching(self, request: Any) -> AsyncSessions | None:
+        """By what events are watched, with `COATCHECK_WATCH`. Nothing is under WSGI, which has no
+        loop; under ASGI it is also where this middleware was made synchronous by another."""
+        return self.main.asynchronous if self.watch and hasattr(request, "scope") else None
 
 
 def peer(request: Any) -> Client:

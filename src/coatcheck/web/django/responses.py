@@ -1,6 +1,6 @@
 """What a response of Django's gets from its sessions."""
 
-from collections.abc import Callable
+from collections.abc import AsyncIterable, AsyncIterator, Callable
 from functools import partial
 from http.cookies import Morsel
 from typing import Any
@@ -9,11 +9,14 @@ from django.http import HttpResponse  # type: ignore[import-untyped]
 
 from coatcheck import context
 from coatcheck.gate import Refused
+from coatcheck.sessions import AsyncSessions
+from coatcheck.watching import Watch
 from coatcheck.web.exchange import AsyncExchange, Exchange, Head
 from coatcheck.web.headers import merge_str
-from coatcheck.web.streams import AsyncStream, Stream
+from coatcheck.web.streams import AsyncStream, Stream, WatchedStream
+from coatcheck.web.watched import are_events
 
-__all__ = ["add", "refusal", "watch"]
+__all__ = ["add", "attend", "refusal"]
 
 
 def add(request: Any, response: Any, head: Head) -> None:
@@ -69,9 +72,12 @@ def refusal(refused: Refused, instead_of: Any = None) -> Any:
     return answer
 
 
-def watch(response: Any, exchange: Exchange | AsyncExchange) -> None:
+def attend(
+    response: Any, exchange: Exchange | AsyncExchange, watching: AsyncSessions | None
+) -> None:
     """While the parts of a stream come, `current()` is at hand; what is changed in place is lost by
-    then, so say so. A file is left to the server, which may have a faster way to send it."""
+    then, so say so. A file is left to the server, which may have a faster way to send it. Events
+    end where the session does, if there is something to watch it by."""
     if not response.streaming or getattr(response, "file_to_stream", None) is not None:
         return
     # What a stream that is left early still does is a part of the request.
@@ -79,10 +85,19 @@ def watch(response: Any, exchange: Exchange | AsyncExchange) -> None:
     response._resource_closers[:] = closers
     parts = response.streaming_content
     if response.is_async:
-        watched = AsyncStream(parts, exchange.opened, exchange.end)
-        response.streaming_content = (part async for part in watched)  # Django awaits no close()
+        kind: Callable[..., AsyncStream[bytes]] = AsyncStream
+        if watching is not None and are_events(response.get("Content-Type")):
+            kind = partial(WatchedStream, Watch(watching, exchange.session))
+        response.streaming_content = _parts_of(kind(parts, exchange.opened, exchange.end))
     else:
         response.streaming_content = Stream(parts, exchange.opened, exchange.end)
+
+
+async def _parts_of(stream: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
+    """Django awaits no close(). A watch begins in the task that sends the stream, and ends with it;
+    that of a middleware may be over before."""
+    async for part in stream:
+        yield part
 
 
 def _close(exchange: Exchange | AsyncExchange, close: Callable[[], None]) -> None:
