@@ -16,13 +16,14 @@ from django.utils.module_loading import import_string  # type: ignore[import-unt
 
 from coatcheck.cookie import Cookie
 from coatcheck.errors import ConfigurationError
+from coatcheck.gate import LoginGate
 from coatcheck.lifetime import Lifetime
 from coatcheck.sessions import AsyncSessions, Sessions
 from coatcheck.stores import async_from_url, from_url
 from coatcheck.stores.memory import AsyncMemoryStore, MemoryStore
 from coatcheck.web.django.pairs import Configured, Pair, paired
 
-__all__ = ["configured", "cookie", "lifetime", "main", "named", "options", "sweep"]
+__all__ = ["configured", "cookie", "gate", "lifetime", "main", "named", "options", "sweep"]
 
 _making = threading.Lock()
 _made: Configured | None = None
@@ -159,6 +160,18 @@ def sweep() -> float | None:
     """`COATCHECK_SWEEP`: how often, in seconds, what expired is removed; None leaves it to you."""
     seconds: float | None = getattr(settings, "COATCHECK_SWEEP", 600.0)
     return seconds
+
+
+def gate() -> LoginGate:
+    """The rule of `COATCHECK_GATE`, for `LoginMiddleware`."""
+    path = getattr(settings, "COATCHECK_GATE", None)
+    found = _imported("COATCHECK_GATE", path) if isinstance(path, str) else path
+    if isinstance(path, str) and isinstance(found, LoginGate):
+        return found
+    raise ConfigurationError(
+        f"COATCHECK_GATE: expected the dotted path of a LoginGate, got {type(found).__name__}; "
+        "make one, as gate = LoginGate(login='/login/'), and write 'mysite.web.gate'"
+    )
 
 
 def _imported(setting: str, path: str) -> Any:
