@@ -653,6 +653,7 @@ def test_every_class_is_looked_into() -> None:
         flask.CoatcheckSessionInterface,
         quart.CoatcheckSessionInterface,
         web_django.CSRFMiddleware,
+        web_django.LoginMiddleware,
         web_django.SessionMiddleware,
         falcon.SessionMiddleware,
         falcon.AsyncSessionMiddleware,

@@ -14,10 +14,19 @@ from coatcheck import values
 from coatcheck.sessions import AsyncSessions, Sessions
 from coatcheck.web.django.conf import configured
 from coatcheck.web.django.csrf import CSRFMiddleware
+from coatcheck.web.django.gate import LoginMiddleware, login_required
 from coatcheck.web.django.middleware import SessionMiddleware
 from coatcheck.web.django.store import SessionStore
 
-__all__ = ["CSRFMiddleware", "SessionMiddleware", "SessionStore", "async_sessions", "sessions"]
+__all__ = [
+    "CSRFMiddleware",
+    "LoginMiddleware",
+    "SessionMiddleware",
+    "SessionStore",
+    "async_sessions",
+    "login_required",
+    "sessions",
+]
 
 values.register(SafeString, "django.SafeString", encode=str.__str__, decode=SafeString)
 

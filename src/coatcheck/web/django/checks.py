@@ -5,6 +5,7 @@ coatcheck.E002   SESSION_COOKIE_* would make a cookie that browsers drop or othe
 coatcheck.E003   SESSION_COOKIE_AGE is no lifetime
 coatcheck.E004   MIDDLEWARE has not our SessionMiddleware, or Django's own beside it
 coatcheck.E005   SESSION_ENGINE is not ours
+coatcheck.E006   COATCHECK_GATE is no LoginGate, or no LoginMiddleware applies it in its place
 coatcheck.W001   SESSION_SERIALIZER is set, and not used
 coatcheck.W002   (--deploy) the sessions are in one process's memory
 """
@@ -12,12 +13,14 @@ coatcheck.W002   (--deploy) the sessions are in one process's memory
 from collections.abc import Callable
 from typing import Any
 
+from django.apps import apps  # type: ignore[import-untyped]
 from django.conf import settings  # type: ignore[import-untyped]
 from django.core.checks import Error, Warning  # type: ignore[import-untyped]  # noqa: A004
 from django.utils.module_loading import import_string  # type: ignore[import-untyped]
 
 from coatcheck.errors import ConfigurationError
 from coatcheck.web.django import conf
+from coatcheck.web.django.gate import LoginMiddleware
 from coatcheck.web.django.middleware import SessionMiddleware
 from coatcheck.web.django.store import SessionStore
 
@@ -29,7 +32,7 @@ def check_settings(app_configs: Any, **options: Any) -> list[Any]:
     found = _failures("E002", conf.cookie) + _failures("E003", conf.lifetime)
     if not found:
         found += _failures("E001", _make_all)
-    return [*found, *_middleware(), *_engine(), *_serializer()]
+    return [*found, *_middleware(), *_engine(), *_gate(), *_serializer()]
 
 
 def check_processes(app_configs: Any, **options: Any) -> list[Any]:
@@ -104,6 +107,47 @@ def _engine() -> list[Any]:
             f"SESSION_ENGINE: expected 'coatcheck.web.django', got {settings.SESSION_ENGINE!r}; "
             "logging in by the test client and clearsessions would use other sessions",
             id="coatcheck.E005",
+        )
+    ]
+
+
+def _gate() -> list[Any]:
+    kinds = [_kind(path) or object for path in settings.MIDDLEWARE]
+    gates = [kind for kind in kinds if issubclass(kind, LoginMiddleware)]
+    if not gates:
+        return _unapplied() if getattr(settings, "COATCHECK_GATE", None) is not None else []
+    inside = kinds[kinds.index(gates[0]) :]
+    late = [kind.__name__ for kind in inside if issubclass(kind, _before_the_gate())]
+    if late:
+        return _misplaced(" and ".join(late))
+    return _failures("E006", conf.gate) if any(kind.gate is None for kind in gates) else []
+
+
+def _before_the_gate() -> tuple[type, ...]:
+    if not apps.is_installed("django.contrib.auth"):
+        return (SessionMiddleware,)
+    users = _kind("django.contrib.auth.middleware.AuthenticationMiddleware")
+    return (SessionMiddleware, users or SessionMiddleware)
+
+
+def _misplaced(late: str) -> list[Any]:
+    return [
+        Error(
+            f"MIDDLEWARE: expected LoginMiddleware after {late}, got it before: it would find no "
+            "session, or not ask Django whether the user is still there",
+            hint="Put it below.",
+            id="coatcheck.E006",
+        )
+    ]
+
+
+def _unapplied() -> list[Any]:
+    return [
+        Error(
+            "COATCHECK_GATE: expected LoginMiddleware in MIDDLEWARE, got none, so every page is "
+            "open",
+            hint="Add 'coatcheck.web.django.LoginMiddleware', or take the setting out.",
+            id="coatcheck.E006",
         )
     ]
 

@@ -16,13 +16,24 @@ from django.utils.module_loading import import_string  # type: ignore[import-unt
 
 from coatcheck.cookie import Cookie
 from coatcheck.errors import ConfigurationError
+from coatcheck.gate import LoginGate
 from coatcheck.lifetime import Lifetime
 from coatcheck.sessions import AsyncSessions, Sessions
 from coatcheck.stores import async_from_url, from_url
 from coatcheck.stores.memory import AsyncMemoryStore, MemoryStore
 from coatcheck.web.django.pairs import Configured, Pair, paired
 
-__all__ = ["configured", "cookie", "lifetime", "main", "named", "options", "sweep", "watch"]
+__all__ = [
+    "configured",
+    "cookie",
+    "gate",
+    "lifetime",
+    "main",
+    "named",
+    "options",
+    "sweep",
+    "watch",
+]
 
 _making = threading.Lock()
 _made: Configured | None = None
@@ -171,6 +182,18 @@ def watch() -> bool:
             "response of text/event-stream ends with its session, under ASGI"
         )
     return given
+
+
+def gate() -> LoginGate:
+    """The rule of `COATCHECK_GATE`, for `LoginMiddleware`."""
+    path = getattr(settings, "COATCHECK_GATE", None)
+    found = _imported("COATCHECK_GATE", path) if isinstance(path, str) else path
+    if isinstance(path, str) and isinstance(found, LoginGate):
+        return found
+    raise ConfigurationError(
+        f"COATCHECK_GATE: expected the dotted path of a LoginGate, got {type(found).__name__}; "
+        "make one, as gate = LoginGate(login='/login/'), and write 'mysite.web.gate'"
+    )
 
 
 def _imported(setting: str, path: str) -> Any:

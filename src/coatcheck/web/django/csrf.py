@@ -7,7 +7,7 @@ from django.utils.deprecation import MiddlewareMixin  # type: ignore[import-unty
 
 from coatcheck.csrf import CrossOriginProtection
 from coatcheck.errors import ConfigurationError
-from coatcheck.gate import Request
+from coatcheck.web.django.request import facts
 from coatcheck.web.django.responses import refusal
 
 __all__ = ["CSRFMiddleware"]
@@ -36,14 +36,9 @@ class CSRFMiddleware(MiddlewareMixin):  # type: ignore[misc]
         """Called when the view is known, and before it runs."""
         if getattr(view, "csrf_exempt", False):
             return None
-        refused = self._rule.judge(_facts(request))
+        refused = self._rule.judge(facts(request))
         return None if refused is None else refusal(refused)
 
 
 def _of_settings() -> CrossOriginProtection:
     return CrossOriginProtection(trusted_origins=settings.CSRF_TRUSTED_ORIGINS)
-
-
-def _facts(request: Any) -> Request:
-    query, root = request.META.get("QUERY_STRING", ""), request.META.get("SCRIPT_NAME", "")
-    return Request(request.method, request.path_info, query, root, request.headers.get)
