@@ -199,7 +199,7 @@ class TestPlain:
         login(sessions)
 
         assert sessions.flush_events(0)
-        assert before == threads()
+        assert set(threads()) <= set(before)
 
     def test_a_callback_may_flush_and_close(self) -> None:
         """It does not wait for itself."""

@@ -172,7 +172,7 @@ def test_threads_under_load(rig: Rig, tmp_path: Path) -> None:
         sessions.close()
 
         assert _size(rig) - before < MOST_GROWTH
-        assert threads == threading.active_count()
+        assert threads >= threading.active_count()
         assert connections <= MOST_CONNECTIONS
         counts = [sessions.open(cookie).get("count", 0) for cookie in cookies]
         assert [True] * 8 == [t.fits(n) for t, n in zip(tallies, counts, strict=True)]
