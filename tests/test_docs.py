@@ -30,6 +30,7 @@ from packaging.specifiers import SpecifierSet
 from starlette.testclient import TestClient
 
 import coatcheck
+import tests.django_project  # noqa: F401 - the page on Django runs in the tests' project
 from coatcheck import (
     AsyncSessions,
     Sessions,
