@@ -118,6 +118,10 @@ class TestParts:
             f"redis://u:1?{SECRET}=x@host/0",
             f"redis+sentinel://u:7/{SECRET}@host",
             f"redis://u:{SECRET}/x@host/0",
+            f"redis:{SECRET}@host/0",
+            f"u:{SECRET}@host/0",
+            f"{SECRET}@host:6379/0",
+            f"{SECRET}:6379",
         ],
     )
     def test_a_password_that_is_not_quoted_is_refused_unseen(self, text: str) -> None:

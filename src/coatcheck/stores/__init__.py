@@ -78,13 +78,13 @@ def _from_environment(variable: str) -> str:
 
 
 def _made(url: str, maker: str) -> Any:
-    scheme = url.partition(":")[0].lower() if isinstance(url, str) else ""
-    if scheme not in _MODULES:
+    parsed = StoreURL(url if isinstance(url, str) else "")
+    scheme = parsed.scheme
+    if scheme not in _MODULES:  # which is not shown: without a scheme, a password may come first
         raise ConfigurationError(
             f"from_url: expected a URL that begins with one of {', '.join(_MODULES)}, "
-            f"got one that begins with {scheme[:20]!r}; write it as 'sqlite:///sessions.sqlite3'"
+            "got another; write it as 'sqlite:///sessions.sqlite3'"
         )
-    parsed = StoreURL(url)
     try:
         module = import_module(f"coatcheck.stores.{_MODULES[scheme]}")
     except ModuleNotFoundError as error:

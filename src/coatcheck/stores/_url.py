@@ -28,8 +28,8 @@ _LONGEST = 3600
 
 Host = tuple[str, int | None]
 
-_part = re.compile(  # RFC 3986, appendix B
-    r"(?:([^:/?#]+):)?(?://([^/?#]*))?([^?#]*)(?:\?([^#]*))?(?:#(.*))?", re.DOTALL
+_part = re.compile(  # RFC 3986, appendix B; the scheme as in section 3.1
+    r"(?:([A-Za-z][A-Za-z0-9+.-]*):)?(?://([^/?#]*))?([^?#]*)(?:\?([^#]*))?(?:#(.*))?", re.DOTALL
 ).fullmatch
 _is_host = re.compile(r"\[[^\[\]\s]+\]|[^\[\]\s]+").fullmatch
 

@@ -194,7 +194,7 @@ def _nodes(url: StoreURL, port: int) -> tuple[Node, ...]:
 
 def _database(url: StoreURL, text: str) -> int:
     if text and not (text.isascii() and text.isdigit() and len(text) < 6):
-        url.refuse("the path to be a database's number", repr(text[:20]), "write /0, say")
+        url.refuse("the path to be a database's number", "another", "write /0, say")
     return int(text or 0)
 
 
