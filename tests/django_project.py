@@ -3,8 +3,12 @@
 A test changes them by `override_settings`; the sites of `outside` differ in their middleware alone.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import django  # type: ignore[import-untyped]
 from django.conf import settings  # type: ignore[import-untyped]
+from django.db import connection, connections  # type: ignore[import-untyped]
 
 MIDDLEWARE = [
     "coatcheck.web.django.SessionMiddleware",
@@ -51,3 +55,13 @@ if not settings.configured:
         COATCHECK_SWEEP=None,
     )
     django.setup()
+
+
+@contextmanager
+def database() -> Iterator[None]:
+    """Django's tables, in memory."""
+    name = connection.settings_dict["NAME"]
+    connection.creation.create_test_db(verbosity=0)
+    yield
+    connection.creation.destroy_test_db(name, verbosity=0)
+    connections.close_all()

@@ -25,7 +25,6 @@ from django.contrib.sessions.backends.base import (  # type: ignore[import-untyp
 from django.core.checks import run_checks  # type: ignore[import-untyped]
 from django.core.management import call_command  # type: ignore[import-untyped]
 from django.core.signals import got_request_exception  # type: ignore[import-untyped]
-from django.db import connection, connections  # type: ignore[import-untyped]
 from django.http import (  # type: ignore[import-untyped]
     FileResponse,
     HttpResponse,
@@ -106,11 +105,8 @@ def clock() -> Iterator[Clock]:
 
 @pytest.fixture(scope="module")
 def database() -> Iterator[None]:
-    name = connection.settings_dict["NAME"]
-    connection.creation.create_test_db(verbosity=0)
-    yield
-    connection.creation.destroy_test_db(name, verbosity=0)
-    connections.close_all()
+    with project.database():
+        yield
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ import pytest
 from django.contrib.auth import login  # type: ignore[import-untyped]
 from django.core.checks import run_checks  # type: ignore[import-untyped]
 from django.core.signals import got_request_exception  # type: ignore[import-untyped]
-from django.db import connection, connections  # type: ignore[import-untyped]
 from django.http import HttpResponse  # type: ignore[import-untyped]
 from django.test import (  # type: ignore[import-untyped]
     AsyncClient,
@@ -127,11 +126,8 @@ def clock() -> Iterator[Clock]:
 
 @pytest.fixture(scope="module")
 def database() -> Iterator[None]:
-    name = connection.settings_dict["NAME"]
-    connection.creation.create_test_db(verbosity=0)
-    yield
-    connection.creation.destroy_test_db(name, verbosity=0)
-    connections.close_all()
+    with project.database():
+        yield
 
 
 @pytest.fixture
